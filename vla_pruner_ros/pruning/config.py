@@ -1,0 +1,92 @@
+"""What may be set about pruning; the one place where its defaults stand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+BUDGET_MODES = ("fixed", "deadline", "motion")
+WARM_UP_MODES = ("full", "semantic")
+SEMANTIC_ROWS = ("all", "length_normalised", "last")
+LOCK_IN_REMEDIES = ("none", "early_layers", "refresh")
+DECAY_ORDERS = ("newest_first", "oldest_first")
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """Settings of one pruned policy, checked on construction.
+
+    Field names are the node's parameter names. Sources: arXiv 2511.16449 (method, K, w, gamma).
+
+    Raises:
+        ValueError: a value out of range, naming the field, the value and what is allowed.
+    """
+
+    keep_ratio: float = 0.25
+    """Share of visual tokens kept, 0 < r <= 1; 1.0 is the unpruned model."""
+    token_budget: int = 0
+    """Visual tokens kept per camera; 0 means: use keep_ratio."""
+    budget_mode: str = "fixed"
+    """fixed | deadline (follow target_latency) | motion (more tokens for fine motion)."""
+    target_latency: float = 0.2
+    """Seconds one inference may take, for budget_mode deadline."""
+    pruner: str = "vla_pruner"
+    """Name of the selector, see selectors.SELECTORS."""
+    prune_layer: int = 3
+    """K: 0-based index of the first decoder layer that runs on the pruned sequence."""
+    temporal_window: int = 3
+    """w: steps of action attention that are remembered."""
+    temporal_decay: float = 0.8
+    """gamma, 0 < gamma <= 1: weight of each older step relative to the next newer one."""
+    warm_up: str = "full"
+    """Until the history is full: run unpruned (full, the paper) or prune by the semantic set."""
+    semantic_rows: str = "all"
+    """Prefill queries behind the semantic score: all (the paper), last, or all with each visual
+    token's mean taken over the queries that can see it (length_normalised)."""
+    action_layer: int = -1
+    """Decoder layer whose action attention is remembered; -1: mean of the second half (paper)."""
+    decay_order: str = "newest_first"
+    """newest_first (paper); oldest_first reproduces the released research code."""
+    lock_in_remedy: str = "none"
+    """Way back for a pruned token: none (paper) | early_layers | refresh."""
+    refresh_period: int = 10
+    """Every n-th step runs unpruned when lock_in_remedy is refresh."""
+    seed: int = 0
+    """Seed of the random selector."""
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.keep_ratio) and 0.0 < self.keep_ratio <= 1.0):
+            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio!r}")
+        if not (_is_number(self.target_latency) and self.target_latency > 0.0):
+            raise ValueError(f"target_latency must be above 0 s, got {self.target_latency!r}")
+        if not (_is_number(self.temporal_decay) and 0.0 < self.temporal_decay <= 1.0):
+            raise ValueError(f"temporal_decay must be in (0, 1], got {self.temporal_decay!r}")
+        self._check_integer("token_budget", 0)
+        self._check_integer("prune_layer", 1)
+        self._check_integer("temporal_window", 1)
+        self._check_integer("action_layer", -1)
+        self._check_integer("refresh_period", 2)
+        self._check_integer("seed", 0)
+        self._check_choice("budget_mode", BUDGET_MODES)
+        self._check_choice("warm_up", WARM_UP_MODES)
+        self._check_choice("semantic_rows", SEMANTIC_ROWS)
+        self._check_choice("lock_in_remedy", LOCK_IN_REMEDIES)
+        self._check_choice("decay_order", DECAY_ORDERS)
+
+    def _check_integer(self, name: str, lowest: int) -> None:
+        value = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise ValueError(f"{name} must be an integer of at least {lowest}, got {value!r}")
+
+    def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_real and math.isfinite(value)
+
+
+FIELD_NAMES = tuple(field.name for field in fields(PruningConfig))
