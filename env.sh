@@ -1,0 +1,26 @@
+# Enter this clone's environment:  . ./env.sh   (bash, zsh or dash; from the clone's root in dash)
+# The simulated robot, the nodes and the tests talk over loopback only.
+
+if [ -n "${BASH_SOURCE:-}" ]; then
+  _root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+elif [ -n "${ZSH_VERSION:-}" ]; then
+  _root=$(cd "$(dirname "$(eval 'echo ${(%):-%x}')")" && pwd)
+else
+  _root=$(pwd)
+fi
+
+if [ ! -f "$_root/.venv/bin/activate" ]; then
+  echo "env.sh: no environment in $_root yet; run 'make setup' there first" >&2
+else
+  . "$_root/.venv/bin/activate"
+  export AMENT_PREFIX_PATH="$_root/install/vla_pruner_ros:$VIRTUAL_ENV"
+  export PATH="$_root/install/vla_pruner_ros/lib/vla_pruner_ros:$PATH"
+  _site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""}).lstrip("/"))')
+  export PYTHONPATH="$_root/install/vla_pruner_ros/$_site"
+  export LD_LIBRARY_PATH="$_root/install/vla_pruner_ros/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
+  export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-77}"
+  export RCUTILS_COLORIZED_OUTPUT="${RCUTILS_COLORIZED_OUTPUT:-0}"
+  export MUJOCO_GL="${MUJOCO_GL:-osmesa}"
+fi
+unset _root _site
