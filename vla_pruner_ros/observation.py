@@ -1,0 +1,44 @@
+"""From messages to the parts of an Observation, shared by the node and the offline replay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def clean_instruction(text: str) -> str:
+    """Strip an instruction and join its words by single blanks."""
+    return " ".join(str(text).split())
+
+
+def state_from_joint_state(message: Any, joints: Sequence[str]) -> np.ndarray:
+    """Pick joint positions from a sensor_msgs/JointState in the order the policy was trained with.
+
+    Args:
+        message: anything with `name` and `position`.
+        joints: names in the wanted order (parameter `state_joints`); empty takes every joint in the
+            order of the message.
+
+    Returns:
+        float64 [len(joints)], in the units of the message (rad or m).
+
+    Raises:
+        ValueError: joints missing, positions missing or not finite; the names are given.
+    """
+    names = list(message.name)
+    positions = np.asarray(message.position, dtype=np.float64)
+    if len(positions) != len(names):
+        raise ValueError(
+            f"the joint state names {len(names)} joints but has {len(positions)} positions"
+        )
+    index = {name: place for place, name in enumerate(names)}
+    missing = [joint for joint in joints if joint not in index]
+    if missing:
+        present = ", ".join(names) or "empty"
+        raise ValueError(f"joints {', '.join(missing)} are not in the joint state ({present})")
+    state = positions[[index[joint] for joint in joints]] if joints else positions
+    if not np.isfinite(state).all():
+        raise ValueError("the joint state holds positions that are not finite")
+    return state

@@ -1,0 +1,73 @@
+"""What the model saw: pruned patches dimmed. numpy and Pillow only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image as PillowImage
+
+PRUNED_BRIGHTNESS = 0.28
+"""Brightness of a pruned patch, 1 is untouched."""
+
+
+def kept_mask(kept_indices: Sequence[int] | np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    """Mark the kept patches.
+
+    Args:
+        kept_indices: row-major indices into the patch grid.
+        grid: rows and columns of patches.
+
+    Returns:
+        bool [rows, columns].
+
+    Raises:
+        ValueError: an index outside the grid or an empty grid.
+    """
+    rows, columns = int(grid[0]), int(grid[1])
+    if rows <= 0 or columns <= 0:
+        raise ValueError(f"the patch grid is empty ({rows}x{columns})")
+    indices = np.asarray(kept_indices, dtype=np.int64).reshape(-1)
+    if indices.size and (indices.min() < 0 or indices.max() >= rows * columns):
+        raise ValueError(
+            f"patch indices {indices.min()}..{indices.max()} do not fit a {rows}x{columns} grid"
+        )
+    mask = np.zeros(rows * columns, dtype=bool)
+    mask[indices] = True
+    return mask.reshape(rows, columns)
+
+
+def draw_kept(
+    image_rgb: np.ndarray, kept_indices: Sequence[int] | np.ndarray, grid: tuple[int, int]
+) -> np.ndarray:
+    """Dim the pruned patches of a picture; kept ones stay untouched.
+
+    The grid is laid over the whole picture, whatever its aspect, as the models resize the whole
+    picture to a square.
+
+    Args:
+        image_rgb: uint8 [H, W, 3].
+        kept_indices, grid: as in kept_mask.
+
+    Returns:
+        uint8 [H, W, 3], a new array.
+    """
+    mask = kept_mask(kept_indices, grid)
+    height, width = image_rgb.shape[:2]
+    row_of = np.arange(height) * mask.shape[0] // height
+    column_of = np.arange(width) * mask.shape[1] // width
+    brightness = np.where(mask, 256, int(256 * PRUNED_BRIGHTNESS)).astype(np.uint16)
+    per_pixel = brightness[row_of][:, column_of, None]
+    return ((image_rgb * per_pixel) >> 8).astype(np.uint8)
+
+
+def shrink(image_rgb: np.ndarray, max_side: int) -> np.ndarray:
+    """Scale a picture down so that its longer side is at most max_side pixels."""
+    height, width = image_rgb.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1.0:
+        return image_rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(
+        PillowImage.fromarray(image_rgb).resize(size, PillowImage.Resampling.BILINEAR)
+    )
