@@ -49,7 +49,8 @@ def colour(encoding: str, pixel: tuple[int, ...], height: int = 2, width: int = 
 )
 def test_channel_order(encoding, pixel):
     rgb = to_rgb(colour(encoding, pixel))
-    assert rgb.shape == (2, 4, 3) and rgb.dtype == np.uint8
+    assert rgb.shape == (2, 4, 3)
+    assert rgb.dtype == np.uint8
     assert (rgb == (10, 20, 30)).all()
 
 
@@ -227,4 +228,4 @@ def test_damaged_pictures_never_escape_as_another_error(noise, kind):
         rgb = to_rgb(SimpleNamespace(format=kind, data=bytes(damaged)))
     except ValueError:
         return
-    assert rgb.ndim == 3 and rgb.shape[2] == 3
+    assert rgb.shape[2:] == (3,)
