@@ -1,0 +1,33 @@
+"""Building blocks of self-contained HTML reports: no network, no dependency beyond Pillow.
+
+html = page("Title", [section("Results", table(["a", "b"], [[1, 2]]))])
+write_page(path, html)
+"""
+
+from vla_pruner_ros.report.images import data_uri, encode_jpeg
+from vla_pruner_ros.report.page import Section, page, section, write_page
+from vla_pruner_ros.report.parts import columns, figure, legend, note, table, text, tiles
+from vla_pruner_ros.report.plots import FULL_WIDTH, HALF_WIDTH, Series, histogram_svg, line_plot_svg
+from vla_pruner_ros.report.slider import animation_slider
+
+__all__ = [
+    "FULL_WIDTH",
+    "HALF_WIDTH",
+    "Section",
+    "Series",
+    "animation_slider",
+    "columns",
+    "data_uri",
+    "encode_jpeg",
+    "figure",
+    "histogram_svg",
+    "legend",
+    "line_plot_svg",
+    "note",
+    "page",
+    "section",
+    "table",
+    "text",
+    "tiles",
+    "write_page",
+]
