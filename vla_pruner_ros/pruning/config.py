@@ -5,6 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+PRUNERS = (
+    "full",
+    "vla_pruner",
+    "semantic_only",
+    "action_only",
+    "score_fusion",
+    "fastv",
+    "sparsevlm",
+    "divprune",
+    "random",
+    "uniform",
+)
 BUDGET_MODES = ("fixed", "deadline", "motion")
 WARM_UP_MODES = ("full", "semantic")
 SEMANTIC_ROWS = ("all", "length_normalised", "last")
@@ -30,8 +42,14 @@ class PruningConfig:
     """fixed | deadline (follow target_latency) | motion (more tokens for fine motion)."""
     target_latency: float = 0.2
     """Seconds one inference may take, for budget_mode deadline."""
+    fine_keep_ratio: float = 0.5
+    """Share kept during fine motion, for budget_mode motion; coarse motion: keep_ratio."""
+    fine_motion: float = 0.005
+    """Motion (m per action) below which it counts as fine, see budget.MotionBudget."""
+    coarse_motion: float = 0.015
+    """Motion (m per action) above which it counts as coarse; in between the last verdict stands."""
     pruner: str = "vla_pruner"
-    """Name of the selector, see selectors.SELECTORS."""
+    """Name of the selector, one of PRUNERS; see selectors.SELECTORS."""
     prune_layer: int = 3
     """K: 0-based index of the first decoder layer that runs on the pruned sequence."""
     temporal_window: int = 3
@@ -55,23 +73,39 @@ class PruningConfig:
     """Seed of the random selector."""
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.keep_ratio) and 0.0 < self.keep_ratio <= 1.0):
-            raise ValueError(f"keep_ratio must be in (0, 1], got {self.keep_ratio!r}")
-        if not (_is_number(self.target_latency) and self.target_latency > 0.0):
-            raise ValueError(f"target_latency must be above 0 s, got {self.target_latency!r}")
-        if not (_is_number(self.temporal_decay) and 0.0 < self.temporal_decay <= 1.0):
-            raise ValueError(f"temporal_decay must be in (0, 1], got {self.temporal_decay!r}")
+        self._check_share("keep_ratio")
+        self._check_share("fine_keep_ratio")
+        self._check_share("temporal_decay")
+        self._check_above_zero("target_latency", "s")
+        self._check_above_zero("fine_motion", "m")
+        self._check_above_zero("coarse_motion", "m")
+        if self.coarse_motion < self.fine_motion:
+            raise ValueError(
+                f"coarse_motion must be at least fine_motion ({self.fine_motion} m), "
+                f"got {self.coarse_motion!r}"
+            )
         self._check_integer("token_budget", 0)
         self._check_integer("prune_layer", 1)
         self._check_integer("temporal_window", 1)
         self._check_integer("action_layer", -1)
         self._check_integer("refresh_period", 2)
         self._check_integer("seed", 0)
+        self._check_choice("pruner", PRUNERS)
         self._check_choice("budget_mode", BUDGET_MODES)
         self._check_choice("warm_up", WARM_UP_MODES)
         self._check_choice("semantic_rows", SEMANTIC_ROWS)
         self._check_choice("lock_in_remedy", LOCK_IN_REMEDIES)
         self._check_choice("decay_order", DECAY_ORDERS)
+
+    def _check_share(self, name: str) -> None:
+        value = getattr(self, name)
+        if not (_is_number(value) and 0.0 < value <= 1.0):
+            raise ValueError(f"{name} must be in (0, 1], got {value!r}")
+
+    def _check_above_zero(self, name: str, unit: str) -> None:
+        value = getattr(self, name)
+        if not (_is_number(value) and value > 0.0):
+            raise ValueError(f"{name} must be above 0 {unit}, got {value!r}")
 
     def _check_integer(self, name: str, lowest: int) -> None:
         value = getattr(self, name)

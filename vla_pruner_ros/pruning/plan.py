@@ -1,0 +1,52 @@
+"""What a step has to do, and what is known of the step before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class StepMeasurement:
+    """What is known of the step before: its latency (s) and its actions [steps, 7]."""
+
+    latency_s: float | None = None
+    actions: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What the model has to do in one step.
+
+    keep: visual tokens, all cameras, that run from prune_layer on; M if full.
+    requested: the budget's wish, which full steps ignore.
+    full: run unpruned: the budget is M, or the step is a warm-up or refresh step.
+    prune_layer: first decoder layer on the pruned sequence; 0: prune before the first layer.
+    signals: fields of Signals to compute (never `action`); empty if full.
+    semantic_layer: decoder layer whose attention they are read from, K-1.
+    action_layers: decoder layers whose action rows observe() expects, ascending; may be empty.
+    uses_history: the action relevance takes part in select().
+    tracks_history: select() works the action set out, if only for the statistics.
+    warm_up: the action relevance is not complete yet. refresh: unpruned to see all tokens again.
+    history_length: steps of action relevance held.
+    """
+
+    keep: int
+    requested: int
+    full: bool
+    prune_layer: int
+    signals: frozenset[str]
+    semantic_layer: int
+    action_layers: tuple[int, ...]
+    uses_history: bool
+    tracks_history: bool
+    warm_up: bool
+    refresh: bool
+    history_length: int
+
+    @property
+    def shape_key(self) -> tuple:
+        """Equal for two plans whose device work is the same: a captured graph serves both."""
+        names = "keep full prune_layer signals action_layers uses_history tracks_history"
+        return tuple(getattr(self, name) for name in names.split())

@@ -1,0 +1,301 @@
+"""What one policy holds across its callbacks: budget, action relevance, selector, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
+from vla_pruner_ros.pruning.combination import TINY, Selection, combine, top_k
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.plan import StepMeasurement, StepPlan
+from vla_pruner_ros.pruning.relevance import TemporalRelevance
+from vla_pruner_ros.pruning.selectors import Signals, make_selector
+from vla_pruner_ros.pruning.statistics import PruningStatistics, StatisticsTracker
+
+BUDGET_FIELDS = (
+    "budget_mode",
+    "keep_ratio",
+    "token_budget",
+    "target_latency",
+    "fine_keep_ratio",
+    "fine_motion",
+    "coarse_motion",
+)
+
+
+class TokenPruner:
+    """Visual token pruning for one policy; it knows no model. Every control step:
+
+        plan = pruner.plan()
+        ... run the layers below plan.prune_layer, read what plan.signals names ...
+        selection = None if plan.full else pruner.select(plan, signals)
+        ... run the other layers on selection.kept, decode, read the rows of plan.action_layers ...
+        if plan.action_layers: pruner.observe(action_rows, plan, selection)
+        pruner.record_step(latency_s, actions)
+
+    plan() and record_step() are host-side arithmetic. select() and observe() are device work that
+    never waits for the device. To capture them in a CUDA graph: run them once before the capture,
+    inside preserved(), so that their buffers exist; capture observe_on_device() in the place of
+    observe(); on every replay call advance(plan); capture anew when `generation` has changed.
+
+    num_layers: decoder layers L. num_visual: M, all cameras, which is also what selection ranges
+    over: the budget is shared globally, as in the paper, not split by camera.
+    always_observe: remember action attention for the statistics even where the selector does
+        not use it.
+
+    Raises:
+        ValueError: settings that do not fit the model, by name.
+    """
+
+    def __init__(
+        self,
+        config: PruningConfig,
+        num_layers: int,
+        num_visual: int,
+        num_cameras: int = 1,
+        always_observe: bool = False,
+    ) -> None:
+        if num_cameras < 1 or num_visual % num_cameras:
+            raise ValueError(
+                f"num_visual ({num_visual}) must be a multiple of num_cameras ({num_cameras})"
+            )
+        self.num_layers, self.num_visual, self.num_cameras = num_layers, num_visual, num_cameras
+        self.always_observe = always_observe
+        self.generation = 0
+        self._config = self._checked(config)
+        self._selector = make_selector(config, num_cameras)
+        self._budget = make_budget(config, num_visual, num_cameras)
+        self._relevance = _new_relevance(config)
+        self._tracker = StatisticsTracker(num_visual)
+        self._steps_since_full = 0
+        self._planned: StepPlan | None = None
+
+    @property
+    def config(self) -> PruningConfig:
+        """May be replaced between steps and takes effect on the next plan().
+
+        The action relevance survives unless its meaning changes (other layers observed); another
+        window keeps the newest steps that fit. A deadline budget keeps what it has learned.
+        """
+        return self._config
+
+    @config.setter
+    def config(self, config: PruningConfig) -> None:
+        old_config, old_layers = self._config, self._action_layers()
+        self._config = self._checked(config)
+        if (config.pruner, config.seed) != (old_config.pruner, old_config.seed):
+            self._selector = make_selector(config, self.num_cameras)
+            self.generation += 1
+        if any(getattr(config, name) != getattr(old_config, name) for name in BUDGET_FIELDS):
+            self._budget = self._renewed_budget(old_config)
+        if config.temporal_window != old_config.temporal_window:
+            self._relevance = self._relevance.resized(config.temporal_window)
+            self.generation += 1
+        self._relevance.set_decay(config.temporal_decay, config.decay_order)
+        if self._action_layers() != old_layers:
+            self._forget()
+
+    def plan(self, measured: StepMeasurement | None = None) -> StepPlan:
+        """Decide what the coming step does; changes nothing unless `measured` is given, which is
+        handed to record_step() first."""
+        if measured is not None:
+            self.record_step(measured.latency_s, measured.actions)
+        requested = tokens_to_keep(self._budget.ratio, self.num_visual)
+        uses_action = "action" in self._selector.needs
+        has_history = len(self._relevance) >= self._config.temporal_window
+        warm_up = uses_action and not has_history
+        refresh = uses_action and not warm_up and self._is_refresh_due()
+        full = (
+            self._selector.name == "full"
+            or requested == self.num_visual
+            or (warm_up and self._config.warm_up == "full")
+            or refresh
+        )
+        needs = self._selector.needs_in_warm_up if warm_up else self._selector.needs
+        observes = bool(self._action_layers())
+        self._planned = StepPlan(
+            keep=self.num_visual if full else requested,
+            requested=requested,
+            full=full,
+            prune_layer=0 if self._selector.prunes_before_first_layer else self._config.prune_layer,
+            signals=frozenset() if full else needs - {"action"},
+            semantic_layer=self._config.prune_layer - 1,
+            action_layers=self._action_layers(),
+            uses_history=not full and uses_action and has_history,
+            tracks_history=not full and observes and has_history,
+            warm_up=warm_up,
+            refresh=refresh,
+            history_length=len(self._relevance),
+        )
+        return self._planned
+
+    def select(self, plan: StepPlan, signals: Signals) -> Selection:
+        """The tokens that go on. signals: what plan.signals names, on the model's device.
+
+        Raises:
+            ValueError: a signal is missing or covers another number of visual tokens.
+        """
+        if plan.full:
+            return Selection(torch.arange(self.num_visual, device=signals.target))
+        self._check_signals(plan, signals)
+        action = self._relevance.smooth() if plan.tracks_history else None
+        if plan.uses_history:
+            signals = replace(signals, action=action)
+        selection = self._selector.select(signals, plan.keep)
+        if action is not None and selection.action_set is None:
+            selection = replace(selection, action_set=top_k(action, plan.keep))
+        self._tracker.track(selection)
+        return selection
+
+    def observe(self, action_rows: Tensor, plan: StepPlan, selection: Selection | None) -> None:
+        """Remember this step's action attention.
+
+        action_rows: [len(plan.action_layers), M], per layer the softmaxed attention onto each
+            ORIGINAL visual token, mean over heads and action queries; dropped tokens exactly 0.
+        selection: what select() returned, None if the step ran full.
+
+        A row with a value that is not finite leaves the history as it was.
+        """
+        self.observe_on_device(action_rows, plan, selection)
+        self.advance(plan)
+
+    def observe_on_device(
+        self, action_rows: Tensor, plan: StepPlan, selection: Selection | None
+    ) -> None:
+        """The device half of observe(): what a captured graph holds."""
+        expected = (len(plan.action_layers), self.num_visual)
+        if tuple(action_rows.shape) != expected:
+            raise ValueError(f"action_rows must be {list(expected)}, got {list(action_rows.shape)}")
+        self._relevance.push(self._reduce_layers(action_rows.float(), plan, selection))
+
+    def advance(self, plan: StepPlan) -> None:
+        """The host half of observe(): to be called once per replay of a captured graph."""
+        self._relevance.advance()
+        self._steps_since_full = 0 if plan.full else self._steps_since_full + 1
+
+    def record_step(self, latency_s: float | None, actions: np.ndarray | None) -> None:
+        """Tell the budget how the step last planned went: seconds, and actions [steps, 7]."""
+        if self._planned is not None:
+            planned = self._planned
+            ratio = self._budget.ratio
+            if planned.keep != planned.requested:
+                ratio = planned.keep / self.num_visual
+            self._budget.record(ratio, latency_s, actions)
+
+    def statistics(self) -> PruningStatistics:
+        """How the sets of the last step relate, NaN after a full one; waits for the device."""
+        if self._planned is None or self._planned.full:
+            return PruningStatistics()
+        return self._tracker.read()
+
+    def reset(self) -> None:
+        """Forget the action relevance (new episode, new instruction). The deadline budget keeps
+        what it knows of the machine; the motion budget starts anew."""
+        self._forget()
+        self._selector.reset()
+        self._planned = None
+        if not isinstance(self._budget, DeadlineBudget):
+            self._budget = make_budget(self._config, self.num_visual, self.num_cameras)
+
+    @contextmanager
+    def preserved(self) -> Iterator[None]:
+        """Undo, at the end, what the body does to the state: for trial runs before a capture.
+
+        Buffers that exist keep their addresses; ones the body allocates stay, emptied.
+        """
+        parts = (self._relevance, self._tracker, self._selector)
+        saved = [[buffer.clone() for buffer in part.buffers()] for part in parts]
+        host = (self._relevance.updates, self._steps_since_full, self._planned)
+        try:
+            yield
+        finally:
+            for part, values in zip(parts, saved, strict=True):
+                part.reset()
+                # strict=False: the body may have allocated what did not exist before
+                for buffer, value in zip(part.buffers(), values, strict=False):
+                    buffer.copy_(value)
+            self._relevance.updates, self._steps_since_full, self._planned = host
+
+    def _action_layers(self) -> tuple[int, ...]:
+        if "action" not in self._selector.needs and not self.always_observe:
+            return ()
+        return tuple(sorted({*self._early_layers(), *self._late_layers()}))
+
+    def _late_layers(self) -> range:
+        """Where the action relevance is read: the second half of the decoder (paper), or one."""
+        layer = self._config.action_layer
+        return (
+            range(layer, layer + 1) if layer >= 0 else range(self.num_layers // 2, self.num_layers)
+        )
+
+    def _early_layers(self) -> range:
+        """Where dropped tokens are still seen, if the lock-in remedy looks there."""
+        looks = self._config.lock_in_remedy == "early_layers"
+        looks = looks and not self._selector.prunes_before_first_layer
+        return range(self._config.prune_layer) if looks else range(0)
+
+    def _reduce_layers(self, rows: Tensor, plan: StepPlan, selection: Selection | None) -> Tensor:
+        """One action relevance [M] from the rows [layers, M].
+
+        With the early_layers remedy a dropped token takes its relevance from the layers below K,
+        scaled so that the kept tokens' relevance has the same sum there and in the late layers.
+        """
+        late = _mean_of(rows, plan.action_layers, self._late_layers())
+        if selection is None or not self._early_layers():
+            return late
+        early = _mean_of(rows, plan.action_layers, self._early_layers())
+        kept = combine(self.num_visual, selection.kept)
+        scale = (late * kept).sum() / (early * kept).sum().clamp_min(TINY)
+        return torch.where(kept, late, early * scale)
+
+    def _is_refresh_due(self) -> bool:
+        is_periodic = self._config.lock_in_remedy == "refresh"
+        return is_periodic and self._steps_since_full >= self._config.refresh_period - 1
+
+    def _renewed_budget(self, old: PruningConfig) -> Budget:
+        if old.budget_mode == self._config.budget_mode == "deadline":
+            self._budget.target_s = self._config.target_latency
+            return self._budget
+        return make_budget(self._config, self.num_visual, self.num_cameras)
+
+    def _forget(self) -> None:
+        self._relevance.reset()
+        self._tracker.reset()
+        self._steps_since_full = 0
+
+    def _checked(self, config: PruningConfig) -> PruningConfig:
+        for name in ("prune_layer", "action_layer"):
+            if getattr(config, name) >= self.num_layers:
+                raise ValueError(
+                    f"{name} must be below the model's {self.num_layers} decoder layers, "
+                    f"got {getattr(config, name)}"
+                )
+        return config
+
+    def _check_signals(self, plan: StepPlan, signals: Signals) -> None:
+        for name in sorted(plan.signals):
+            value = getattr(signals, name)
+            if value is None:
+                raise ValueError(f"signal {name!r} is missing: the plan asks for it")
+            axis = 0 if name == "features" else -1
+            if name != "text_features" and value.shape[axis] != self.num_visual:
+                raise ValueError(
+                    f"signal {name!r} must cover {self.num_visual} visual tokens, "
+                    f"got shape {list(value.shape)}"
+                )
+
+
+def _mean_of(rows: Tensor, layers: tuple[int, ...], wanted: range) -> Tensor:
+    """Mean over the wanted layers, which lie next to one another in layers."""
+    first = layers.index(wanted[0])
+    return rows[first : first + len(wanted)].mean(dim=0)
+
+
+def _new_relevance(config: PruningConfig) -> TemporalRelevance:
+    return TemporalRelevance(config.temporal_window, config.temporal_decay, config.decay_order)
