@@ -1,0 +1,42 @@
+"""Imports MuJoCo and MetaWorld with a rendering backend that works without a display."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+
+class SimulatorMissingError(ImportError):
+    """The simulator cannot run on this machine; the message names the remedy."""
+
+
+def select_rendering_backend() -> str:
+    """Render in software where there is no display; MuJoCo reads MUJOCO_GL once, on import."""
+    if "MUJOCO_GL" not in os.environ and not os.environ.get("DISPLAY"):
+        os.environ["MUJOCO_GL"] = "osmesa"
+    return os.environ.get("MUJOCO_GL", "")
+
+
+def _import_simulator():
+    backend = select_rendering_backend()
+    try:
+        import mujoco
+
+        with warnings.catch_warnings():  # gymnasium speaks of registrations that are not ours
+            warnings.simplefilter("ignore")
+            from metaworld.env_dict import ALL_V3_ENVIRONMENTS
+            from metaworld.policies import ENV_POLICY_MAP
+    except ModuleNotFoundError as error:
+        raise SimulatorMissingError(
+            f"the simulated robot needs MuJoCo and MetaWorld, and {error.name} is not installed: "
+            "pip install 'vla_pruner_ros[sim]'"
+        ) from error
+    except (ImportError, AttributeError, OSError) as error:  # PyOpenGL's ways to miss a library
+        raise SimulatorMissingError(
+            f"MuJoCo cannot render with MUJOCO_GL={backend!r} ({error}). For osmesa install "
+            "libosmesa6 (sudo apt-get install libosmesa6); with a GPU, MUJOCO_GL=egl may work"
+        ) from error
+    return mujoco, ALL_V3_ENVIRONMENTS, ENV_POLICY_MAP
+
+
+mujoco, ENVIRONMENTS, EXPERTS = _import_simulator()
