@@ -1,0 +1,1 @@
+"""Recorded bags through the same policy again, without ROS: message -> Observation -> policy."""

@@ -1,0 +1,242 @@
+"""What the node answered when the bag was recorded, and with which parameters.
+
+Read from ActionChunk, PruningStatus and /parameter_events before any image is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
+from vla_pruner_ros.replay.bag_reader import BagError, BagReader, Record
+from vla_pruner_ros.replay.topics import Topics
+
+_PARAMETER_FIELDS = (  # by rcl_interfaces/ParameterType
+    None,
+    "bool_value",
+    "integer_value",
+    "double_value",
+    "string_value",
+    "byte_array_value",
+    "bool_array_value",
+    "integer_array_value",
+    "double_array_value",
+    "string_array_value",
+)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Kept patches of one inference: per camera sorted uint16 row-major indices, and the grid."""
+
+    indices: tuple[np.ndarray, ...]
+    grid: tuple[int, int]
+
+    @property
+    def count(self) -> int:
+        return sum(len(one) for one in self.indices)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One inference of the recorded node.
+
+    received: when its ActionChunk was received (ns).
+    image_stamps: of each camera (ns), or of the first only in bags without the others.
+    state_stamp: of the joint state (ns), 0 if not known.
+    actions: float32 [steps, 7].
+    pruning: settings in force, with the budget as a fixed one.
+    resets: True: the temporal relevance was forgotten just before; None: the bag does not say.
+    history_known: every inference since the last reset is in the bag, so a replay can be exact.
+    """
+
+    received: int
+    sequence: int
+    image_stamps: tuple[int, ...]
+    state_stamp: int
+    started: int
+    seconds: float
+    instruction: str
+    actions: np.ndarray
+    pruning: PruningConfig | None = None
+    kept: Kept | None = None
+    resets: bool | None = None
+    history_known: bool = False
+
+
+@dataclass
+class RecordedRun:
+    """The recorded inferences in order, the node's first parameters, and remarks."""
+
+    inferences: list[Recorded] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def nanoseconds(stamp: Any) -> int:
+    """Return a Time or Duration message in ns."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def read_parameters(reader: BagReader, node: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return the parameter changes of a node as (stamp in ns, values by name), in order."""
+    changes = []
+    for record in reader.messages({"/parameter_events"}):
+        try:
+            event = reader.decode(record)
+        except BagError:
+            continue
+        if event.node == node:
+            values = {p.name: _value(p.value) for p in event.changed_parameters}
+            new = {p.name: _value(p.value) for p in event.new_parameters}
+            changes.append((nanoseconds(event.stamp), {**new, **values}))
+    return changes
+
+
+def _value(value: Any) -> Any:
+    kind = int(value.type)
+    name = _PARAMETER_FIELDS[kind] if 0 <= kind < len(_PARAMETER_FIELDS) else None
+    if name is None:
+        return None
+    found = getattr(value, name)
+    return found.tolist() if isinstance(found, np.ndarray) else found
+
+
+def read_recorded(
+    reader: BagReader, topics: Topics, changes: list[tuple[int, dict[str, Any]]]
+) -> RecordedRun:
+    """Read every recorded inference; messages that cannot be read become remarks."""
+    run = RecordedRun()
+    chunks, statuses = _read_answers(reader, topics, run.remarks)
+    run.parameters = dict(changes[0][1]) if changes else {}
+    tracked = any(status.history_length > 0 for status in statuses.values())
+    values: dict[str, Any] = {}
+    upcoming = iter(sorted(changes, key=lambda change: change[0]))
+    change = next(upcoming, None)
+    for received, chunk in chunks:
+        started = nanoseconds(chunk.inference_start)
+        while change is not None and change[0] <= started:
+            values.update(change[1])
+            change = next(upcoming, None)
+        status = statuses.get((chunk.sequence, nanoseconds(chunk.header.stamp)))
+        one = _inference(received, chunk)
+        if status is not None:
+            one = _with_status(one, status, values, tracked)
+        run.inferences.append(_judged(one, run))
+    return run
+
+
+def _read_answers(
+    reader: BagReader, topics: Topics, remarks: list[str]
+) -> tuple[list[tuple[int, Any]], dict[tuple[int, int], Any]]:
+    chunks: list[tuple[int, Any]] = []
+    statuses: dict[tuple[int, int], Any] = {}
+    unreadable = 0
+    wanted = {name for name in (topics.chunks, topics.status) if name}
+    for record in reader.messages(wanted) if wanted else ():
+        message = _decoded(reader, record)
+        if message is None:
+            unreadable += 1
+        elif record.topic == topics.chunks:
+            chunks.append((record.time, message))
+        else:
+            statuses[(message.sequence, nanoseconds(message.header.stamp))] = message
+    if unreadable:
+        remarks.append(f"{unreadable} recorded answers could not be read")
+    return chunks, statuses
+
+
+def _decoded(reader: BagReader, record: Record) -> Any:
+    try:
+        return reader.decode(record)
+    except BagError:
+        return None
+
+
+def _inference(received: int, chunk: Any) -> Recorded:
+    stamps = tuple(nanoseconds(stamp) for stamp in getattr(chunk, "image_stamps", ()))
+    state_stamp = getattr(chunk, "state_stamp", None)
+    steps = int(chunk.steps)
+    actions = np.array(chunk.actions, dtype=np.float32)
+    width = actions.size // steps if steps else 7
+    return Recorded(
+        received=received,
+        sequence=int(chunk.sequence),
+        image_stamps=stamps or (nanoseconds(chunk.header.stamp),),
+        state_stamp=nanoseconds(state_stamp) if state_stamp is not None else 0,
+        started=nanoseconds(chunk.inference_start),
+        seconds=nanoseconds(chunk.inference_time) / 1e9,
+        instruction=chunk.instruction,
+        actions=actions[: steps * width].reshape(steps, width),
+    )
+
+
+def _with_status(one: Recorded, status: Any, values: Mapping[str, Any], tracked: bool) -> Recorded:
+    bounds = np.cumsum([0, *status.kept_per_camera])
+    indices = tuple(
+        np.array(status.kept_indices[low:high], dtype=np.uint16)
+        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+    )
+    return replace(
+        one,
+        pruning=pruning_in_force(values, status),
+        kept=Kept(indices, (int(status.grid_rows), int(status.grid_columns))),
+        resets=bool(status.history_length == 0) if tracked else None,
+    )
+
+
+def pruning_config(values: Mapping[str, Any]) -> PruningConfig:
+    """Return the settings that parameters describe; unknown names are left out.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+    known = {name: value for name, value in values.items() if name in FIELD_NAMES}
+    for name, value in known.items():
+        if isinstance(getattr(PruningConfig, name, None), float) and isinstance(value, int):
+            known[name] = float(value)
+    return PruningConfig(**known)
+
+
+def pruning_in_force(values: Mapping[str, Any], status: Any) -> PruningConfig:
+    """Return the settings of one inference, its budget as the fixed one that it came to.
+
+    The status is the node's own word on pruner and budget; layer, window and the like are only in
+    the parameters. A budget that followed a deadline or the motion is replayed as it was, not as
+    this machine's clock would have it.
+    """
+    base = pruning_config({**values, "pruner": status.pruner})
+    total, requested = int(status.tokens_total), int(status.tokens_requested)
+    if total == 0:
+        return base
+    fixed = base.budget_mode == status.budget_mode == "fixed" and base.token_budget == 0
+    if fixed and np.float32(base.keep_ratio) == np.float32(status.keep_ratio):
+        return base  # the parameter has more digits than the status
+    ratio = min(1.0, max(requested, 1) / total)
+    return replace(base, budget_mode="fixed", token_budget=0, keep_ratio=ratio)
+
+
+def _judged(one: Recorded, run: RecordedRun) -> Recorded:
+    """Decide whether the bag holds everything this inference remembered."""
+    before = run.inferences[-1] if run.inferences else None
+    if one.resets:
+        return replace(one, history_known=True)
+    follows = before is not None and one.sequence == before.sequence + 1
+    if one.resets is None:  # nothing is remembered, or nothing is known: a first one starts anew
+        return replace(one, history_known=(follows and before.history_known) or one.sequence <= 1)
+    return replace(one, history_known=follows and before.history_known)
+
+
+def remarks_on_history(inferences: Iterable[Recorded]) -> list[str]:
+    """Say how many inferences depend on frames that are not in the bag."""
+    unknown = sum(not one.history_known for one in inferences)
+    if not unknown:
+        return []
+    return [
+        f"{unknown} recorded inferences remember frames that are not in the bag (recording began "
+        "later, or messages were lost); they are replayed but not counted in the parity"
+    ]
