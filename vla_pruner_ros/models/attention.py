@@ -1,0 +1,57 @@
+"""Attention of decoder layers: the mixed values, and the weights where somebody reads them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def project_query(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """[1, n, d] -> rotated query [1, heads, n, h]; cos, sin: [n, h]."""
+    return rotate(heads_first(attention.q_proj(hidden), attention.head_dim), cos, sin)
+
+
+def project_key_value(
+    attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """[1, n, d] -> rotated key and value, each [1, kv_heads, n, h]; cos, sin: [n, h]."""
+    key = heads_first(attention.k_proj(hidden), attention.head_dim)
+    return rotate(key, cos, sin), heads_first(attention.v_proj(hidden), attention.head_dim)
+
+
+def heads_first(flat: Tensor, head_dim: int) -> Tensor:
+    """[1, n, heads * h] -> [1, heads, n, h]."""
+    return flat.view(1, flat.shape[1], -1, head_dim).transpose(1, 2)
+
+
+def rotate(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary position embedding, halves convention; cos and sin repeat their half."""
+    first, second = tensor.chunk(2, dim=-1)
+    return tensor * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, triangle: bool = False
+) -> Tensor:
+    """Mixed values [1, n, heads * h].
+
+    mask: bool [n, keys] (or [1, keys]), True where a query may look; triangle: the causal mask of
+    equally many queries and keys, which has faster kernels.
+    """
+    grouped = query.shape[1] != key.shape[1]
+    mixed = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=triangle, enable_gqa=grouped
+    )
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmaxed weights, float32 [heads, n, keys]; mask as in attend."""
+    kv_heads, queries = key.shape[1], query.shape[2]
+    by_group = query[0].reshape(kv_heads, -1, query.shape[3])
+    scores = torch.matmul(by_group, key[0].transpose(1, 2)).view(-1, queries, key.shape[2])
+    scores = scores.to(torch.float32) * query.shape[3] ** -0.5
+    if mask is not None:
+        scores = scores.masked_fill_(~mask, float("-inf"))
+    return scores.softmax(dim=-1)

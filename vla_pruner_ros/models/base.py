@@ -1,0 +1,184 @@
+"""What all families share: one act() around the family's own inference, and the pruner's state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_pruner_ros.models.decoding import ActionAttention, Select
+from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, PruningReport
+from vla_pruner_ros.models.timing import StageClock
+from vla_pruner_ros.pruning.combination import Selection
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.pruner import TokenPruner
+from vla_pruner_ros.pruning.selectors import Signals
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a policy is; the same for all its life. See VlaPolicy for the fields' meaning."""
+
+    family: str
+    trained: bool
+    num_cameras: int
+    state_dim: int
+    chunk_size: int
+    grid: tuple[int, int]
+    """Patch rows and columns of one camera."""
+    num_layers: int
+    image_size: int
+    """Side of the square picture the model sees, pixels."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The device's half of a step. raw: whatever the family turns into actions on the host."""
+
+    raw: Tensor
+    attention: ActionAttention
+    selection: Selection | None
+
+
+class PrunedPolicy(ABC):
+    """A VlaPolicy (policy.py); a family adds how to prepare, infer and read back.
+
+    Data goes host -> device once (_prepare) and device -> host once (_to_actions).
+    """
+
+    def __init__(self, facts: Facts, pruning: PruningConfig, device: torch.device) -> None:
+        """Raises ValueError where the pruning settings do not fit the model."""
+        self.facts, self.device = facts, device
+        self.family, self.trained = facts.family, facts.trained
+        self.num_cameras, self.state_dim = facts.num_cameras, facts.state_dim
+        self.chunk_size = facts.chunk_size
+        self.grid, self.image_size = facts.grid, facts.image_size
+        self.num_visual = facts.num_cameras * facts.grid[0] * facts.grid[1]
+        self.pruner = TokenPruner(pruning, facts.num_layers, self.num_visual, facts.num_cameras)
+
+    @abstractmethod
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> what the model sees of it, uint8 [image_size, image_size, 3]."""
+
+    @abstractmethod
+    def _prepare(self, observation: Observation) -> object:
+        """Check the observation and upload it. Raises PolicyError."""
+
+    @abstractmethod
+    def _infer(self, inputs, plan: StepPlan, select: Select, clock: StageClock) -> Inference:
+        """Everything on the device; waits for nothing."""
+
+    @abstractmethod
+    def _to_actions(self, raw: Tensor) -> np.ndarray:
+        """Read back and convert: float64 [steps, 7]. Raises PolicyError for what is no action."""
+
+    @property
+    def pruning(self) -> PruningConfig:
+        return self.pruner.config
+
+    @pruning.setter
+    def pruning(self, config: PruningConfig) -> None:
+        self.pruner.config = config
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> ActionChunk:
+        """See VlaPolicy.act."""
+        plan = self.pruner.plan()
+        clock = StageClock(self.device)
+        inference, actions = self._run(observation, plan, clock)
+        timings = clock.read()
+        if plan.action_layers:
+            self.pruner.observe(inference.attention.mean(), plan, inference.selection)
+        self.pruner.record_step(timings["total"], actions)
+        report = self._report(plan, inference.selection, timings)
+        return ActionChunk(actions.astype(np.float32), report)
+
+    @torch.no_grad()
+    def act_unpruned(self, observation: Observation) -> np.ndarray:
+        """Actions of the whole model, float64 [steps, 7]; leaves the pruner as it was."""
+        return self._run(observation, self._full_plan(), StageClock(self.device))[1]
+
+    def reset(self) -> None:
+        """See VlaPolicy.reset."""
+        self.pruner.reset()
+
+    def _run(
+        self, observation: Observation, plan: StepPlan, clock: StageClock
+    ) -> tuple[Inference, np.ndarray]:
+        inputs = self._prepare(observation)
+        clock.mark("preprocess")
+        inference = self._infer(inputs, plan, self._timed_select(plan, clock), clock)
+        actions = self._to_actions(inference.raw)
+        if not np.isfinite(actions).all():
+            raise PolicyError(
+                "the model's actions are not finite; no action is sent. "
+                "Try dtype float32 and check the checkpoint"
+            )
+        return inference, actions
+
+    def _timed_select(self, plan: StepPlan, clock: StageClock) -> Select:
+        def select(signals: Signals) -> Selection:
+            with clock.inside("selection"):
+                return self.pruner.select(plan, signals)
+
+        return select
+
+    def _full_plan(self) -> StepPlan:
+        return StepPlan(
+            keep=self.num_visual,
+            requested=self.num_visual,
+            full=True,
+            prune_layer=self.pruning.prune_layer,
+            signals=frozenset(),
+            semantic_layer=self.pruning.prune_layer - 1,
+            action_layers=(),
+            uses_history=False,
+            tracks_history=False,
+            warm_up=False,
+            refresh=False,
+            history_length=0,
+        )
+
+    def _report(
+        self, plan: StepPlan, selection: Selection | None, timings: dict[str, float]
+    ) -> PruningReport:
+        return PruningReport(
+            kept_indices=self._by_camera(selection),
+            grid=self.grid,
+            tokens_total=self.num_visual,
+            tokens_requested=plan.requested,
+            tokens_kept=plan.keep,
+            pruner=self.pruning.pruner,
+            warm_up=plan.warm_up,
+            refresh=plan.refresh,
+            history_length=plan.history_length,
+            timings=timings,
+            **asdict(self.pruner.statistics()),
+        )
+
+    def _by_camera(self, selection: Selection | None) -> list[np.ndarray]:
+        patches = self.num_visual // self.num_cameras
+        kept = np.arange(self.num_visual) if selection is None else selection.kept.cpu().numpy()
+        camera = kept // patches
+        indices = (kept % patches).astype(np.int32)
+        return [indices[camera == number] for number in range(self.num_cameras)]
+
+
+def ignores_image(policy: PrunedPolicy, instruction: str = "pick up the cup") -> bool:
+    """True if a black and a white frame give the same action: the images do not reach the model.
+
+    Some combinations of checkpoint and library versions fail that way without a word. Leaves no
+    trace in the policy's state.
+    """
+    side = policy.image_size
+    state = np.zeros(policy.state_dim) if policy.state_dim else None
+    frames = (np.full((side, side, 3), level, np.uint8) for level in (0, 255))
+    black, white = (
+        policy.act_unpruned(Observation([frame] * policy.num_cameras, instruction, state))
+        for frame in frames
+    )
+    return bool(np.array_equal(black, white))

@@ -1,0 +1,45 @@
+"""Keys and values of a decoder, one buffer a layer, each with its own length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class KeyValueCache:
+    """Buffers that stay in place from step to step; they only ever grow.
+
+    After a pruned prompt the layers below K hold every token and the others the kept ones, so
+    lengths differ by layer.
+    """
+
+    def __init__(
+        self, layers: int, heads: int, head_dim: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        empty = torch.empty(2, 1, heads, 0, head_dim, device=device, dtype=dtype)
+        self._buffers = [empty] * layers
+        self.lengths = [0] * layers
+
+    def start(self, capacities: Sequence[int]) -> None:
+        """Forget what is held and make room for this many tokens in each layer."""
+        self.rewind([0] * len(self.lengths))
+        for layer, capacity in enumerate(capacities):
+            buffer = self._buffers[layer]
+            if buffer.shape[3] < capacity:
+                shape = (*buffer.shape[:3], capacity, buffer.shape[4])
+                self._buffers[layer] = buffer.new_empty(shape)
+
+    def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add [1, heads, n, head_dim] behind what the layer holds; returns views of all of it."""
+        start = self.lengths[layer]
+        stop = self.lengths[layer] = start + key.shape[2]
+        keys, values = self._buffers[layer]
+        keys[:, :, start:stop].copy_(key)
+        values[:, :, start:stop].copy_(value)
+        return keys[:, :, :stop], values[:, :, :stop]
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        """Go back to earlier lengths, as read from `lengths`; what was added since is dropped."""
+        self.lengths = list(lengths)

@@ -1,0 +1,274 @@
+"""Reading checkpoints: configuration, weights and statistics from a directory, nothing executed.
+
+Weights go straight to the target device and dtype, a group of tensors at a time, so that host
+memory holds the weights once and never the file as well.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import pickle
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vla_pruner_ros.models.policy import CheckpointError
+
+GROUP_BYTES = 256 * 2**20
+"""File bytes mapped at a time; a closed group's pages are returned to the system."""
+PROGRESS_BYTES = 2**30
+"""A progress bar appears for checkpoints above this size, on a terminal."""
+
+
+def read_json(path: Path) -> dict:
+    """Raises CheckpointError where the file is missing or is not a JSON object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path.name} is missing in {path.parent}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def read_config(directory: Path) -> dict:
+    """config.json of a checkpoint directory."""
+    if not directory.is_dir():
+        raise CheckpointError(
+            f"checkpoint {directory} is not a directory; give the folder that holds config.json"
+        )
+    return read_json(directory / "config.json")
+
+
+def read_optional_json(path: Path) -> dict:
+    """The object in path, or an empty one where there is no such file."""
+    return read_json(path) if path.exists() else {}
+
+
+class WeightFiles:
+    """The safetensors of a directory, single or sharded with an index.
+
+    shapes: name -> shape of every tensor, read from the file headers alone.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._file_of: dict[str, Path] = {}
+        for path in _weight_paths(directory):
+            self._read_header(path)
+
+    def _read_header(self, path: Path) -> None:
+        with _open(path) as tensors:
+            for name in tensors.keys():
+                self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
+                self._file_of[name] = path
+
+    def load_into(
+        self,
+        module: nn.Module,
+        device: torch.device,
+        dtype: torch.dtype,
+        unused: Iterable[str] = (),
+    ) -> None:
+        """Fill a module built on the meta device; its parameter names are the file's.
+
+        unused: patterns of keys that the family knows and does not run.
+
+        Raises:
+            CheckpointError: missing or unexpected keys, wrong shapes, values that are not finite.
+        """
+        wanted = {name: tuple(p.shape) for name, p in module.state_dict().items()}
+        self._check_names(wanted, tuple(unused))
+        for name, tensor in self._read(list(wanted), device, dtype):
+            check_finite(name, tensor)
+            assign(module, name, tensor)
+
+    def _check_names(self, wanted: dict[str, tuple[int, ...]], unused: tuple[str, ...]) -> None:
+        missing = [name for name in wanted if name not in self.shapes]
+        if missing:
+            raise CheckpointError(f"{self.directory} lacks {_listing(missing)}")
+        known = lambda name: name in wanted or any(fnmatch.fnmatch(name, u) for u in unused)  # noqa: E731
+        unexpected = [name for name in self.shapes if not known(name)]
+        if unexpected:
+            raise CheckpointError(
+                f"{self.directory} has {_listing(unexpected)}, which this family does not know; "
+                "it may be another architecture or an unmerged adapter"
+            )
+        for name, shape in wanted.items():
+            check_shape(name, shape, self.shapes[name])
+
+    def _read(
+        self, names: list[str], device: torch.device, dtype: torch.dtype
+    ) -> Iterator[tuple[str, Tensor]]:
+        with _progress(sum(_elements(self.shapes[n]) for n in names)) as bar:
+            for path, group in self._groups(names):
+                with _open(path) as tensors:
+                    for name in group:
+                        # A copy even where nothing changes: the file's pages must not stay mapped.
+                        yield name, _get(tensors, path, name).to(device, dtype, copy=True)
+                        bar.update(_elements(self.shapes[name]))
+
+    def _groups(self, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
+        """Names that lie in one file, at most about GROUP_BYTES together."""
+        group: list[str] = []
+        size = 0
+        for name in sorted(names, key=lambda n: str(self._file_of[n])):
+            if group and (self._file_of[name] != self._file_of[group[0]] or size > GROUP_BYTES):
+                yield self._file_of[group[0]], group
+                group, size = [], 0
+            group.append(name)
+            size += 4 * _elements(self.shapes[name])
+        if group:
+            yield self._file_of[group[0]], group
+
+
+def load_component(path: Path, prefixes: tuple[str, ...] = ("module.",)) -> dict[str, Tensor]:
+    """A .pt file of plain tensors, leading prefixes (of wrappers used in training) stripped.
+
+    Raises:
+        CheckpointError: damaged, or holding anything but tensors; pickled code is never run.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or holds more than plain tensors and is not loaded: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise CheckpointError(f"{path} must hold a dictionary of tensors")
+    for prefix in prefixes:
+        content = {name.removeprefix(prefix): tensor for name, tensor in content.items()}
+    return content
+
+
+def fill_component(
+    module: nn.Module, path: Path, tensors: dict[str, Tensor], device: torch.device, dtype
+) -> nn.Module:
+    """Fill a small module built on the meta device from the tensors of a component file."""
+    wanted = module.state_dict()
+    missing = [name for name in wanted if name not in tensors]
+    unexpected = [name for name in tensors if name not in wanted]
+    if missing or unexpected:
+        parts = [("lacks", missing), ("has the unknown", unexpected)]
+        trouble = " and ".join(f"{word} {_listing(names)}" for word, names in parts if names)
+        raise CheckpointError(f"{path.name} {trouble}")
+    for name, tensor in tensors.items():
+        check_shape(f"{path.name}: {name}", tuple(wanted[name].shape), tuple(tensor.shape))
+        check_finite(f"{path.name}: {name}", tensor)
+        assign(module, name, tensor.to(device, dtype))
+    return module
+
+
+def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
+    """Put a tensor in place of a (meta) parameter given by its dotted name."""
+    owner, _, leaf = name.rpartition(".")
+    setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
+
+
+def check_shape(name: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> None:
+    """Raises CheckpointError naming both shapes."""
+    if wanted != found:
+        raise CheckpointError(f"{name} has shape {list(found)}, expected {list(wanted)}")
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raises CheckpointError where a tensor holds NaN or infinity."""
+    # The sum is enough as a first look: it reads the tensor once and allocates nothing.
+    if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
+        raise CheckpointError(f"{name} has NaN or infinite values; the checkpoint is damaged")
+
+
+def is_trained(config: dict) -> bool:
+    """False for checkpoints that this package wrote with random weights (models/tiny.py)."""
+    return config.get("vla_pruner_ros", {}).get("trained", True)
+
+
+def read_statistics(directory: Path, config: dict) -> dict:
+    """Per data set; dataset_statistics.json replaces config.json's norm_stats where it exists.
+
+    A fine-tuned checkpoint keeps the base model's norm_stats in config.json, which do not fit it.
+    """
+    own = read_optional_json(directory / "dataset_statistics.json")
+    return own or config.get("norm_stats", {})
+
+
+def choose_statistics(statistics: dict, unnorm_key: str | None, source: str) -> tuple[str, dict]:
+    """The named data set's statistics, or the only one there is.
+
+    Raises:
+        CheckpointError: no statistics, an unknown key or an open choice, with the valid keys.
+    """
+    if not statistics:
+        raise CheckpointError(
+            f"{source} has no action statistics: dataset_statistics.json is missing and "
+            "config.json has no norm_stats"
+        )
+    keys = ", ".join(sorted(statistics))
+    if unnorm_key is None and len(statistics) > 1:
+        raise CheckpointError(f"set unnorm_key, {source} has several statistics: {keys}")
+    key = unnorm_key if unnorm_key is not None else next(iter(statistics))
+    if key not in statistics:
+        raise CheckpointError(f"unnorm_key {key!r} is not in {source}; valid keys: {keys}")
+    return key, statistics[key]
+
+
+def _weight_paths(directory: Path) -> list[Path]:
+    index = directory / "model.safetensors.index.json"
+    if not index.exists():
+        single = directory / "model.safetensors"
+        if not single.exists():
+            raise CheckpointError(
+                f"{directory} has neither model.safetensors nor model.safetensors.index.json"
+            )
+        return [single]
+    paths = [directory / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    absent = [path.name for path in paths if not path.exists()]
+    if absent:
+        raise CheckpointError(f"{directory} lacks the shards {', '.join(absent)}")
+    return paths
+
+
+def _open(path: Path):
+    try:
+        return safe_open(os.fspath(path), framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, error) from None
+
+
+def _get(tensors, path: Path, name: str) -> Tensor:
+    try:
+        return tensors.get_tensor(name)
+    except (SafetensorError, RuntimeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged or incomplete ({error}); copy or download it again")
+
+
+def _progress(elements: int):
+    from tqdm import tqdm
+
+    hidden = 2 * elements < PROGRESS_BYTES or not sys.stderr.isatty()
+    return tqdm(
+        total=elements, desc="loading weights", unit="param", unit_scale=True, disable=hidden
+    )
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def _listing(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

@@ -1,0 +1,74 @@
+"""Camera images -> what the vision towers take.
+
+Everything up to the uint8 picture runs on the host and is what `preview` shows; scaling and
+normalisation run on the device, so that 150 kB a camera are uploaded and not 1.2 MB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.models.policy import CheckpointError, PolicyError
+
+IMAGE_SIZE = 224
+
+
+def check_images(images: list[np.ndarray], cameras: int) -> None:
+    """Raises PolicyError unless there are `cameras` uint8 [H, W, 3] arrays."""
+    if len(images) != cameras:
+        raise PolicyError(f"the model takes {cameras} image(s) per step, got {len(images)}")
+    for index, image in enumerate(images):
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+            kind = getattr(image, "dtype", type(image).__name__)
+            raise PolicyError(f"image {index} must be a uint8 array, got {kind}")
+        if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise PolicyError(f"image {index} must be [H, W, 3] RGB, got {list(image.shape)}")
+
+
+def resize_bicubic(image: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> uint8 [224, 224, 3] with Pillow's bicubic filter, aspect ignored."""
+    if image.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
+        return image
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """Per-tower mean and standard deviation over pixel values in 0..1, [towers, 3, 1, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def read(cls, directory: Path, device: torch.device) -> Normalization:
+        """From preprocessor_config.json.
+
+        tvf_normalize_params win over means and stds: the official files hold bf16-rounded
+        constants there, and those are what the models saw in training.
+        """
+        config = read_json(directory / "preprocessor_config.json")
+        try:
+            towers = config.get("tvf_normalize_params") or [
+                {"mean": m, "std": s} for m, s in zip(config["means"], config["stds"])
+            ]
+            mean, std = ([tower[k] for tower in towers] for k in ("mean", "std"))
+            shape = (len(towers), 3, 1, 1)
+            return cls(*(torch.tensor(v, device=device).reshape(shape) for v in (mean, std)))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"preprocessor_config.json in {directory} has no usable mean and std: {error}"
+            ) from None
+
+    def __call__(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+        """uint8 [cameras, S, S, 3] -> dtype [cameras, 3 * towers, S, S]."""
+        scaled = pictures.permute(0, 3, 1, 2).to(torch.float32).div(255.0)[:, None]
+        pixels = (scaled - self.mean) / self.std
+        return pixels.flatten(1, 2).to(dtype, memory_format=torch.contiguous_format)

@@ -1,0 +1,86 @@
+"""The known families, and the one way to load any of them."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+from vla_pruner_ros.models.base import PrunedPolicy
+from vla_pruner_ros.models.checkpoints import read_config
+from vla_pruner_ros.models.policy import CheckpointError
+from vla_pruner_ros.models.prompt import Tokenizer
+from vla_pruner_ros.pruning.config import PruningConfig
+
+FAMILIES: dict[str, str] = {
+    "openvla": "vla_pruner_ros.models.openvla",
+}
+"""Family -> module with recognises(directory, config) and load(...), asked in this order.
+
+To add a family, write such a module and add its line here (see test/test_models_registry.py).
+"""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_policy(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = torch.float32,
+    pruning: PruningConfig | None = None,
+    unnorm_key: str | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> PrunedPolicy:
+    """A policy from a checkpoint directory; the family is recognised from its files.
+
+    unnorm_key: whose statistics turn actions into units; may be left out if there is one data set.
+    tokenizer: prompt -> ids, in place of the checkpoint's own.
+
+    Raises:
+        CheckpointError: what is wrong with the checkpoint, and the remedy.
+        ValueError: pruning settings that do not fit the model.
+    """
+    directory = Path(path).expanduser()
+    config = read_config(directory)
+    family = find_family(directory, config)
+    return family.load(
+        directory,
+        config,
+        device=_checked_device(device),
+        dtype=_checked_dtype(dtype),
+        pruning=pruning or PruningConfig(),
+        unnorm_key=unnorm_key,
+        tokenizer=tokenizer,
+    )
+
+
+def find_family(directory: Path, config: dict) -> ModuleType:
+    """The module of the first family that knows this checkpoint."""
+    for module_name in FAMILIES.values():
+        module = importlib.import_module(module_name)
+        if module.recognises(directory, config):
+            return module
+    raise CheckpointError(
+        f"{directory} is of no known family ({', '.join(FAMILIES)}); "
+        f"its config.json says model_type {config.get('model_type')!r}"
+    )
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        device = torch.device(device)
+    except RuntimeError as error:
+        raise CheckpointError(f"device {device!r} is not known to torch: {error}") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CheckpointError("device cuda is not available here; use cpu or install CUDA torch")
+    return device
+
+
+def _checked_dtype(dtype: str | torch.dtype) -> torch.dtype:
+    if isinstance(dtype, str):
+        if dtype not in DTYPES:
+            raise CheckpointError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+        return DTYPES[dtype]
+    return dtype
