@@ -5,6 +5,7 @@ Read from ActionChunk, PruningStatus and /parameter_events before any image is t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -179,7 +180,7 @@ def _with_status(one: Recorded, status: Any, values: Mapping[str, Any], tracked:
     bounds = np.cumsum([0, *status.kept_per_camera])
     indices = tuple(
         np.array(status.kept_indices[low:high], dtype=np.uint16)
-        for low, high in zip(bounds[:-1], bounds[1:], strict=True)
+        for low, high in itertools.pairwise(bounds)
     )
     return replace(
         one,

@@ -1,0 +1,64 @@
+"""Does the replay give what the robot did? Recorded actions against replayed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vla_pruner_ros.replay.comparison import Compared, Reference, compare_run
+from vla_pruner_ros.replay.recorded import Recorded
+from vla_pruner_ros.replay.replayer import Run
+
+TOLERANCE = 1e-4
+"""Largest difference of any number of a chunk (m, rad, opening) that counts as equal: float32 on one
+class of device; other devices and dtypes need more, see --tolerance."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """recorded: inferences in the bag. comparable: whose whole history is in the bag and could be
+    replayed. equal: of these, within the tolerance. largest: greatest difference among them.
+    kept_equal: of these, with exactly the recorded kept tokens."""
+
+    recorded: int
+    comparable: int
+    equal: int
+    kept_equal: int
+    largest: float
+    tolerance: float
+    compared: tuple[Compared, ...]
+
+    @property
+    def holds(self) -> bool:
+        return self.comparable > 0 and self.equal == self.comparable
+
+
+def recorded_reference(inferences: Sequence[Recorded]) -> Reference:
+    """Return what the robot did as a reference; answers without steps are left out."""
+    usable = {i: r for i, r in enumerate(inferences) if r.actions.size and r.actions.shape[1] == 7}
+    return Reference(
+        "recorded",
+        {index: recorded.actions for index, recorded in usable.items()},
+        {index: r.kept for index, r in usable.items() if r.kept is not None},
+    )
+
+
+def check_parity(run: Run, inferences: Sequence[Recorded], tolerance: float = TOLERANCE) -> Parity:
+    """Compare a replay under the recorded settings with the recorded actions."""
+    compared = compare_run(run, recorded_reference(inferences))
+    known = [one for one in compared if one.step.history_known]
+    return Parity(
+        recorded=len(inferences),
+        comparable=len(known),
+        equal=sum(
+            _same_length(one, inferences) and one.difference.largest <= tolerance for one in known
+        ),
+        kept_equal=sum(one.overlap == 1.0 for one in known),
+        largest=max((one.difference.largest for one in known), default=float("nan")),
+        tolerance=tolerance,
+        compared=tuple(compared),
+    )
+
+
+def _same_length(one: Compared, inferences: Sequence[Recorded]) -> bool:
+    return len(one.step.actions) == len(inferences[one.step.index].actions)

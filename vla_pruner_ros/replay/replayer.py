@@ -1,0 +1,142 @@
+"""Moments of a bag through a policy, under one pruning setting."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vla_pruner_ros.models.policy import ActionChunk, PolicyError, VlaPolicy
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.replay.moments import Moment
+from vla_pruner_ros.replay.recorded import Kept
+
+RECORDED = "recorded settings"
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A name and the pruning to replay with; None: what was in force at each recorded inference."""
+
+    name: str
+    pruning: PruningConfig | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One replayed inference.
+
+    actions: float32 [steps, 7], None where there is a problem.
+    seconds: of policy.act() alone. tokens: kept, total.
+    """
+
+    index: int
+    stamp: int
+    instruction: str
+    reset: str
+    actions: np.ndarray | None = None
+    kept: Kept | None = None
+    seconds: float = float("nan")
+    tokens: tuple[int, int] = (0, 0)
+    warm_up: bool = False
+    history_length: int = 0
+    history_known: bool = True
+    problem: str = ""
+
+
+@dataclass
+class Run:
+    """All steps of one setting; reading_seconds: reading and converting the frames, without the
+    policy."""
+
+    setting: Setting
+    steps: list[Step] = field(default_factory=list)
+    reading_seconds: float = 0.0
+
+    @property
+    def done(self) -> list[Step]:
+        return [step for step in self.steps if step.actions is not None]
+
+    @property
+    def problems(self) -> list[Step]:
+        return [step for step in self.steps if step.problem]
+
+
+class Replayer:
+    """Asks one policy again and again; the policy is this object's alone while it runs.
+
+    joints: order of the state, see observation.state_from_joint_state.
+    """
+
+    def __init__(self, policy: VlaPolicy, joints: Sequence[str] = ()) -> None:
+        self._policy = policy
+        self._joints = tuple(joints)
+        self._warm = False
+
+    def run(self, moments: Iterable[Moment], setting: Setting) -> Iterator[tuple[Step, Run]]:
+        """Yield each step as it is done, with the run that collects them."""
+        run = Run(setting)
+        broken = False  # a recorded inference could not be repeated: what follows remembers less
+        source = iter(moments)
+        started = time.perf_counter()
+        for moment in source:
+            broken = broken and not moment.reset
+            step, ended = self._step(moment, setting, broken)
+            run.reading_seconds += ended - started
+            broken = broken or bool(step.problem)
+            run.steps.append(step)
+            yield step, run
+            started = time.perf_counter()
+
+    def _step(self, moment: Moment, setting: Setting, broken: bool) -> tuple[Step, float]:
+        """Do one inference; also return when its reading and converting was over."""
+        if moment.reset:
+            self._policy.reset()
+        known = not broken and (moment.recorded is None or moment.recorded.history_known)
+        blank = Step(moment.index, moment.stamp, moment.instruction, moment.reset)
+        try:
+            observation = moment.observation(self._joints, self._policy.state_dim > 0)
+            self._prepare(observation, self._pruning(moment, setting))
+            ended = time.perf_counter()
+            chunk = self._policy.act(observation)
+        except (ValueError, PolicyError) as error:
+            problem = " ".join(str(error).split())
+            return Step(**{**vars(blank), "problem": problem}), time.perf_counter()
+        seconds = time.perf_counter() - ended
+        return _with_chunk(blank, chunk, seconds, known), ended
+
+    def _pruning(self, moment: Moment, setting: Setting) -> PruningConfig:
+        if setting.pruning is not None:
+            return setting.pruning
+        if moment.recorded is None or moment.recorded.pruning is None:
+            raise ValueError("the bag does not say which settings were in force (no PruningStatus)")
+        return moment.recorded.pruning
+
+    def _prepare(self, observation: object, pruning: PruningConfig) -> None:
+        if self._policy.pruning != pruning:
+            self._policy.pruning = pruning
+        if not self._warm:  # the first call of a process is slow and would be a false worst case
+            self._policy.act(observation)
+            self._policy.reset()
+            self._warm = True
+
+
+def _with_chunk(blank: Step, chunk: ActionChunk, seconds: float, known: bool) -> Step:
+    report = chunk.pruning
+    indices = tuple(np.asarray(kept, dtype=np.uint16) for kept in report.kept_indices)
+    return Step(
+        blank.index,
+        blank.stamp,
+        blank.instruction,
+        blank.reset,
+        actions=np.array(chunk.actions, dtype=np.float32),
+        kept=Kept(indices, tuple(report.grid)),
+        seconds=seconds,
+        tokens=(report.tokens_kept, report.tokens_total),
+        warm_up=report.warm_up,
+        history_length=report.history_length,
+        history_known=known,
+    )
