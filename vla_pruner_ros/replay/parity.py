@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from vla_pruner_ros.replay.comparison import Compared, Reference, compare_run
-from vla_pruner_ros.replay.recorded import Recorded
+from vla_pruner_ros.replay.recorded import Kept, Recorded
 from vla_pruner_ros.replay.replayer import Run
 
 TOLERANCE = 1e-4
-"""Largest difference of any number of a chunk (m, rad, opening) that counts as equal: float32 on one
-class of device; other devices and dtypes need more, see --tolerance."""
+"""Largest difference of any number of a chunk (m, rad, opening) that counts as equal: for float32
+on one class of device; other devices and dtypes need more, see --tolerance."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,23 @@ def check_parity(run: Run, inferences: Sequence[Recorded], tolerance: float = TO
     """Compare a replay under the recorded settings with the recorded actions."""
     compared = compare_run(run, recorded_reference(inferences))
     known = [one for one in compared if one.step.history_known]
+    close = [one for one in known if one.difference.largest <= tolerance]
     return Parity(
         recorded=len(inferences),
         comparable=len(known),
-        equal=sum(
-            _same_length(one, inferences) and one.difference.largest <= tolerance for one in known
-        ),
-        kept_equal=sum(one.overlap == 1.0 for one in known),
+        equal=sum(_same_length(one, inferences[one.step.index]) for one in close),
+        kept_equal=sum(_same_kept(one.step.kept, inferences[one.step.index].kept) for one in known),
         largest=max((one.difference.largest for one in known), default=float("nan")),
         tolerance=tolerance,
         compared=tuple(compared),
     )
 
 
-def _same_length(one: Compared, inferences: Sequence[Recorded]) -> bool:
-    return len(one.step.actions) == len(inferences[one.step.index].actions)
+def _same_length(one: Compared, recorded: Recorded) -> bool:
+    return len(one.step.actions) == len(recorded.actions)
+
+
+def _same_kept(ours: Kept | None, theirs: Kept | None) -> bool:
+    if ours is None or theirs is None or len(ours.indices) != len(theirs.indices):
+        return False
+    return all(map(np.array_equal, ours.indices, theirs.indices))

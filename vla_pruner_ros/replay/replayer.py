@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vla_pruner_ros.models.policy import ActionChunk, PolicyError, VlaPolicy
+from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, VlaPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.moments import Moment
 from vla_pruner_ros.replay.recorded import Kept
@@ -76,22 +76,26 @@ class Replayer:
         self._joints = tuple(joints)
         self._warm = False
 
-    def run(self, moments: Iterable[Moment], setting: Setting) -> Iterator[tuple[Step, Run]]:
-        """Yield each step as it is done, with the run that collects them."""
-        run = Run(setting)
+    def run(self, moments: Iterable[Moment], run: Run) -> Iterator[tuple[Step, ActionChunk | None]]:
+        """Do the moments in order under run.setting, and add each step to the run as it is done.
+
+        Yields:
+            The step and what the policy answered, None where there is a problem.
+        """
         broken = False  # a recorded inference could not be repeated: what follows remembers less
-        source = iter(moments)
         started = time.perf_counter()
-        for moment in source:
+        for moment in moments:
             broken = broken and not moment.reset
-            step, ended = self._step(moment, setting, broken)
+            step, chunk, ended = self._step(moment, run.setting, broken)
             run.reading_seconds += ended - started
             broken = broken or bool(step.problem)
             run.steps.append(step)
-            yield step, run
+            yield step, chunk
             started = time.perf_counter()
 
-    def _step(self, moment: Moment, setting: Setting, broken: bool) -> tuple[Step, float]:
+    def _step(
+        self, moment: Moment, setting: Setting, broken: bool
+    ) -> tuple[Step, ActionChunk | None, float]:
         """Do one inference; also return when its reading and converting was over."""
         if moment.reset:
             self._policy.reset()
@@ -99,14 +103,15 @@ class Replayer:
         blank = Step(moment.index, moment.stamp, moment.instruction, moment.reset)
         try:
             observation = moment.observation(self._joints, self._policy.state_dim > 0)
+            converted = time.perf_counter()
             self._prepare(observation, self._pruning(moment, setting))
-            ended = time.perf_counter()
+            called = time.perf_counter()
             chunk = self._policy.act(observation)
         except (ValueError, PolicyError) as error:
             problem = " ".join(str(error).split())
-            return Step(**{**vars(blank), "problem": problem}), time.perf_counter()
-        seconds = time.perf_counter() - ended
-        return _with_chunk(blank, chunk, seconds, known), ended
+            return replace(blank, problem=problem), None, time.perf_counter()
+        seconds = time.perf_counter() - called
+        return _with_chunk(blank, chunk, seconds, known), chunk, converted
 
     def _pruning(self, moment: Moment, setting: Setting) -> PruningConfig:
         if setting.pruning is not None:
@@ -115,7 +120,7 @@ class Replayer:
             raise ValueError("the bag does not say which settings were in force (no PruningStatus)")
         return moment.recorded.pruning
 
-    def _prepare(self, observation: object, pruning: PruningConfig) -> None:
+    def _prepare(self, observation: Observation, pruning: PruningConfig) -> None:
         if self._policy.pruning != pruning:
             self._policy.pruning = pruning
         if not self._warm:  # the first call of a process is slow and would be a false worst case
@@ -127,11 +132,8 @@ class Replayer:
 def _with_chunk(blank: Step, chunk: ActionChunk, seconds: float, known: bool) -> Step:
     report = chunk.pruning
     indices = tuple(np.asarray(kept, dtype=np.uint16) for kept in report.kept_indices)
-    return Step(
-        blank.index,
-        blank.stamp,
-        blank.instruction,
-        blank.reset,
+    return replace(
+        blank,
         actions=np.array(chunk.actions, dtype=np.float32),
         kept=Kept(indices, tuple(report.grid)),
         seconds=seconds,

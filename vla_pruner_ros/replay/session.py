@@ -1,0 +1,111 @@
+"""A bag opened for replay: its topics, its recorded inferences, and its moments as often as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.replay.alignment import recorded_moments
+from vla_pruner_ros.replay.bag_reader import BagError, BagReader
+from vla_pruner_ros.replay.moments import Moment
+from vla_pruner_ros.replay.recorded import (
+    Recorded,
+    pruning_config,
+    read_parameters,
+    read_recorded,
+    remarks_on_history,
+)
+from vla_pruner_ros.replay.sampling import Sampling, sampled_moments
+from vla_pruner_ros.replay.topics import Topics, Wanted, choose_topics, find_node
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the user asks of a session.
+
+    every: 0 replays the recorded inferences; n replays every n-th set of frames.
+    limit: most inferences, 0 for all. instruction: for frames before the first one received.
+    """
+
+    wanted: Wanted = Wanted()
+    every: int = 0
+    limit: int = 0
+    instruction: str = ""
+
+
+class Session:
+    """The moments of a bag, the same ones on every pass.
+
+    Attributes:
+        inferences: recorded ones, empty in every-n-th mode.
+        joints: parameter state_joints of the recorded node, if it is in the bag.
+        pruning: the recorded node's first settings, or the defaults.
+    """
+
+    def __init__(self, reader: BagReader, num_cameras: int, choice: Choice = Choice()) -> None:
+        """Find the topics and read the recorded answers.
+
+        Raises:
+            BagError: topics are missing or not clear, or there is nothing to replay.
+        """
+        self._reader, self._choice = reader, choice
+        node = find_node(reader.topics, choice.wanted.node)
+        changes = read_parameters(reader, node) if node else []
+        parameters = changes[0][1] if changes else {}
+        self.topics = choose_topics(
+            reader.topics, num_cameras, choice.wanted, parameters.get("image_topics") or ()
+        )
+        run = read_recorded(reader, self.topics, changes)
+        self.recorded_count = len(run.inferences)
+        self._remarks = list(run.remarks)
+        self.exact = choice.every == 0 and bool(run.inferences)
+        limit = choice.limit or None
+        self.inferences: list[Recorded] = run.inferences[:limit] if self.exact else []
+        self.joints = tuple(parameters.get("state_joints") or ())
+        self.pruning = self._first_pruning(parameters)
+        self._sampling = Sampling(
+            every=max(choice.every, 1),
+            instruction=choice.instruction or str(parameters.get("instruction") or ""),
+            max_spread=float(parameters.get("max_camera_spread", Sampling.max_spread)),
+            relevance_timeout=float(
+                parameters.get("relevance_timeout", Sampling.relevance_timeout)
+            ),
+        )
+        self._last_pass = self._sampling
+        self._check_not_empty()
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out or is uncertain, complete after one pass."""
+        return [*self._remarks, *remarks_on_history(self.inferences), *self._last_pass.remarks()]
+
+    @property
+    def expected(self) -> int:
+        """About how many moments a pass has, for a progress bar."""
+        if self.exact:
+            return len(self.inferences)
+        frames = self._reader.topics[self.topics.images[0]].count // self._sampling.every
+        return min(frames, self._choice.limit) if self._choice.limit else frames
+
+    def moments(self) -> Iterator[Moment]:
+        """Yield the moments of one pass over the bag."""
+        if self.exact:
+            yield from recorded_moments(self._reader, self.topics, self.inferences)
+            return
+        self._last_pass = replace(self._sampling)
+        found = sampled_moments(self._reader, self.topics, self._last_pass)
+        yield from islice(found, self._choice.limit or None)
+
+    def _first_pruning(self, parameters: dict) -> PruningConfig:
+        try:
+            return pruning_config(parameters)
+        except (ValueError, TypeError) as error:
+            self._remarks.append(f"the recorded parameters are not usable: {error}")
+            return PruningConfig()
+
+    def _check_not_empty(self) -> None:
+        counts = [self._reader.topics[name].count for name in self.topics.images]
+        if not min(counts):
+            raise BagError(f"the bag has no message on {' or '.join(self.topics.images)}")
