@@ -72,5 +72,5 @@ class Bounds:
     def from_units(self, values: np.ndarray) -> np.ndarray:
         """[..., size] in the data set's units -> float64 [..., size], clipped to [-1, 1]."""
         span = self.high - self.low + self.epsilon
-        scaled = np.clip(2.0 * (values - self.low) / span - 1.0, -1.0, 1.0)
-        return np.where(self.mask, scaled, values)
+        scaled = 2.0 * (values - self.low) / span - 1.0
+        return np.clip(np.where(self.mask, scaled, values), -1.0, 1.0)

@@ -68,7 +68,7 @@ class WeightFiles:
 
     def _read_header(self, path: Path) -> None:
         with _open(path) as tensors:
-            for name in tensors.keys():
+            for name in tensors.keys():  # noqa: SIM118 - no mapping, it cannot be iterated
                 self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
                 self._file_of[name] = path
 

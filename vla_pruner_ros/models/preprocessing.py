@@ -57,7 +57,7 @@ class Normalization:
         config = read_json(directory / "preprocessor_config.json")
         try:
             towers = config.get("tvf_normalize_params") or [
-                {"mean": m, "std": s} for m, s in zip(config["means"], config["stds"])
+                {"mean": m, "std": s} for m, s in zip(config["means"], config["stds"], strict=True)
             ]
             mean, std = ([tower[k] for tower in towers] for k in ("mean", "std"))
             shape = (len(towers), 3, 1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ from vla_pruner_ros.models.prompt import Tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 
 FAMILIES: dict[str, str] = {
+    "openvla_oft": "vla_pruner_ros.models.openvla_oft",
     "openvla": "vla_pruner_ros.models.openvla",
 }
 """Family -> module with recognises(directory, config) and load(...), asked in this order.
@@ -32,11 +34,13 @@ def load_policy(
     pruning: PruningConfig | None = None,
     unnorm_key: str | None = None,
     tokenizer: Tokenizer | None = None,
+    **options: object,
 ) -> PrunedPolicy:
     """A policy from a checkpoint directory; the family is recognised from its files.
 
     unnorm_key: whose statistics turn actions into units; may be left out if there is one data set.
     tokenizer: prompt -> ids, in place of the checkpoint's own.
+    options: further arguments of the family's load(), for example num_cameras.
 
     Raises:
         CheckpointError: what is wrong with the checkpoint, and the remedy.
@@ -53,6 +57,7 @@ def load_policy(
         pruning=pruning or PruningConfig(),
         unnorm_key=unnorm_key,
         tokenizer=tokenizer,
+        **_checked_options(family, options),
     )
 
 
@@ -66,6 +71,14 @@ def find_family(directory: Path, config: dict) -> ModuleType:
         f"{directory} is of no known family ({', '.join(FAMILIES)}); "
         f"its config.json says model_type {config.get('model_type')!r}"
     )
+
+
+def _checked_options(family: ModuleType, options: dict[str, object]) -> dict[str, object]:
+    allowed = set(inspect.signature(family.load).parameters)
+    unknown = sorted(set(options) - allowed)
+    if unknown:
+        raise CheckpointError(f"{family.FAMILY} takes no option {', '.join(unknown)}")
+    return options
 
 
 def _checked_device(device: str | torch.device) -> torch.device:
