@@ -1,0 +1,213 @@
+"""What the tests of nodes share: a policy they control, a node on loopback, awaiting messages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: the tests of nodes need rclpy")
+
+import rclpy
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.context import Context
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+
+from vla_pruner_ros.models.policy import ActionChunk, Observation, PruningReport
+from vla_pruner_ros.nodes.vla_pruner_node import VlaPrunerNode
+from vla_pruner_ros.pruning.config import PruningConfig
+
+DOMAIN = 151
+WAIT = 10.0
+"""Longest wait for anything (s); reached only where a test fails."""
+
+
+class ControlledPolicy:
+    """A VlaPolicy whose answers, timing and failures the test sets. It sees 16 tokens a camera."""
+
+    family = "controlled"
+    trained = True
+
+    def __init__(self, num_cameras: int = 1, state_dim: int = 0, chunk_size: int = 1) -> None:
+        self.num_cameras = num_cameras
+        self.state_dim = state_dim
+        self.chunk_size = chunk_size
+        self.pruning = PruningConfig()
+        self.respond: Callable[[Observation], np.ndarray] = self._follow_brightness
+        self.observations: list[Observation] = []
+        self.ratios: list[float] = []
+        self.resets = 0
+        self.proceed = threading.Event()
+        self.proceed.set()
+        self.started = threading.Event()
+        self._warm_up_calls = 2
+
+    def act(self, observation: Observation) -> ActionChunk:
+        if self._warm_up_calls:
+            self._warm_up_calls -= 1
+            actions = self._follow_brightness(observation)
+        else:
+            self.observations.append(observation)
+            self.ratios.append(self.pruning.keep_ratio)
+            self.started.set()
+            assert self.proceed.wait(WAIT)
+            actions = self.respond(observation)
+        kept = max(1, round(16 * self.pruning.keep_ratio))
+        report = PruningReport(
+            [np.arange(kept, dtype=np.int32)] * self.num_cameras,
+            (4, 4),
+            16 * self.num_cameras,
+            kept * self.num_cameras,
+            kept * self.num_cameras,
+            self.pruning.pruner,
+            timings={"total": 0.0},
+        )
+        return ActionChunk(np.asarray(actions, dtype=np.float32), report)
+
+    def reset(self) -> None:
+        self.resets += 1
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        return image
+
+    def _follow_brightness(self, observation: Observation) -> np.ndarray:
+        x = 0.001 + 0.0001 * float(observation.images[0].mean())
+        return np.tile([x, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0], (self.chunk_size, 1))
+
+
+class Bench:
+    """A node under test, a client node beside it, both spinning until the test ends."""
+
+    def __init__(self, context: Context, policy: Any, parameters: dict[str, Any]) -> None:
+        self.policy = policy
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        load = policy if callable(policy) else lambda settings: policy
+        self.node = VlaPrunerNode(load=load, context=context, parameter_overrides=overrides)
+        self.client = rclpy.create_node("client", context=context)
+        self._received: dict[str, list[Any]] = {}
+        self._arrived = threading.Condition()
+        self._publishers: dict[str, Any] = {}
+
+    def listen(self, message_type: Any, topic: str, qos: Any = 50) -> list[Any]:
+        """Collect a topic's messages; returns the list that grows."""
+        received = self._received.setdefault(topic, [])
+
+        def store(message: Any) -> None:
+            with self._arrived:
+                received.append(message)
+                self._arrived.notify_all()
+
+        self.client.create_subscription(message_type, topic, store, qos)
+        return received
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Wait for a condition that an arriving message, or at most 20 ms, may change."""
+        deadline = time.monotonic() + WAIT
+        with self._arrived:
+            while not condition():
+                assert time.monotonic() < deadline, f"not within {WAIT} s: {what}"
+                self._arrived.wait(0.02)
+
+    def call(self, service_type: Any, name: str, request: Any) -> Any:
+        """Call a service and wait for the answer."""
+        client = self.client.create_client(service_type, name)
+        assert client.wait_for_service(WAIT), f"no service {name}"
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(WAIT), f"no answer from {name}"
+        self.client.destroy_client(client)
+        return future.result()
+
+    def change_state(self, transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self.call(ChangeState, "/vla_pruner/change_state", request).success
+
+    def state(self) -> str:
+        return self.call(GetState, "/vla_pruner/get_state", GetState.Request()).current_state.label
+
+    def activate(self) -> None:
+        assert self.change_state(Transition.TRANSITION_CONFIGURE)
+        assert self.change_state(Transition.TRANSITION_ACTIVATE)
+        assert self.state() == "active"
+        self.until(lambda: self.client.count_subscribers("/image_raw"), "camera subscription")
+
+    def set_parameter(self, name: str, value: Any) -> Any:
+        """Set one parameter through its service; returns the result."""
+        from rcl_interfaces.srv import SetParameters
+
+        parameter = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[parameter])
+        return self.call(SetParameters, "/vla_pruner/set_parameters", request).results[0]
+
+    def instruct(self, text: str) -> None:
+        self._publisher(String, "instruction", 10).publish(String(data=text))
+
+    def show(self, brightness: int = 100, topic: str = "image_raw", age: float = 0.0) -> Image:
+        """Publish one 32 x 24 picture, `age` seconds old."""
+        image = Image(height=24, width=32, encoding="rgb8", step=96)
+        image.data = bytes([brightness]) * (24 * 96)
+        return self.send_image(image, topic, age)
+
+    def send_image(self, image: Image, topic: str = "image_raw", age: float = 0.0) -> Image:
+        now = self.client.get_clock().now().nanoseconds - round(age * 1e9)
+        image.header.stamp.sec, image.header.stamp.nanosec = divmod(now, 10**9)
+        self._publisher(type(image), topic, qos_profile_sensor_data).publish(image)
+        return image
+
+    def show_until(self, condition: Callable[[], Any], what: str, **picture: Any) -> None:
+        """Publish pictures at about 50 Hz until a condition holds."""
+
+        def shown() -> Any:
+            self.show(**picture)
+            return condition()
+
+        self.until(shown, what)
+
+    def send_joint_state(self, names: list[str], positions: list[float]) -> None:
+        message = JointState(name=names, position=positions)
+        self._publisher(JointState, "joint_states", qos_profile_sensor_data).publish(message)
+
+    def _publisher(self, message_type: Any, topic: str, qos: Any) -> Any:
+        if topic not in self._publishers:
+            publisher = self.client.create_publisher(message_type, topic, qos)
+            self._publishers[topic] = publisher
+            self.until(publisher.get_subscription_count, f"a subscriber of {topic}")
+        return self._publishers[topic]
+
+
+@contextmanager
+def bench(policy: Any, **parameters: Any):
+    """Run a node under test on a context of its own; everything is joined before it goes."""
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    made = Bench(context, policy, {"instruction": "push the button", **parameters})
+    executor = MultiThreadedExecutor(num_threads=4, context=context)
+    executor.add_node(made.node)
+    executor.add_node(made.client)
+    spinner = threading.Thread(target=executor.spin)
+    spinner.start()
+    try:
+        yield made
+    finally:
+        if hasattr(policy, "proceed"):
+            policy.proceed.set()
+        made.node.close()
+        executor.shutdown()
+        spinner.join()
+        made.node.destroy_node()
+        made.client.destroy_node()
+        context.try_shutdown()
+
+
+STATES = State

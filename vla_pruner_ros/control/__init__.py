@@ -1,0 +1,1 @@
+"""What stands between a policy and an arm, without ROS: frames, worker, queue, limits, gate."""

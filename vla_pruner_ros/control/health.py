@@ -1,0 +1,81 @@
+"""What went right and wrong since configure, counted."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+from vla_pruner_ros.control.latency import LatencyWindow
+
+
+class Health:
+    """Counters, failures in a row and the sentence that explains the present state.
+
+    Thread safe. `problem` is what keeps the node from moving right now, empty where nothing does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._failures_in_a_row = 0
+        self._problem = ""
+        self.latency = LatencyWindow()
+        self.overhead = LatencyWindow()
+
+    def clear(self) -> None:
+        with self._lock:
+            self._counts.clear()
+            self._failures_in_a_row = 0
+            self._problem = ""
+            self.latency.clear()
+            self.overhead.clear()
+
+    def count(self, name: str, by: int = 1) -> None:
+        with self._lock:
+            self._counts[name] += by
+
+    def count_clamps(self, limits: list[str]) -> None:
+        for limit in limits:
+            self.count(f"clamped_{limit}")
+
+    def counts(self) -> dict[str, int]:
+        with self._lock:
+            return dict(self._counts)
+
+    def record(self, latency: float, overhead: float, deadline: float) -> None:
+        """Record one inference: the policy's time and everything around it (s)."""
+        self.latency.add(latency)
+        self.overhead.add(overhead)
+        self.count("deadline_misses", int(latency > deadline))
+
+    @property
+    def problem(self) -> str:
+        with self._lock:
+            return self._problem
+
+    def set_problem(self, sentence: str) -> bool:
+        """Set what holds the node; return whether that is news."""
+        with self._lock:
+            is_news = sentence != self._problem
+            self._problem = sentence
+            return is_news
+
+    def failed(self, sentence: str) -> int:
+        """Count a failed inference; return how many there were in a row."""
+        with self._lock:
+            self._failures_in_a_row += 1
+            self._counts["failures"] += 1
+            self._problem = sentence
+            return self._failures_in_a_row
+
+    def succeeded(self) -> None:
+        with self._lock:
+            self._failures_in_a_row = 0
+            self._counts["inferences"] += 1
+            self._problem = ""
+
+    def forgive(self) -> None:
+        """Start the row of failures anew, after a reset by a person."""
+        with self._lock:
+            self._failures_in_a_row = 0
+            self._problem = ""

@@ -1,0 +1,83 @@
+"""One thread that owns the policy and is handed the newest work only."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+
+class Worker:
+    """Calls `work` on its own thread whenever woken; wake-ups during a call collapse into one.
+
+    Calls start at least `min_period()` seconds apart: a wake-up that comes too early is kept until
+    then, so that `work` finds the newest frame. What `work` raises is given to `on_error`, and the
+    thread goes on.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], None],
+        on_error: Callable[[Exception], None],
+        min_period: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._work = work
+        self._on_error = on_error
+        self._min_period = min_period
+        self._last_start = float("-inf")
+        self._condition = threading.Condition()
+        self._woken = False
+        self._busy = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        with self._condition:
+            return self._busy
+
+    def wake(self) -> None:
+        with self._condition:
+            self._woken = True
+            self._condition.notify_all()
+
+    def wait_idle(self, timeout: float) -> bool:
+        """Wait until no call is running; return False after `timeout` seconds."""
+        with self._condition:
+            return self._condition.wait_for(lambda: not self._busy, timeout)
+
+    def stop(self, timeout: float) -> bool:
+        """End the thread after the running call; return False if it still runs after `timeout` s.
+
+        A call that outlasts the timeout ends by itself; nothing new is started.
+        """
+        with self._condition:
+            self._stopping = True
+            self._condition.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while self._next():
+            try:
+                self._work()
+            except Exception as error:  # the thread must survive whatever a policy raises
+                self._on_error(error)
+            finally:
+                self._finish()
+
+    def _next(self) -> bool:
+        with self._condition:
+            self._condition.wait_for(lambda: self._woken or self._stopping)
+            remaining = self._last_start + self._min_period() - time.monotonic()
+            self._condition.wait_for(lambda: self._stopping, max(0.0, remaining))
+            self._last_start = time.monotonic()
+            self._woken = False
+            self._busy = not self._stopping
+            return self._busy
+
+    def _finish(self) -> None:
+        with self._condition:
+            self._busy = False
+            self._condition.notify_all()

@@ -1,0 +1,102 @@
+"""What the node listens to: cameras, instruction, joint states, pose. Callbacks only store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
+
+from vla_pruner_ros.control.frames import Frame, FrameBuffer
+from vla_pruner_ros.control.health import Health
+from vla_pruner_ros.nodes.messages import to_nanoseconds
+
+_NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Inputs:
+    """Subscriptions of a configured node and the newest message of each."""
+
+    def __init__(
+        self,
+        node: Any,
+        health: Health,
+        callback_group: Any,
+        on_frames: Callable[[], None],
+        on_instruction: Callable[[str], None],
+        is_listening: Callable[[], bool],
+    ) -> None:
+        settings = node.parameters.settings
+        self._node = node
+        self._health = health
+        self._on_frames = on_frames
+        self._is_listening = is_listening
+        self.frames = FrameBuffer(len(settings.image_topics), settings.max_camera_spread)
+        self.joint_state: JointState | None = None
+        self.joint_state_arrival = float("-inf")
+        self.pose: PoseStamped | None = None
+        self.pose_arrival = float("-inf")
+
+        def subscribe(message_type, topic, callback, qos):
+            return node.create_subscription(
+                message_type, topic, callback, qos, callback_group=callback_group
+            )
+
+        image_type = CompressedImage if settings.image_transport == "compressed" else Image
+        self._subscriptions = [
+            subscribe(image_type, topic, self._camera_callback(camera), _NEWEST_FRAME)
+            for camera, topic in enumerate(self.topics(settings))
+        ]
+        reliable = QoSProfile(depth=10)
+        self._subscriptions += [
+            subscribe(String, "instruction", lambda m: on_instruction(m.data), reliable),
+            subscribe(JointState, "joint_states", self._on_joint_state, qos_profile_sensor_data),
+            subscribe(PoseStamped, "end_effector_pose", self._on_pose, qos_profile_sensor_data),
+        ]
+
+    @staticmethod
+    def topics(settings: Any) -> list[str]:
+        """Return the topics subscribed to; compressed ones follow image_transport's naming."""
+        if settings.image_transport == "raw":
+            return list(settings.image_topics)
+        suffix = "/compressed"
+        return [t if t.endswith(suffix) else t + suffix for t in settings.image_topics]
+
+    def destroy(self) -> None:
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def camera_ages(self) -> list[float | None]:
+        """Return the time since each camera last delivered (s), None where it never did."""
+        now = time.monotonic()
+        return [None if t is None else now - t for t in self.frames.arrivals()]
+
+    def _camera_callback(self, camera: int) -> Callable[[Any], None]:
+        def on_image(message: Any) -> None:
+            self._health.count("frames")
+            if not self._is_listening():
+                return
+            stamp = to_nanoseconds(message.header.stamp) or self._now_unstamped()
+            self.frames.max_spread = self._node.parameters.settings.max_camera_spread
+            if self.frames.put(camera, Frame(message, stamp, time.monotonic())):
+                self._on_frames()
+
+        return on_image
+
+    def _now_unstamped(self) -> int:
+        # A driver that leaves the stamp zero gives no capture time; arrival is the best guess.
+        self._health.count("frames_without_stamp")
+        return self._node.get_clock().now().nanoseconds
+
+    def _on_joint_state(self, message: JointState) -> None:
+        self.joint_state = message
+        self.joint_state_arrival = time.monotonic()
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self.pose = message
+        self.pose_arrival = time.monotonic()

@@ -1,0 +1,93 @@
+"""From the policy's results to this package's messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import TwistStamped, Vector3
+from std_msgs.msg import Header
+
+from vla_pruner_ros.control.action_queue import PlannedAction
+from vla_pruner_ros.models.policy import PruningReport
+from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
+
+_NANOSECONDS = 1_000_000_000
+
+
+def to_time(nanoseconds: int) -> Time:
+    seconds, rest = divmod(max(0, int(nanoseconds)), _NANOSECONDS)
+    return Time(sec=seconds, nanosec=rest)
+
+
+def to_nanoseconds(stamp: Any) -> int:
+    return stamp.sec * _NANOSECONDS + stamp.nanosec
+
+
+def to_duration(seconds: float) -> Duration:
+    whole, rest = divmod(round(seconds * _NANOSECONDS), _NANOSECONDS)
+    return Duration(sec=int(whole), nanosec=int(rest))
+
+
+def action_message(
+    values: np.ndarray, planned: PlannedAction, now: int, period: float, frame: str
+) -> EndEffectorAction:
+    """Build an EndEffectorAction from limited values [7] (m, rad, 0..1); now in ns, period in s."""
+    return EndEffectorAction(
+        header=Header(stamp=to_time(now), frame_id=frame),
+        image_stamp=to_time(planned.image_stamp),
+        duration=to_duration(period),
+        translation=_vector(values[:3]),
+        rotation=_vector(values[3:6]),
+        gripper=float(values[6]),
+        sequence=planned.sequence,
+        step=planned.step,
+    )
+
+
+def stop_message(now: int, frame: str, gripper: float | None) -> EndEffectorAction:
+    """Build the EndEffectorAction that ends all motion; the gripper keeps its last opening."""
+    message = EndEffectorAction(header=Header(stamp=to_time(now), frame_id=frame), stop=True)
+    message.gripper = 0.0 if gripper is None else float(gripper)
+    return message
+
+
+def twist_message(values: np.ndarray, period: float, now: int, frame: str) -> TwistStamped:
+    """Build the TwistStamped that covers values[:6] (m, rad) in one period (s): m/s and rad/s."""
+    message = TwistStamped(header=Header(stamp=to_time(now), frame_id=frame))
+    message.twist.linear = _vector(values[:3] / period)
+    message.twist.angular = _vector(values[3:6] / period)
+    return message
+
+
+def status_message(report: PruningReport, header: Header, sequence: int) -> PruningStatus:
+    """Build a PruningStatus from a report; model, budget and queue are filled in by the node."""
+    indices = [np.asarray(kept, dtype=np.uint32) for kept in report.kept_indices]
+    return PruningStatus(
+        header=header,
+        sequence=sequence,
+        pruner=report.pruner,
+        tokens_total=report.tokens_total,
+        tokens_requested=report.tokens_requested,
+        tokens_kept=report.tokens_kept,
+        grid_rows=report.grid[0],
+        grid_columns=report.grid[1],
+        kept_per_camera=[len(kept) for kept in indices],
+        kept_indices=np.concatenate(indices).tolist() if indices else [],
+        warm_up=report.warm_up,
+        refresh=report.refresh,
+        history_length=report.history_length,
+        semantic_action_overlap=report.semantic_action_overlap,
+        action_overlap=report.action_overlap,
+        semantic_share=report.semantic_share,
+        action_share=report.action_share,
+        stage_names=list(report.timings),
+        stage_times=list(report.timings.values()),
+        drafted_tokens=report.drafted_tokens,
+        accepted_tokens=report.accepted_tokens,
+    )
+
+
+def _vector(xyz: np.ndarray) -> Vector3:
+    return Vector3(x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))

@@ -1,0 +1,221 @@
+"""Everything that moves the arm: the action queue played out as actions and twists."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import TwistStamped
+from rclpy.qos import QoSProfile
+
+from vla_pruner_ros.control.action_queue import ActionQueue, PlannedAction
+from vla_pruner_ros.control.gate import MotionGate
+from vla_pruner_ros.control.health import Health
+from vla_pruner_ros.control.limits import ActionLimits
+from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.inference import NotReady
+from vla_pruner_ros.nodes.messages import action_message, stop_message, twist_message
+
+HALT_TWISTS = 4
+"""Zero twists after a motion ends: MoveIt Servo wants a few, as one may be lost."""
+
+EARLY = 0.1
+"""A new action may start this share of a period early: camera and control clocks drift."""
+
+NEVER = -(2**62)
+"""A time (ns) before any clock's, also one that was set back."""
+
+
+class Motion:
+    """Publishes `~/action` at control_rate and `~/twist` at command_rate.
+
+    The gate's lock is held around every look at the queue and every publication.
+    """
+
+    def __init__(self, node: Any, gate: MotionGate, health: Health, callback_group: Any) -> None:
+        self._node = node
+        self._gate = gate
+        self._health = health
+        self._queue = ActionQueue()
+        self._actions = node.create_lifecycle_publisher(
+            EndEffectorAction, "~/action", QoSProfile(depth=10)
+        )
+        self._twists = node.create_lifecycle_publisher(
+            TwistStamped, "~/twist", QoSProfile(depth=10)
+        )
+        self._group = callback_group
+        self._timers: list = []
+        self._rates: tuple[float, float] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._twist: np.ndarray | None = None
+        self._twist_period = 1.0
+        self._twist_end = 0
+        self._halts_left = 0
+        self._last_action = NEVER
+        self._moving = False
+        self._gripper: float | None = None
+        self.position: np.ndarray | None = None
+
+    @property
+    def queue_length(self) -> int:
+        with self._gate.lock:
+            return len(self._queue)
+
+    def queue_age(self) -> float:
+        """Return the age (s) of the image behind the next action, 0.0 where nothing waits."""
+        with self._gate.lock:
+            stamp = self._queue.image_stamp
+        return 0.0 if stamp is None else (self._now() - stamp) * 1e-9
+
+    @property
+    def moving(self) -> bool:
+        """Whether an action or twist went out that has not ended in a stop."""
+        with self._gate.lock:
+            return self._moving
+
+    def start(self) -> None:
+        """Start the timers at the rates in force; the first motion comes with the first chunk."""
+        with self._gate.lock:
+            self._forget()
+            self._queue.clear()
+        self._restart_timers()
+
+    def submit(self, chunk: list[PlannedAction]) -> None:
+        """Take over a chunk; the caller is inside gate.passing."""
+        settings = self._settings
+        if self._rates != (settings.control_rate, settings.command_rate):
+            self._restart_timers()
+        period = 1.0 / settings.control_rate
+        skipped_before = self._queue.skipped
+        self._queue.replace(
+            chunk, self._now(), period, settings.latency_compensation, settings.blend_steps
+        )
+        self._health.count("actions_skipped", self._queue.skipped - skipped_before)
+        self._moving = True
+        if self._now() - self._last_action >= (1.0 - EARLY) * period * 1e9:
+            self._timers[0].reset()
+            self._play_next()
+
+    def halt(self) -> bool:
+        """Drop what waits and publish one stop; return whether there was motion to stop."""
+        with self._gate.lock:
+            self._gate.end_epoch()
+            self._queue.clear()
+            self._twist = None
+            self._halts_left = 0
+            self._last_action = NEVER
+            was_moving, self._moving = self._moving, False
+            if was_moving:
+                self._publish_stop()
+            return was_moving
+
+    def close(self) -> None:
+        """Close the gate and send the stop as the last message through it."""
+        with self._gate.lock:
+            if self._gate.is_open:
+                self._queue.clear()
+                self._twist = None
+                self._moving = False
+                self._publish_stop()
+            self._gate.close()
+
+    def stop_timers(self) -> None:
+        for timer in self._timers:
+            self._node.destroy_timer(timer)
+        self._timers.clear()
+        self._rates = None
+
+    def take_pose(self, inputs: Any, settings: Any) -> None:
+        """Keep the end effector's position for the workspace limit.
+
+        Raises:
+            NotReady: a workspace is set and no fresh pose is there.
+        """
+        if not settings.workspace:
+            return
+        if time.monotonic() - inputs.pose_arrival > settings.max_state_age:
+            raise NotReady(
+                "A workspace is set, but no end_effector_pose arrives: publish it, or empty the "
+                "parameter workspace"
+            )
+        position = inputs.pose.pose.position
+        self.position = np.array([position.x, position.y, position.z])
+
+    @property
+    def _settings(self):
+        return self._node.parameters.settings
+
+    def _now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
+
+    def _restart_timers(self) -> None:
+        self.stop_timers()
+        settings = self._settings
+        self._rates = (settings.control_rate, settings.command_rate)
+        make = self._node.create_timer
+        self._timers = [
+            make(1.0 / settings.control_rate, self._on_control, callback_group=self._group),
+            make(1.0 / settings.command_rate, self._on_command, callback_group=self._group),
+        ]
+
+    def _on_control(self) -> None:
+        with self._gate.lock:
+            if self._gate.is_open:
+                self._play_next()
+
+    def _play_next(self) -> None:
+        planned = self._queue.pop()
+        if planned is None or planned.epoch != self._gate.epoch:
+            return
+        settings = self._settings
+        limits = _limits(settings)
+        values, met = limits.apply(planned.values, self._gripper, self.position)
+        self._health.count_clamps(met)
+        now, period = self._now(), 1.0 / settings.control_rate
+        self._last_action = now
+        self._gripper = float(values[6])
+        self._twist, self._twist_period = values[:6], period
+        self._twist_end = now + round(period * 1e9)
+        self._halts_left = HALT_TWISTS
+        self._actions.publish(action_message(values, planned, now, period, settings.action_frame))
+        self._health.count("actions")
+        self._publish_twist(now)
+
+    def _on_command(self) -> None:
+        with self._gate.lock:
+            if not self._gate.is_open:
+                return
+            now = self._now()
+            if self._twist is not None and now < self._twist_end:
+                self._publish_twist(now)
+            elif self._halts_left:
+                self._halts_left -= 1
+                self._twist = None
+                self._moving = self._halts_left > 0 or len(self._queue) > 0
+                self._publish_zero_twist(now)
+
+    def _publish_twist(self, now: int) -> None:
+        frame = self._settings.action_frame
+        self._twists.publish(twist_message(self._twist, self._twist_period, now, frame))
+
+    def _publish_zero_twist(self, now: int) -> None:
+        self._twists.publish(twist_message(np.zeros(6), 1.0, now, self._settings.action_frame))
+
+    def _publish_stop(self) -> None:
+        now = self._now()
+        self._actions.publish(stop_message(now, self._settings.action_frame, self._gripper))
+        self._publish_zero_twist(now)
+        self._health.count("stops")
+
+
+def _limits(settings) -> ActionLimits:
+    box = settings.workspace
+    return ActionLimits(
+        settings.max_translation,
+        settings.max_rotation,
+        settings.max_gripper_step,
+        (box[:3], box[3:]) if box else None,
+    )

@@ -1,0 +1,61 @@
+"""Run a node until it is told to stop, and shut down in an order that lets it say goodbye."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+
+def run_node(make_node: Callable[[], Any], args: list[str] | None = None, threads: int = 3) -> int:
+    """Spin a node until SIGINT or SIGTERM; return the exit code.
+
+    rclpy's own signal handlers shut the context down at once, and a stopping arm controller could
+    no longer publish its stop. So signals only set an event here: the node's `close()` runs while
+    publishing still works, then the executor is stopped and joined before the context goes (rclpy
+    aborts the process when a thread still spins at that moment).
+    """
+    told_to_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_stop.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        node = make_node()
+    except Exception as error:  # a refused parameter, a taken name: a sentence, not a traceback
+        print(f"The node could not start: {error}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    return _spin(node, told_to_stop, threads)
+
+
+def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
+    executor = MultiThreadedExecutor(num_threads=threads)
+    executor.add_node(node)
+    failures: list[BaseException] = []
+
+    def spin() -> None:
+        try:
+            executor.spin()
+        except ExternalShutdownException:
+            pass
+        except BaseException as error:
+            failures.append(error)
+            node.get_logger().fatal(f"Stopping because a callback failed: {error!r}")
+        finally:
+            told_to_stop.set()
+
+    spinner = threading.Thread(target=spin, name="executor")
+    spinner.start()
+    told_to_stop.wait()
+    node.close()
+    executor.shutdown()
+    spinner.join()
+    node.destroy_node()
+    rclpy.try_shutdown()
+    return 1 if failures else 0
