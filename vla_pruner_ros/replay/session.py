@@ -1,9 +1,9 @@
-"""A bag opened for replay: its topics, its recorded inferences, and its moments as often as asked."""
+"""A bag opened for replay: its topics, what was recorded, and its moments as often as asked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -18,7 +18,7 @@ from vla_pruner_ros.replay.recorded import (
     remarks_on_history,
 )
 from vla_pruner_ros.replay.sampling import Sampling, sampled_moments
-from vla_pruner_ros.replay.topics import Topics, Wanted, choose_topics, find_node
+from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Choice:
     limit: most inferences, 0 for all. instruction: for frames before the first one received.
     """
 
-    wanted: Wanted = Wanted()
+    wanted: Wanted = field(default_factory=Wanted)
     every: int = 0
     limit: int = 0
     instruction: str = ""
@@ -44,7 +44,7 @@ class Session:
         pruning: the recorded node's first settings, or the defaults.
     """
 
-    def __init__(self, reader: BagReader, num_cameras: int, choice: Choice = Choice()) -> None:
+    def __init__(self, reader: BagReader, num_cameras: int, choice: Choice) -> None:
         """Find the topics and read the recorded answers.
 
         Raises:

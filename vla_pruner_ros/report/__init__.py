@@ -6,7 +6,7 @@ write_page(path, html)
 
 from vla_pruner_ros.report.images import data_uri, encode_jpeg
 from vla_pruner_ros.report.page import Section, page, section, write_page
-from vla_pruner_ros.report.parts import columns, figure, legend, note, table, text, tiles
+from vla_pruner_ros.report.parts import columns, figure, legend, note, picture, table, text, tiles
 from vla_pruner_ros.report.plots import FULL_WIDTH, HALF_WIDTH, Series, histogram_svg, line_plot_svg
 from vla_pruner_ros.report.slider import animation_slider
 
@@ -25,6 +25,7 @@ __all__ = [
     "line_plot_svg",
     "note",
     "page",
+    "picture",
     "section",
     "table",
     "text",

@@ -85,3 +85,10 @@ def legend(names: Sequence[str]) -> str:
         for place, name in enumerate(names)
     )
     return f"<div class='legend'>{items}</div>"
+
+
+def picture(address: str, alt: str) -> str:
+    """Return a picture, its address from images.data_uri()."""
+    return (
+        f"<img class='picture' src='{escape(address, quote=True)}' alt='{escape(alt, quote=True)}'>"
+    )

@@ -67,7 +67,7 @@ vector-effect:non-scaling-stroke}
 border-radius:8px;background:var(--card);border:1px solid var(--line);font-size:12px;
 line-height:1.5;box-shadow:0 4px 16px #0002;white-space:nowrap;z-index:2;
 font-variant-numeric:tabular-nums}
-.slider img{display:block;width:100%;height:auto;border-radius:8px;background:#000;
+.slider img,.picture{display:block;width:100%;height:auto;border-radius:8px;background:#000;
 image-rendering:auto}
 .slider .controls{display:flex;align-items:center;gap:12px;margin-top:10px}
 .slider input{flex:1;min-width:60px;accent-color:var(--accent)}

@@ -1,0 +1,186 @@
+"""vla_pruner_replay: a recorded bag through a policy, to a table, JSON, CSV and an HTML report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from rosbags.rosbag2 import WriterError
+from tqdm import tqdm
+
+from vla_pruner_ros.models import load_policy
+from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
+from vla_pruner_ros.replay.arguments import choice_of, make_parser
+from vla_pruner_ros.replay.bag_reader import BagError, BagReader
+from vla_pruner_ros.replay.html_report import chosen_indices, make_report
+from vla_pruner_ros.replay.outcome import Outcome, Source, sweep
+from vla_pruner_ros.replay.outputs import write_csv, write_json
+from vla_pruner_ros.replay.parity import check_parity, recorded_reference
+from vla_pruner_ros.replay.pictures import collect
+from vla_pruner_ros.replay.replayed_bag import ReplayedBag
+from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
+from vla_pruner_ros.replay.session import Session
+from vla_pruner_ros.replay.settings import sweep_settings, with_changes
+from vla_pruner_ros.replay.summary_table import terminal_text
+from vla_pruner_ros.report import write_page
+
+DONE, IN_PART, NOTHING = 0, 1, 2
+
+DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125)
+DEFAULT_PRUNERS = ("vla_pruner",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the tool; return its exit status."""
+    parsed = make_parser().parse_args(arguments)
+    try:
+        return replay(parsed)
+    except (BagError, PolicyError, WriterError, ValueError, OSError) as error:
+        print(f"vla_pruner_replay: {' '.join(str(error).split())}", file=sys.stderr)
+        return NOTHING
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Do everything the arguments ask for.
+
+    Raises:
+        BagError, PolicyError, WriterError, ValueError, OSError: nothing could be done; the
+        sentence says why.
+    """
+    with BagReader(arguments.bag) as reader:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        policy = _load(arguments)
+        session = Session(reader, policy.num_cameras, choice_of(arguments))
+        outcome = Outcome(_source(arguments, policy, session))
+        _replay_all(arguments, reader, policy, session, outcome)
+        outcome.remarks, outcome.damage = session.remarks, reader.damage
+        _check_something_done(outcome, session)
+        _write(arguments, session, outcome)
+    print(terminal_text(outcome))
+    return _status(arguments, outcome)
+
+
+def _load(arguments: argparse.Namespace) -> VlaPolicy:
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    device = arguments.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = arguments.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    return load_policy(
+        arguments.checkpoint, device=device, dtype=dtype, unnorm_key=arguments.unnorm_key or None
+    )
+
+
+def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) -> Source:
+    topics = session.topics
+    used = [*topics.images, topics.instruction, topics.state, topics.chunks]
+    return Source(
+        bag=str(arguments.bag),
+        checkpoint=str(arguments.checkpoint),
+        family=policy.family,
+        trained=policy.trained,
+        device=str(getattr(policy, "device", arguments.device)),
+        topics=tuple(topic for topic in used if topic),
+        exact=session.exact,
+    )
+
+
+def _settings(arguments: argparse.Namespace, session: Session) -> tuple[bool, list[Setting]]:
+    """Return whether to repeat the recorded settings, and the settings of the sweep."""
+    parity = session.exact and not arguments.no_parity
+    if parity and not (arguments.keep_ratio or arguments.pruner or arguments.set):
+        return True, []
+    base = with_changes(session.pruning, arguments.set)
+    ratios = arguments.keep_ratio or DEFAULT_RATIOS
+    return parity, sweep_settings(base, arguments.pruner or DEFAULT_PRUNERS, ratios)
+
+
+def _replay_all(
+    arguments: argparse.Namespace,
+    reader: BagReader,
+    policy: VlaPolicy,
+    session: Session,
+    outcome: Outcome,
+) -> None:
+    """Do all runs; what is done when the user interrupts is kept."""
+    parity, settings = _settings(arguments, session)
+    joints = session.joints if arguments.state_joints is None else arguments.state_joints
+    replayer, sweep_runs = Replayer(policy, joints), []
+    with ExitStack() as stack:
+        bag = _replayed_bag(arguments, reader, policy, session, stack)
+        try:
+            if parity:
+                outcome.parity_run = Run(Setting(RECORDED, None))
+                _do(arguments, replayer, session, outcome.parity_run, bag)
+            for setting in settings:
+                sweep_runs.append(Run(setting))
+                _do(arguments, replayer, session, sweep_runs[-1], bag)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+    if outcome.parity_run:
+        outcome.parity = check_parity(outcome.parity_run, session.inferences, arguments.tolerance)
+    kept = recorded_reference(session.inferences)
+    outcome.swept = sweep(sweep_runs, kept if kept.kept else None)
+
+
+def _replayed_bag(
+    arguments: argparse.Namespace,
+    reader: BagReader,
+    policy: VlaPolicy,
+    session: Session,
+    stack: ExitStack,
+) -> ReplayedBag | None:
+    if not arguments.write_bag:
+        return None
+    bag = ReplayedBag(arguments.out / "replayed", policy.family, policy.trained)
+    stack.callback(bag.close)
+    bag.copy_recorded(reader, session.topics)
+    return bag
+
+
+def _do(
+    arguments: argparse.Namespace,
+    replayer: Replayer,
+    session: Session,
+    run: Run,
+    bag: ReplayedBag | None,
+) -> None:
+    steps = replayer.run(session.moments(), run)
+    hidden = True if arguments.quiet else None  # None: hidden where the output is not a terminal
+    for step, chunk in tqdm(
+        steps, run.setting.name, session.expected, unit="frame", disable=hidden
+    ):
+        if bag is not None and chunk is not None:
+            bag.add(run.setting, session.topics.node, step, chunk)
+
+
+def _check_something_done(outcome: Outcome, session: Session) -> None:
+    if outcome.is_empty:
+        reasons = [*outcome.damage, *outcome.problems, *session.remarks]
+        raise BagError(f"no frame could be replayed: {'; '.join(reasons) or 'the bag has none'}")
+
+
+def _write(arguments: argparse.Namespace, session: Session, outcome: Outcome) -> None:
+    directory: Path = arguments.out
+    write_json(directory / "summary.json", outcome)
+    write_csv(directory / "inferences.csv", outcome)
+    if not arguments.no_report:
+        pictures = collect(session.moments(), chosen_indices(outcome))
+        html = make_report(outcome, session.inferences, pictures)
+        write_page(directory / "report.html", html)
+
+
+def _status(arguments: argparse.Namespace, outcome: Outcome) -> int:
+    missed = arguments.require_parity and not (outcome.parity and outcome.parity.holds)
+    return IN_PART if outcome.is_partial or missed else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
