@@ -35,7 +35,7 @@ SPECS = (
     Spec("base_frame", "base_link",
          "Frame of poses and actions: x forward from the robot, y left, z up."),
     Spec("frame_rate", 10.0, "Pictures per second (Hz).", 0.1, 60.0),
-    Spec("max_episode_time", 15.0, "Time after which an episode counts as failed (s).", 0.1, 3600.0),
+    Spec("max_episode_time", 15.0, "Time after which an episode has failed (s).", 0.1, 3600.0),
     Spec("reset_pause", 1.0, "Time between the end of an episode and the next one (s).", 0.0, 60.0),
 )  # fmt: skip
 LIVE = ("frame_rate", "max_episode_time", "reset_pause")

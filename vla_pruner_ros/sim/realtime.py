@@ -78,7 +78,7 @@ class RealTimeSimulation:
             raise self.failure
 
     def command(self, action: np.ndarray, duration: float) -> None:
-        """Begin an action, see SimulatedRobot.command; what the robot refuses is not carried out."""
+        """Begin an action, see SimulatedRobot.command; ignored between two episodes."""
         self._request(lambda: self._obey(action, duration))
 
     def halt(self) -> None:

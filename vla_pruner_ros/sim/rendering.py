@@ -1,8 +1,9 @@
 """Offscreen pictures of a MuJoCo scene, several models in one process.
 
-mujoco.Renderer opens one OpenGL context each, and with OSMesa several of them return each other's
-stale pictures. Here the process has ONE OpenGL context, in which every model keeps its own
-meshes, textures and framebuffer (MjrContext). Render from one thread only.
+With OSMesa, several mujoco.Renderer objects return each other's stale pictures: mjr_render draws into
+whichever framebuffer was bound last, not into its own. Here the process has ONE OpenGL context, in
+which every model keeps its meshes, textures and framebuffer (MjrContext), and each picture binds
+its own framebuffer first. Render from one thread only.
 """
 
 from __future__ import annotations
@@ -34,21 +35,15 @@ class CameraView:
     elevation: float
     follows_hand: bool = False
 
-    def jittered(
-        self,
-        rng: np.random.Generator,
-        position: float = 0.02,
-        angle: float = 3.0,
-        distance: float = 0.04,
-    ) -> CameraView:
-        """The same view, off by up to `position` m, `angle` deg and a share of the distance."""
-        shift = rng.uniform(-position, position, 3)
+    def jittered(self, rng: np.random.Generator, amount: float = 1.0) -> CameraView:
+        """The same view, off by up to `amount` times 2 cm, 3 degrees and 4 % of the distance."""
+        shift = amount * rng.uniform(-0.02, 0.02, 3)
         return replace(
             self,
             lookat=tuple(float(x) for x in np.add(self.lookat, shift)),
-            distance=self.distance * (1 + float(rng.uniform(-distance, distance))),
-            azimuth=self.azimuth + float(rng.uniform(-angle, angle)),
-            elevation=self.elevation + float(rng.uniform(-angle, angle)),
+            distance=self.distance * (1 + amount * float(rng.uniform(-0.04, 0.04))),
+            azimuth=self.azimuth + amount * float(rng.uniform(-3.0, 3.0)),
+            elevation=self.elevation + amount * float(rng.uniform(-3.0, 3.0)),
         )
 
     def mujoco_camera(self, hand: np.ndarray):
@@ -71,7 +66,7 @@ DEFAULT_VIEWS: dict[str, CameraView] = {
 
 @lru_cache(maxsize=1)
 def _process_context():
-    """The OpenGL context of this process. Frames go to framebuffers of their own, so size 1 does."""
+    """The OpenGL context of this process; size 1, as frames have framebuffers of their own."""
     return mujoco.GLContext(1, 1)
 
 
@@ -99,9 +94,7 @@ class SceneRenderer:
             for effect in _SLOW_EFFECTS:
                 self._scene.flags[effect] = False
         _process_context().make_current()
-        context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context)
-        return context
+        return mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
 
     def render(self, data, camera) -> np.ndarray:
         """uint8 [H, W, 3] RGB picture of `data` through an MjvCamera."""
@@ -110,6 +103,7 @@ class SceneRenderer:
         mujoco.mjv_updateScene(
             self._model, data, self._options, None, camera, everything, self._scene
         )
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         picture = np.empty(self._shape, np.uint8)
         mujoco.mjr_readPixels(picture, None, self._viewport, self._context)
