@@ -18,7 +18,7 @@ class ActionTokens:
 
     def __init__(self, vocabulary: int) -> None:
         """vocabulary: ids of the language model without the padding rows (32000 for LLaMA 2)."""
-        self.vocabulary = vocabulary
+        self.ids = range(vocabulary - BINS, vocabulary)
         edges = np.linspace(-1.0, 1.0, BINS)
         self.centres = (edges[:-1] + edges[1:]) / 2.0
 
@@ -29,14 +29,14 @@ class ActionTokens:
             PolicyError: an id that is no action token. It is never sent on as motion.
         """
         ids = np.asarray(ids)
-        outside = (ids < self.vocabulary - BINS) | (ids >= self.vocabulary)
+        outside = (ids < self.ids.start) | (ids >= self.ids.stop)
         if outside.any():
             raise PolicyError(
                 f"the model generated {ids[outside].tolist()}, which are not action tokens "
-                f"({self.vocabulary - BINS}..{self.vocabulary - 1}); no action is sent. "
+                f"({self.ids.start}..{self.ids.stop - 1}); no action is sent. "
                 "Check that instruction and images are of the kind the checkpoint was trained on"
             )
-        return self.centres[np.clip(self.vocabulary - ids - 1, 0, BINS - 2)]
+        return self.centres[np.clip(self.ids.stop - ids - 1, 0, BINS - 2)]
 
 
 class Bounds:

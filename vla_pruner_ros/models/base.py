@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -89,7 +90,7 @@ class PrunedPolicy(ABC):
         """See VlaPolicy.act."""
         plan = self.pruner.plan()
         clock = StageClock(self.device)
-        inference, actions = self._run(observation, plan, clock)
+        inference, actions = self.run(observation, plan, clock=clock)
         timings = clock.read()
         if plan.action_layers:
             self.pruner.observe(inference.attention.mean(), plan, inference.selection)
@@ -97,21 +98,28 @@ class PrunedPolicy(ABC):
         report = self._report(plan, inference.selection, timings)
         return ActionChunk(actions.astype(np.float32), report)
 
-    @torch.no_grad()
     def act_unpruned(self, observation: Observation) -> np.ndarray:
         """Actions of the whole model, float64 [steps, 7]; leaves the pruner as it was."""
-        return self._run(observation, self._full_plan(), StageClock(self.device))[1]
+        return self.run(observation, self.unpruned_plan())[1]
 
-    def reset(self) -> None:
-        """See VlaPolicy.reset."""
-        self.pruner.reset()
-
-    def _run(
-        self, observation: Observation, plan: StepPlan, clock: StageClock
+    @torch.no_grad()
+    def run(
+        self,
+        observation: Observation,
+        plan: StepPlan,
+        select: Select | None = None,
+        clock: StageClock | None = None,
     ) -> tuple[Inference, np.ndarray]:
+        """One inference under any plan, with nothing remembered: act() without the pruner's state.
+
+        select: called where the plan prunes; the pruner's own by default.
+        Returns the device's results and the actions, float64 [steps, 7]. Raises PolicyError.
+        """
+        clock = clock or StageClock(self.device)
+        select = select or partial(self.pruner.select, plan)
         inputs = self._prepare(observation)
         clock.mark("preprocess")
-        inference = self._infer(inputs, plan, self._timed_select(plan, clock), clock)
+        inference = self._infer(inputs, plan, _timed(select, clock), clock)
         actions = self._to_actions(inference.raw)
         if not np.isfinite(actions).all():
             raise PolicyError(
@@ -120,14 +128,12 @@ class PrunedPolicy(ABC):
             )
         return inference, actions
 
-    def _timed_select(self, plan: StepPlan, clock: StageClock) -> Select:
-        def select(signals: Signals) -> Selection:
-            with clock.inside("selection"):
-                return self.pruner.select(plan, signals)
+    def reset(self) -> None:
+        """See VlaPolicy.reset."""
+        self.pruner.reset()
 
-        return select
-
-    def _full_plan(self) -> StepPlan:
+    def unpruned_plan(self) -> StepPlan:
+        """Runs every token and remembers nothing."""
         return StepPlan(
             keep=self.num_visual,
             requested=self.num_visual,
@@ -166,6 +172,14 @@ class PrunedPolicy(ABC):
         camera = kept // patches
         indices = (kept % patches).astype(np.int32)
         return [indices[camera == number] for number in range(self.num_cameras)]
+
+
+def _timed(select: Select, clock: StageClock) -> Select:
+    def timed(signals: Signals) -> Selection:
+        with clock.inside("selection"):
+            return select(signals)
+
+    return timed
 
 
 def ignores_image(policy: PrunedPolicy, instruction: str = "pick up the cup") -> bool:
