@@ -71,14 +71,17 @@ class DeadlineBudget:
     126 ms at 12.5 % of the tokens).
 
     A share is left as soon as the median of its last three steps is over the target, and a larger
-    one is entered only where HEADROOM of the target is expected to suffice: the gap between the
-    two, and the memory of shares that failed, keep it from swinging between neighbours. What was
-    measured more than MEMORY steps ago is forgotten, so that a larger share is tried again.
+    one is entered only where HEADROOM of the target is expected to suffice, once settled where
+    SETTLED_HEADROOM is: the gap between the two, and the memory of shares that failed, keep noise
+    from swinging it between neighbours. What was measured more than MEMORY steps ago is forgotten,
+    so that a larger share is tried again.
 
     target_s: seconds, above 0. start_ratio: where to begin, rounded down to BUDGET_RATIOS.
     """
 
     HEADROOM = 0.9
+    SETTLED_HEADROOM = 0.85
+    SETTLE_STEPS = 10  # after a move; later it counts as settled
     SAMPLES = 3
     MEMORY = 500
 
@@ -91,6 +94,11 @@ class DeadlineBudget:
         self._measured_at: dict[float, int] = {}
         self._elsewhere: dict[float, deque[float]] = {}  # steps not run at self.ratio
         self._step = 0
+        self._moved_at = 0
+
+    def retarget(self, target_s: float) -> None:
+        """Follow another target; what is known of the machine stays."""
+        self.target_s, self._moved_at = target_s, self._step
 
     def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
         """latency_s that is None, not finite or not positive teaches nothing."""
@@ -135,11 +143,13 @@ class DeadlineBudget:
 
     def _move(self) -> None:
         is_late = self._known[self.ratio] > self.target_s
-        limit = self.HEADROOM * self.target_s
+        is_settled = self._step - self._moved_at > self.SETTLE_STEPS
+        headroom = self.SETTLED_HEADROOM if is_settled and not is_late else self.HEADROOM
+        limit = headroom * self.target_s
         fitting = [r for r in BUDGET_RATIOS if r != self.ratio and self.expected(r) <= limit]
         best = fitting[0] if fitting else BUDGET_RATIOS[-1]
         if best > self.ratio or (is_late and best < self.ratio):
-            self.ratio = best
+            self.ratio, self._moved_at = best, self._step
             self._samples.clear()
 
 

