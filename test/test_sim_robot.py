@@ -11,12 +11,12 @@ backend = pytest.importorskip(
     exc_type=ImportError,
 )
 
-from vla_pruner_ros.sim.demonstrations import Demonstrations  # noqa: E402
-from vla_pruner_ros.sim.expert import Expert  # noqa: E402
-from vla_pruner_ros.sim.rendering import DEFAULT_VIEWS  # noqa: E402
-from vla_pruner_ros.sim.robot import SimulatedRobot, axis_angle  # noqa: E402
-from vla_pruner_ros.sim.tasks import INSTRUCTIONS, TASKS_WITH_GOAL, instruction_for  # noqa: E402
-from vla_pruner_ros.training.collect import Settings, collect, plan  # noqa: E402
+from vla_pruner_ros.sim.demonstrations import Demonstrations
+from vla_pruner_ros.sim.expert import Expert
+from vla_pruner_ros.sim.rendering import DEFAULT_VIEWS
+from vla_pruner_ros.sim.robot import SimulatedRobot, axis_angle
+from vla_pruner_ros.sim.tasks import INSTRUCTIONS, TASKS_WITH_GOAL, instruction_for
+from vla_pruner_ros.training.collect import Settings, collect, plan
 
 OPEN, CLOSED = 1.0, 0.0
 
@@ -283,6 +283,8 @@ def _check_reading(demonstrations):
     np.testing.assert_array_equal(chunk[0], demonstrations.actions[last])
     np.testing.assert_array_equal(chunk[1:, :6], 0.0)
     np.testing.assert_array_equal(chunk[1:, 6], chunk[0, 6])
+    # 0.25 m/s for 0.1 s: what the expert wanted, without the noise that was executed
+    assert np.abs(demonstrations.actions[:, :3]).max() <= 0.0251
     with pytest.raises(IndexError):
         demonstrations[last + 1]
 

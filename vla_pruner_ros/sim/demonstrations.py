@@ -71,7 +71,7 @@ class ShardWriter:
     ) -> None:
         self._pictures += jpegs
         for name, row in (("actions", action), ("states", state), ("joints", joints)):
-            self._rows[name].append(np.asarray(row, np.float32))
+            self._rows[name].append(np.array(row, np.float32))  # a copy: rows must not change
 
     def end_episode(self, seed: int, instruction: str) -> None:
         """The frames added since the last episode make up one."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from vla_pruner_ros.sim.backend import EXPERTS
@@ -32,7 +34,10 @@ class Expert:
 
     def native_action(self) -> np.ndarray:
         """MetaWorld's action [4] for this instant, no faster than the expert's speed."""
-        action = np.clip(self._policy.get_action(self._robot.observation), -1.0, 1.0)
+        with warnings.catch_warnings():  # of actions beyond -1..1, which the next step clips
+            warnings.simplefilter("ignore")
+            wanted = self._policy.get_action(self._robot.observation)
+        action = np.clip(wanted, -1.0, 1.0)
         action[:3] = np.clip(action[:3], -self._limit, self._limit)
         return action
 

@@ -1,9 +1,9 @@
 """Offscreen pictures of a MuJoCo scene, several models in one process.
 
-With OSMesa, several mujoco.Renderer objects return each other's stale pictures: mjr_render draws into
-whichever framebuffer was bound last, not into its own. Here the process has ONE OpenGL context, in
-which every model keeps its meshes, textures and framebuffer (MjrContext), and each picture binds
-its own framebuffer first. Render from one thread only.
+With OSMesa, several mujoco.Renderer objects return each other's stale pictures: mjr_render draws
+into whichever framebuffer was bound last, not into its own. Here the process has ONE OpenGL
+context, in which every model keeps its meshes, textures and framebuffer (MjrContext), and each
+picture binds its own framebuffer first. Render from one thread only.
 """
 
 from __future__ import annotations

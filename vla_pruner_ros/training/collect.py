@@ -107,8 +107,8 @@ def _attempt(robot, writer: ShardWriter, seed: int, settings: Settings) -> None:
         pictures = [encode_jpeg(robot.render(camera)) for camera in CAMERAS]
         action = expert.action()
         writer.add_frame(pictures, action, state.proprioception, state.joint_positions)
-        action[:3] += rng.normal(0, noise, 3)
-        state = robot.step(action)
+        disturbance = np.append(rng.normal(0, noise, 3), np.zeros(4))
+        state = robot.step(action + disturbance)
         actions_left -= 1
         if state.success and not succeeded:
             succeeded = True  # once is enough, as in evaluation: a pressed handle springs back
