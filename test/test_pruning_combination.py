@@ -38,7 +38,8 @@ def test_keeps_distinct_tokens_in_their_order_from_the_union(case):
     seed, num_visual, keep = case
     features, semantic, action = draw_inputs(seed, num_visual)
     kept = combine_then_filter(features, semantic, action, keep)
-    assert kept.dtype == torch.int64 and len(kept) == keep
+    assert kept.dtype == torch.int64
+    assert len(kept) == keep
     assert (kept[1:] > kept[:-1]).all()
     union = {*top_k(semantic, keep).tolist(), *top_k(action, keep).tolist()}
     assert set(kept.tolist()) <= union

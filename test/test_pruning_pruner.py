@@ -86,7 +86,9 @@ def test_warm_up_may_prune_by_the_semantic_set_alone():
     pruner, scene = make(warm_up="semantic"), Scene([1, 2], list(range(40, 56)))
     for _ in range(3):
         plan, selection = step(pruner, scene)
-        assert plan.warm_up and not plan.full and plan.signals == {"semantic"}
+        assert plan.warm_up
+        assert not plan.full
+        assert plan.signals == {"semantic"}
         assert selection.kept.tolist() == list(range(40, 56))
     assert not pruner.plan().warm_up
 
@@ -136,7 +138,8 @@ def test_device_work_never_looks_at_a_value(name):
         selection = None if plan.full else pruner.select(plan, signals)
         rows = torch.empty(len(plan.action_layers), NUM_VISUAL, device="meta")
         pruner.observe(rows, plan, selection)
-    assert selection.kept.shape == (16,) and selection.kept.device.type == "meta"
+    assert selection.kept.shape == (16,)
+    assert selection.kept.device.type == "meta"
 
 
 def test_keep_ratio_one_is_full_and_keeps_watching():
@@ -155,7 +158,9 @@ def test_token_budget_counts_per_camera():
 def test_plans_of_equal_work_share_a_key():
     pruner, scene = make(), Scene([1], [2])
     keys = [step(pruner, scene)[0].shape_key for _ in range(6)]
-    assert len(set(keys[:3])) == 1 and len(set(keys[3:])) == 1 and keys[0] != keys[3]
+    assert len(set(keys[:3])) == 1
+    assert len(set(keys[3:])) == 1
+    assert keys[0] != keys[3]
 
 
 # ---- lock-in ----
@@ -179,8 +184,8 @@ def test_a_token_pruned_for_long_cannot_return_through_the_action_set():
 
 def test_early_layers_bring_a_pruned_token_back():
     sets = stream_with_a_switch(make(lock_in_remedy="early_layers", pruner="action_only"))
-    assert not NEW_TARGET <= sets[11]
-    assert NEW_TARGET <= sets[14], "within two steps of the switch"
+    assert not sets[11] >= NEW_TARGET
+    assert sets[14] >= NEW_TARGET, "within two steps of the switch"
     both = stream_with_a_switch(make(lock_in_remedy="early_layers"))
     assert all(len(NEW_TARGET & chosen) >= 4 for chosen in both[16:])
 
@@ -190,7 +195,7 @@ def test_a_refresh_step_brings_a_pruned_token_back():
     sets = stream_with_a_switch(pruner)
     full = [index for index, chosen in enumerate(sets) if len(chosen) == NUM_VISUAL]
     assert full == [0, 1, 2, 7, 12, 17, 22]
-    assert all(NEW_TARGET <= chosen for chosen in sets[13:])
+    assert all(chosen >= NEW_TARGET for chosen in sets[13:])
     lost = stream_with_a_switch(make(pruner="action_only"))
     assert all(not NEW_TARGET & chosen for chosen in lost[8:])
 
@@ -229,7 +234,8 @@ def test_reset_forgets_the_history():
     pruner, scene = make(), Scene([1], [2])
     first = [kept(pruner, scene) for _ in range(5)]
     pruner.reset()
-    assert pruner.plan().history_length == 0 and pruner.plan().warm_up
+    assert pruner.plan().history_length == 0
+    assert pruner.plan().warm_up
     assert [kept(pruner, scene) for _ in range(5)] == first
 
 
@@ -276,7 +282,8 @@ def test_the_deadline_is_followed_from_recorded_steps():
         keeps.append(plan.keep)
         pruner.record_step(0.2 * (0.3 + 0.7 * plan.keep / NUM_VISUAL), None)
     assert 0.2 * (0.3 + 0.7 * keeps[-1] / NUM_VISUAL) <= 0.1
-    assert keeps[0] == 64 and len(set(keeps[10:])) == 1
+    assert keeps[0] == 64
+    assert len(set(keeps[10:])) == 1
 
 
 def test_a_measurement_may_come_with_the_plan():
@@ -306,10 +313,17 @@ def test_statistics_of_a_method_without_history_where_asked_for():
     scene = Scene(list(range(16)), list(range(8, 24)))
     for _ in range(5):
         plan, selection = step(pruner, scene)
-    assert plan.tracks_history and not plan.uses_history and not plan.warm_up
+    assert plan.tracks_history
+    assert not plan.uses_history
+    assert not plan.warm_up
     assert pruner.statistics().semantic_action_overlap == pytest.approx(0.5)
     assert pruner.statistics().semantic_share == 1.0
     assert torch.equal(selection.kept, selection.semantic_set.sort().values)
+
+
+def step_with_wrong_rows(pruner: TokenPruner, scene: Scene) -> None:
+    step(pruner, scene)
+    pruner.observe(torch.ones(1, 1), pruner.plan(), None)
 
 
 def test_a_trial_run_leaves_no_trace():
@@ -320,9 +334,8 @@ def test_a_trial_run_leaves_no_trace():
     for _ in range(4):
         step(pruner, scene)
     before, numbers = pruner.action_relevance().clone(), pruner.statistics()
-    with pytest.raises(RuntimeError, match="out of memory"), pruner.preserved():
-        step(pruner, Scene([60], [61]))
-        raise RuntimeError("out of memory")
+    with pytest.raises(ValueError, match="action_rows"), pruner.preserved():
+        step_with_wrong_rows(pruner, Scene([60], [61]))
     assert torch.equal(pruner.action_relevance(), before)
     assert pruner.statistics().semantic_share == numbers.semantic_share
     assert pruner.plan().history_length == 3
@@ -350,7 +363,8 @@ def test_a_refused_setting_leaves_the_old_one():
     old = pruner.config
     with pytest.raises(ValueError, match="prune_layer"):
         pruner.config = replace(old, prune_layer=20, keep_ratio=0.5)
-    assert pruner.config is old and pruner.plan().requested == 16
+    assert pruner.config is old
+    assert pruner.plan().requested == 16
 
 
 def test_refuses_signals_and_rows_that_do_not_fit():

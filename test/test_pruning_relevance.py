@@ -44,7 +44,8 @@ def test_there_is_no_estimate_before_a_step_and_none_after_reset():
     assert relevance.estimate() is None
     relevance.update(torch.ones(4))
     relevance.reset()
-    assert relevance.estimate() is None and len(relevance) == 0
+    assert relevance.estimate() is None
+    assert len(relevance) == 0
     relevance.update(torch.tensor([0.0, 1.0, 2.0, 3.0]))
     assert relevance.estimate().tolist() == pytest.approx([0, 1, 2, 3])
 
@@ -85,7 +86,8 @@ def test_another_window_keeps_the_newest_steps():
         relevance.update(torch.tensor([value]))
     assert relevance.resized(2).estimate().item() == pytest.approx(2.5)
     longer = relevance.resized(5)
-    assert len(longer) == 3 and longer.estimate().item() == pytest.approx(2.0)
+    assert len(longer) == 3
+    assert longer.estimate().item() == pytest.approx(2.0)
 
 
 def test_another_decay_weighs_the_held_steps_anew():

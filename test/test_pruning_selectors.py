@@ -45,9 +45,11 @@ def test_the_registry_and_the_settings_name_the_same_methods():
 @pytest.mark.parametrize("keep", [1, 16, NUM_VISUAL])
 def test_keeps_the_budget_sorted_from_its_own_signals_alone(name, keep):
     selection = select(name, keep)
-    assert selection.kept.dtype == torch.int64 and selection.kept.shape == (keep,)
+    assert selection.kept.dtype == torch.int64
+    assert selection.kept.shape == (keep,)
     assert (selection.kept[1:] > selection.kept[:-1]).all()
-    assert 0 <= selection.kept[0] and selection.kept[-1] < NUM_VISUAL
+    assert selection.kept[0] >= 0
+    assert selection.kept[-1] < NUM_VISUAL
     for chosen in (selection.semantic_set, selection.action_set):
         assert chosen is None or chosen.shape == (keep,)
 
@@ -58,7 +60,8 @@ def test_needs_no_look_at_values_and_no_shape_that_depends_on_them(name):
     selector = make_selector(PruningConfig(pruner=name))
     needed = {n: s for n, s in signals.items() if n in selector.needs}
     selection = selector.select(Signals(NUM_VISUAL, device=torch.device("meta"), **needed), 16)
-    assert selection.kept.device.type == "meta" and selection.kept.shape == (16,)
+    assert selection.kept.device.type == "meta"
+    assert selection.kept.shape == (16,)
 
 
 @pytest.mark.parametrize("name", ["vla_pruner", "action_only", "score_fusion"])
@@ -152,7 +155,8 @@ def test_uniform_is_a_grid_where_the_budget_is_one():
 @pytest.mark.parametrize("keep", [1, 5, 17, 32, 100, 255, 256])
 def test_uniform_spreads_evenly_over_rows_columns_and_cameras(keep):
     indices = uniform_grid(512, 2 * keep, 2)
-    assert indices == sorted(set(indices)) and len(indices) == 2 * keep
+    assert indices == sorted(set(indices))
+    assert len(indices) == 2 * keep
     assert sum(index < 256 for index in indices) == keep
     top = sum(index < 128 for index in indices)
     assert abs(top - keep / 2) <= 16, "half of a camera's tokens in half of its rows"

@@ -40,7 +40,7 @@ def cosine_distances(features: Tensor) -> Tensor:
     features = features.detach().float()
     gram = features @ features.T
     scale = gram.diagonal().clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
-    return 1.0 - gram * scale[:, None] * scale[None, :]
+    return 1.0 - gram * torch.outer(scale, scale)  # in this order it rounds symmetrically
 
 
 def greedy_max_min(distances: Tensor, k: int, candidates: Tensor | None = None) -> Tensor:
