@@ -7,13 +7,14 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from rosbags.rosbag2 import WriterError
 from tqdm import tqdm
 
-from vla_pruner_ros.models import load_policy
 from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
+from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.replay.arguments import choice_of, make_parser
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader
 from vla_pruner_ros.replay.html_report import chosen_indices, make_report
@@ -21,11 +22,13 @@ from vla_pruner_ros.replay.outcome import Outcome, Source, sweep
 from vla_pruner_ros.replay.outputs import write_csv, write_json
 from vla_pruner_ros.replay.parity import check_parity, recorded_reference
 from vla_pruner_ros.replay.pictures import collect
+from vla_pruner_ros.replay.recorded import first_parameters, read_parameters
 from vla_pruner_ros.replay.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
 from vla_pruner_ros.replay.session import Session
 from vla_pruner_ros.replay.settings import sweep_settings, with_changes
 from vla_pruner_ros.replay.summary_table import terminal_text
+from vla_pruner_ros.replay.topics import find_node
 from vla_pruner_ros.report import write_page
 
 DONE, IN_PART, NOTHING = 0, 1, 2
@@ -53,7 +56,7 @@ def replay(arguments: argparse.Namespace) -> int:
     """
     with BagReader(arguments.bag) as reader:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        policy = _load(arguments)
+        policy = _load(arguments, _recorded_parameters(arguments, reader))
         session = Session(reader, policy.num_cameras, choice_of(arguments))
         outcome = Outcome(_source(arguments, policy, session))
         _replay_all(arguments, reader, policy, session, outcome)
@@ -64,18 +67,24 @@ def replay(arguments: argparse.Namespace) -> int:
     return _status(arguments, outcome)
 
 
-def _load(arguments: argparse.Namespace) -> VlaPolicy:
+def _recorded_parameters(arguments: argparse.Namespace, reader: BagReader) -> dict[str, Any]:
+    node = find_node(reader.topics, arguments.node)
+    return first_parameters(read_parameters(reader, node)) if node else {}
+
+
+def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
+    """Load the checkpoint as the arguments say, else as the recorded node did."""
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    device = arguments.device
+    device, dtype = arguments.device, arguments.dtype
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = arguments.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    return load_policy(
-        arguments.checkpoint, device=device, dtype=dtype, unnorm_key=arguments.unnorm_key or None
-    )
+        dtype = recorded.get("dtype", "auto")
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    unnorm_key = arguments.unnorm_key or recorded.get("unnorm_key") or None
+    return load_policy(arguments.checkpoint, device=device, dtype=dtype, unnorm_key=unnorm_key)
 
 
 def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) -> Source:

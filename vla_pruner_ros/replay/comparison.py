@@ -72,11 +72,15 @@ def _cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def token_overlap(ours: Kept | None, theirs: Kept | None) -> float:
-    """Return the share of the smaller kept set that is in the other, over all cameras; or NaN."""
+    """Return the share of the smaller kept set that is in the other, over all cameras.
+
+    NaN where a set is not known, or holds every token and so says nothing.
+    """
     if ours is None or theirs is None or len(ours.indices) != len(theirs.indices):
         return _NAN
     smaller = min(ours.count, theirs.count)
-    if smaller == 0 or ours.grid != theirs.grid:
+    everything = len(ours.indices) * ours.grid[0] * ours.grid[1]
+    if smaller == 0 or ours.grid != theirs.grid or everything in (ours.count, theirs.count):
         return _NAN
     pairs = zip(ours.indices, theirs.indices, strict=True)
     return sum(np.intersect1d(a, b, assume_unique=True).size for a, b in pairs) / smaller

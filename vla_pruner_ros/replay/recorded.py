@@ -71,10 +71,9 @@ class Recorded:
 
 @dataclass
 class RecordedRun:
-    """The recorded inferences in order, the node's first parameters, and remarks."""
+    """The recorded inferences in order, and remarks."""
 
     inferences: list[Recorded] = field(default_factory=list)
-    parameters: dict[str, Any] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -98,6 +97,14 @@ def read_parameters(reader: BagReader, node: str) -> list[tuple[int, dict[str, A
     return changes
 
 
+def first_parameters(changes: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
+    """Return the earliest value of every parameter: a starting node declares them one by one."""
+    values: dict[str, Any] = {}
+    for _, change in sorted(changes, key=lambda change: -change[0]):
+        values.update(change)
+    return values
+
+
 def _value(value: Any) -> Any:
     kind = int(value.type)
     name = _PARAMETER_FIELDS[kind] if 0 <= kind < len(_PARAMETER_FIELDS) else None
@@ -113,9 +120,8 @@ def read_recorded(
     """Read every recorded inference; messages that cannot be read become remarks."""
     run = RecordedRun()
     chunks, statuses = _read_answers(reader, topics, run.remarks)
-    run.parameters = dict(changes[0][1]) if changes else {}
     tracked = any(status.history_length > 0 for status in statuses.values())
-    values: dict[str, Any] = {}
+    values = first_parameters(changes)  # what was in force before the first word about it
     upcoming = iter(sorted(changes, key=lambda change: change[0]))
     change = next(upcoming, None)
     for received, chunk in chunks:
@@ -228,7 +234,7 @@ def _judged(one: Recorded, run: RecordedRun) -> Recorded:
         return replace(one, history_known=True)
     follows = before is not None and one.sequence == before.sequence + 1
     if one.resets is None:  # nothing is remembered, or nothing is known: a first one starts anew
-        return replace(one, history_known=(follows and before.history_known) or one.sequence <= 1)
+        return replace(one, history_known=(follows and before.history_known) or one.sequence == 0)
     return replace(one, history_known=follows and before.history_known)
 
 

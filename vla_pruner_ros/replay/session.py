@@ -12,6 +12,7 @@ from vla_pruner_ros.replay.bag_reader import BagError, BagReader
 from vla_pruner_ros.replay.moments import Moment
 from vla_pruner_ros.replay.recorded import (
     Recorded,
+    first_parameters,
     pruning_config,
     read_parameters,
     read_recorded,
@@ -53,7 +54,7 @@ class Session:
         self._reader, self._choice = reader, choice
         node = find_node(reader.topics, choice.wanted.node)
         changes = read_parameters(reader, node) if node else []
-        parameters = changes[0][1] if changes else {}
+        parameters = first_parameters(changes)
         self.topics = choose_topics(
             reader.topics, num_cameras, choice.wanted, parameters.get("image_topics") or ()
         )

@@ -1,0 +1,48 @@
+"""The parameters a node has when one starts to watch it, as a ParameterEvent message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import Parameter, ParameterEvent
+from rcl_interfaces.srv import GetParameters, ListParameters
+from rclpy.serialization import serialize_message
+
+
+class ParameterSnapshot:
+    """Asks another node for all its parameters, once it can be reached.
+
+    /parameter_events tells changes alone. An event that names every value, handed to the recorder
+    before them, lets a bag be replayed under the parameters in force even if the recording began
+    long after the node.
+    """
+
+    def __init__(self, node: Any, name: str, on_event: Callable[[bytes], None]) -> None:
+        """name: of the other node, relative to this namespace; on_event: gets the CDR bytes."""
+        self._node, self._on_event = node, on_event
+        self._name = node.resolve_topic_name(name)
+        self._list = node.create_client(ListParameters, f"{self._name}/list_parameters")
+        self._get = node.create_client(GetParameters, f"{self._name}/get_parameters")
+        self._asked = False
+
+    def look(self) -> None:
+        """Ask if the node is there and has not been asked yet."""
+        ready = self._list.service_is_ready() and self._get.service_is_ready()
+        if ready and not self._asked:
+            self._asked = True
+            self._list.call_async(ListParameters.Request()).add_done_callback(self._on_names)
+
+    def _on_names(self, future: Any) -> None:
+        names = future.result().result.names
+        asked = self._get.call_async(GetParameters.Request(names=names))
+        asked.add_done_callback(lambda answer: self._on_values(names, answer))
+
+    def _on_values(self, names: list[str], future: Any) -> None:
+        values = future.result().values
+        parameters = [
+            Parameter(name=name, value=value) for name, value in zip(names, values, strict=True)
+        ]
+        stamp = self._node.get_clock().now().to_msg()
+        event = ParameterEvent(stamp=stamp, node=self._name, changed_parameters=parameters)
+        self._on_event(serialize_message(event))

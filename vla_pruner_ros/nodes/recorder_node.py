@@ -1,0 +1,216 @@
+"""vla_pruner_recorder: everything a replay needs, to an MCAP bag, without rosbag2.
+
+Records the cameras, the instruction, joint states, the answers of a vla_pruner node, diagnostics
+and parameters. Messages are subscribed to as bytes and written as they came.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
+from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.replay import bag_writer
+from vla_pruner_ros.replay import definitions as types
+from vla_pruner_ros.replay.recording import Recording
+
+POLL_PERIOD = 0.1
+"""Seconds between looks for new publishers and for trouble with the disk."""
+DEPTH = 200
+"""Messages DDS may hold per topic while the callbacks are busy."""
+
+_DEFAULTS: dict[str, tuple[Any, str]] = {
+    "output": ("", "Directory of the bag; empty: bags/vla_pruner_<date and time>."),
+    "node": ("vla_pruner", "Name of the vla_pruner node whose answers are recorded."),
+    "image_topics": (["image_raw"], "Image topics to record, as in the vla_pruner node."),
+    "image_transport": ("raw", "raw or compressed, as in the vla_pruner node."),
+    "image_compression": (
+        "none",
+        "none, png (exact) or jpeg (small, not exact): how raw images are written.",
+    ),
+    "jpeg_quality": (90, "Quality of jpeg, 1 to 100."),
+    "extra_topics": ([""], "More topics to record; their types must be ROS 2's own."),
+    "compress": (False, "Compress the bag with zstd."),
+    "queue_mb": (512, "Memory (MB) for messages the disk has not taken yet."),
+}
+
+
+class Wanted(NamedTuple):
+    """A topic to record; type "" is found out from its publishers, reliable None follows them."""
+
+    topic: str
+    msgtype: str
+    reliable: bool | None
+
+
+class RecorderNode(Node):
+    """Records from its construction until close()."""
+
+    def __init__(self, name: str = "vla_pruner_recorder", **options: Any) -> None:
+        super().__init__(name, **options)
+        for parameter, (default, description) in _DEFAULTS.items():
+            self.declare_parameter(
+                parameter, default, ParameterDescriptor(description=description, read_only=True)
+            )
+        self._store = types.standard_store()
+        self._lost: Counter[str] = Counter()
+        self._told: set[str] = set()
+        self.recording = self._open()
+        self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
+        self._recorded: list[Any] = []
+        self._snapshot = ParameterSnapshot(self, self._value("node"), self._on_parameters)
+        self._look()
+        self.create_timer(POLL_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"Recording to {self.recording.path}")
+
+    def close(self) -> None:
+        """Write everything received so far and finish the bag."""
+        counts = self.recording.close(lost=dict(self._lost), node=self._value("node"))
+        written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
+        self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
+        for words, found in (("dropped", self.recording.dropped), ("lost", self._lost)):
+            if found:
+                self.get_logger().error(f"Messages {words}: {dict(found)}")
+
+    def _open(self) -> Recording:
+        compression = self._value("image_compression")
+        if compression not in ("none", "png", "jpeg"):
+            raise ValueError(f"image_compression must be none, png or jpeg, got {compression!r}")
+        now = datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
+        return Recording(
+            Path(self._value("output") or f"bags/vla_pruner_{now}").expanduser(),
+            self._store,
+            max_queued_bytes=self._value("queue_mb") << 20,
+            image_compression=compression,
+            jpeg_quality=self._value("jpeg_quality"),
+            compress=self._value("compress"),
+        )
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _wanted(self) -> list[Wanted]:
+        node = self._value("node")
+        named = [
+            Wanted("instruction", types.STRING, True),
+            Wanted(f"{node}/action", types.END_EFFECTOR_ACTION, True),
+            Wanted(f"{node}/action_chunk", types.ACTION_CHUNK, True),
+            Wanted(f"{node}/pruning", types.PRUNING_STATUS, True),
+            Wanted("/diagnostics", types.DIAGNOSTICS, True),
+            Wanted("/parameter_events", types.PARAMETER_EVENT, True),
+            Wanted("joint_states", types.JOINT_STATE, None),
+            *(Wanted(topic, "", None) for topic in self._image_topics()),
+            *(Wanted(topic, "", None) for topic in self._value("extra_topics") if topic),
+        ]
+        if self.get_parameter("use_sim_time").value:
+            named.append(Wanted("/clock", types.CLOCK, False))
+        return [wanted._replace(topic=self.resolve_topic_name(wanted.topic)) for wanted in named]
+
+    def _image_topics(self) -> list[str]:
+        topics = self._value("image_topics")
+        if self._value("image_transport") == "raw":
+            return list(topics)
+        return [t if t.endswith("/compressed") else f"{t}/compressed" for t in topics]
+
+    def _look(self) -> None:
+        """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
+        if self.recording.failure is not None:
+            raise RuntimeError(f"the bag cannot be written: {self.recording.failure}")
+        self._snapshot.look()
+        published = dict(self.get_topic_names_and_types()) if self._awaited else {}
+        for topic, wanted in list(self._awaited.items()):
+            msgtype = wanted.msgtype or next(iter(published.get(topic, [])), "")
+            publishers = self.get_publishers_info_by_topic(topic)
+            if msgtype and (publishers or wanted.reliable is not None):
+                self._subscribe(topic, msgtype, self._reliability(wanted, publishers))
+                del self._awaited[topic]
+
+    @staticmethod
+    def _reliability(wanted: Wanted, publishers: list[Any]) -> bool:
+        if wanted.reliable is not None:
+            return wanted.reliable
+        return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
+
+    def _subscribe(self, topic: str, msgtype: str, reliable: bool) -> None:
+        message_class = _message_class(msgtype)
+        if message_class is None or msgtype not in self._store.fielddefs:
+            self.get_logger().error(
+                f"{topic} is not recorded: its type {msgtype} is not known here"
+            )
+            return
+        policy = QoSProfile(
+            depth=DEPTH,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        )
+
+        def create(**events: Any) -> Any:
+            def on_message(data: bytes) -> None:
+                self._on_message(topic, msgtype, data)
+
+            return self.create_subscription(
+                message_class, topic, on_message, policy, raw=True, **events
+            )
+
+        self._recorded.append(_with_loss_events(create, lambda event: self._on_loss(topic, event)))
+
+    def _on_message(self, topic: str, msgtype: str, data: bytes) -> None:
+        now = time.time_ns()
+        if not self.recording.knows(topic):
+            self.recording.add_topic(topic, msgtype, self._offered(topic))
+        if not self.recording.put(topic, now, data) and topic not in self._told:
+            self._told.add(topic)
+            self.get_logger().error(f"Messages on {topic} are dropped: the disk does not keep up")
+
+    def _offered(self, topic: str) -> Any:
+        """Return the first publisher's QoS, as ros2 bag play is to offer it again."""
+        for publisher in self.get_publishers_info_by_topic(topic):
+            offered = publisher.qos_profile
+            return bag_writer.qos(
+                reliable=offered.reliability == ReliabilityPolicy.RELIABLE,
+                transient_local=offered.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+            )
+        return None
+
+    def _on_loss(self, topic: str, event: Any) -> None:
+        self._lost[topic] = event.total_count
+
+    def _on_parameters(self, data: bytes) -> None:
+        self._on_message("/parameter_events", types.PARAMETER_EVENT, data)
+
+
+def _message_class(msgtype: str) -> type | None:
+    package, _, name = msgtype.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError):
+        return None
+
+
+def _with_loss_events(create: Callable[..., Any], on_loss: Callable[[Any], None]) -> Any:
+    """Create a subscription that reports lost messages, where this distribution and DDS can."""
+    for module_name in ("rclpy.event_handler", "rclpy.qos_event"):  # Iron and later, Humble
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError:
+            continue
+        try:
+            return create(event_callbacks=module.SubscriptionEventCallbacks(message_lost=on_loss))
+        except module.UnsupportedEventTypeError:
+            break
+    return create()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until SIGINT or SIGTERM."""
+    return run_node(RecorderNode, args)
