@@ -175,7 +175,7 @@ class SimRobotNode(Node):
     def _on_reset(self, _request, response: Trigger.Response) -> Trigger.Response:
         try:
             episode = self._simulation.reset()
-        except TimeoutError as error:
+        except RuntimeError as error:
             response.success, response.message = False, str(error)
             return response
         response.success = True

@@ -6,6 +6,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, TimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,12 +88,17 @@ class RealTimeSimulation:
         self._request(lambda: self._robot.halt())
 
     def reset(self, timeout: float = 5.0) -> Episode:
-        """Start the next episode now. Raises TimeoutError if the simulation does not answer."""
-        done = threading.Event()
-        self._request(lambda: (self._begin_episode(), done.set()))
-        if not done.wait(timeout):
-            raise TimeoutError(f"the simulation did not reset within {timeout} s")
-        return self._episode_now()
+        """Start the next episode now.
+
+        Raises RuntimeError if the simulation has failed or does not answer in time.
+        """
+        begun: Future[Episode] = Future()
+        self._request(lambda: begun.set_result(self._begin_episode()))
+        deadline = time.monotonic() + timeout
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                return begun.result(timeout=0.1)
+        raise RuntimeError(f"the simulation did not reset: {self.failure or 'it does not answer'}")
 
     def close(self) -> None:
         """Stop and wait for the thread."""
@@ -151,11 +158,12 @@ class RealTimeSimulation:
             request()
         return not self._stopping
 
-    def _begin_episode(self) -> None:
+    def _begin_episode(self) -> Episode:
         self._number += 1
         self._state = self._robot.reset(self._seed + self._number)
         self._outcome, self._ended_at = "running", None
         self._announce(time.monotonic())
+        return self._episode_now()
 
     def _follow_episode(self, now: float) -> None:
         if self._ended_at is None:
