@@ -1,0 +1,147 @@
+"""Bring up the pruned policy: start the node, configure and activate it.
+
+ros2 launch vla_pruner_ros bringup.launch.py checkpoint:=/path/to/checkpoint \\
+    image_topic:=/camera/image_raw
+ros2 launch vla_pruner_ros bringup.launch.py sim:=true
+"""
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState, matches_action
+from launch_ros.substitutions import FindPackageShare
+from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription
+
+PACKAGE = "vla_pruner_ros"
+
+# Empty values leave a parameter to params_file, or to its default in the node.
+ARGUMENTS = (
+    ("params_file", PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "vla_pruner.yaml"]),
+     "YAML file of parameters"),
+    ("checkpoint", "", "Directory of the checkpoint; with sim:=true empty means a small one"),
+    ("image_topic", "", "Image topic of a single camera; several go into params_file"),
+    ("instruction", "", "The task in words"),
+    ("keep_ratio", "", "Share of visual tokens kept, 0 < r <= 1"),
+    ("namespace", "", "Namespace of all nodes"),
+    ("use_sim_time", "false", "Follow /clock"),
+    ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("autostart", "true", "Configure and activate the node"),
+    ("sim", "false", "Start the simulated robot too"),
+    ("task", "drawer-close", "Task of the simulated robot"),
+    ("record", "", "Directory to record a bag for replay into; true picks a name"),
+)  # fmt: skip
+
+
+def is_true(value: str) -> bool:
+    return value.lower() in ("true", "1", "yes", "on")
+
+
+def make_nodes(context: LaunchContext) -> list:
+    """Return the actions for the arguments as given."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    common = {
+        "namespace": given["namespace"],
+        "output": "screen",
+        "ros_arguments": ["--log-level", given["log_level"]],
+    }
+    use_sim_time = {"use_sim_time": is_true(given["use_sim_time"])}
+    policy = LifecycleNode(
+        package=PACKAGE,
+        executable="vla_pruner_node",
+        name="vla_pruner",
+        parameters=[given["params_file"], {**policy_parameters(given), **use_sim_time}],
+        **common,
+    )
+    actions = [policy]
+    if is_true(given["sim"]):
+        actions.append(sim_robot(given, common))
+    if given["record"] and given["record"].lower() != "false":
+        actions.append(recorder(given, common, use_sim_time))
+    if is_true(given["autostart"]):
+        actions += autostart(policy)
+    return actions
+
+
+def policy_parameters(given: dict) -> dict:
+    """Return the parameters that were named on the command line."""
+    parameters = {}
+    if given["checkpoint"] or is_true(given["sim"]):
+        parameters["checkpoint"] = given["checkpoint"] or "untrained"
+    if given["image_topic"]:
+        parameters["image_topics"] = [given["image_topic"]]
+    if given["instruction"]:
+        parameters["instruction"] = given["instruction"]
+    if given["keep_ratio"]:
+        parameters["keep_ratio"] = float(given["keep_ratio"])
+    return parameters
+
+
+def sim_robot(given: dict, common: dict) -> Node:
+    return Node(
+        package=PACKAGE,
+        executable="sim_robot_node",
+        name="sim_robot",
+        parameters=[{"task": given["task"]}],
+        **common,
+    )
+
+
+def recorder(given: dict, common: dict, use_sim_time: dict) -> Node:
+    directory = "" if is_true(given["record"]) else given["record"]
+    return Node(
+        package=PACKAGE,
+        executable="vla_pruner_recorder",
+        name="vla_pruner_recorder",
+        parameters=[{"output": directory, **use_sim_time}],
+        **common,
+    )
+
+
+def autostart(policy: LifecycleNode) -> list:
+    """Configure the node now, activate it once it is configured, explain if that fails.
+
+    Only the way from configuring to inactive activates: a node that a person deactivates stays so.
+    """
+    configure, activate = (
+        EmitEvent(
+            event=ChangeState(lifecycle_node_matcher=matches_action(policy), transition_id=id_)
+        )
+        for id_ in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE)
+    )
+
+    def on_transition(start_state: str, goal_state: str, entity) -> RegisterEventHandler:
+        return RegisterEventHandler(
+            OnStateTransition(
+                target_lifecycle_node=policy,
+                start_state=start_state,
+                goal_state=goal_state,
+                entities=[entity],
+            )
+        )
+
+    failed = LogInfo(
+        msg="vla_pruner could not be configured; its message above says why. Mend that, then: "
+        "ros2 lifecycle set /vla_pruner configure"
+    )
+    return [
+        on_transition("configuring", "inactive", activate),
+        on_transition("configuring", "unconfigured", failed),
+        configure,
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, default, description in ARGUMENTS
+    ]
+    return LaunchDescription([*declared, OpaqueFunction(function=make_nodes)])

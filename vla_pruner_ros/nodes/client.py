@@ -1,0 +1,94 @@
+"""The other side of the node's services: lifecycle, parameters, instruction. Used by programs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import SetParameters
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
+from std_msgs.msg import String
+
+
+class PolicyClient:
+    """Talks to a vla_pruner node from plain sequential code; spins on a thread of its own."""
+
+    def __init__(self, name: str = "vla_pruner_client", target: str = "vla_pruner") -> None:
+        if not rclpy.ok():
+            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self.node = rclpy.create_node(name)
+        self._target = target
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self.node)
+        self._instructions = self.node.create_publisher(String, "instruction", 10)
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def __enter__(self) -> PolicyClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._thread.join()
+        self.node.destroy_node()
+        rclpy.try_shutdown()
+
+    def configure(self, timeout: float = 600.0) -> bool:
+        return self._change_state(Transition.TRANSITION_CONFIGURE, timeout)
+
+    def activate(self, timeout: float = 10.0) -> bool:
+        return self._change_state(Transition.TRANSITION_ACTIVATE, timeout)
+
+    def deactivate(self, timeout: float = 10.0) -> bool:
+        return self._change_state(Transition.TRANSITION_DEACTIVATE, timeout)
+
+    def cleanup(self, timeout: float = 10.0) -> bool:
+        return self._change_state(Transition.TRANSITION_CLEANUP, timeout)
+
+    def state(self, timeout: float = 10.0) -> str:
+        """Return the lifecycle state's label."""
+        return self._call(GetState, "get_state", GetState.Request(), timeout).current_state.label
+
+    def set_parameter(self, name: str, value: Any, timeout: float = 10.0) -> None:
+        """Set one parameter.
+
+        Raises:
+            ValueError: refused; the node's reason.
+        """
+        message = Parameter(name, value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[message])
+        result = self._call(SetParameters, "set_parameters", request, timeout).results[0]
+        if not result.successful:
+            raise ValueError(result.reason)
+
+    def instruct(self, text: str) -> None:
+        self._instructions.publish(String(data=text))
+
+    def _change_state(self, transition: int, timeout: float) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return self._call(ChangeState, "change_state", request, timeout).success
+
+    def _call(self, service_type: Any, name: str, request: Any, timeout: float) -> Any:
+        service = f"{self._target}/{name}"
+        client = self.node.create_client(service_type, service)
+        try:
+            if not client.wait_for_service(min(timeout, 30.0)):
+                raise TimeoutError(f"The service {service} is not there: is the node running?")
+            answered = threading.Event()
+            future = client.call_async(request)
+            future.add_done_callback(lambda _: answered.set())
+            if not answered.wait(timeout):
+                raise TimeoutError(f"The service {service} did not answer within {timeout:.0f} s")
+            return future.result()
+        finally:
+            self.node.destroy_client(client)
+
+    def _spin(self) -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
