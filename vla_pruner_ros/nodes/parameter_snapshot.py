@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rcl_interfaces.msg import Parameter, ParameterEvent
 from rcl_interfaces.srv import GetParameters, ListParameters
-from rclpy.serialization import serialize_message
+from rosbags.typesys.store import Typestore
+
+from vla_pruner_ros.replay.parameter_events import make_event
 
 
 class ParameterSnapshot:
@@ -18,13 +19,16 @@ class ParameterSnapshot:
     long after the node.
     """
 
-    def __init__(self, node: Any, name: str, on_event: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, node: Any, name: str, store: Typestore, on_event: Callable[[bytes], None]
+    ) -> None:
         """name: of the other node, relative to this namespace; on_event: gets the CDR bytes."""
-        self._node, self._on_event = node, on_event
+        self._node, self._store, self._on_event = node, store, on_event
         self._name = node.resolve_topic_name(name)
         self._list = node.create_client(ListParameters, f"{self._name}/list_parameters")
         self._get = node.create_client(GetParameters, f"{self._name}/get_parameters")
         self._asked = False
+        self.is_taken = False
 
     def look(self) -> None:
         """Ask if the node is there and has not been asked yet."""
@@ -40,9 +44,6 @@ class ParameterSnapshot:
 
     def _on_values(self, names: list[str], future: Any) -> None:
         values = future.result().values
-        parameters = [
-            Parameter(name=name, value=value) for name, value in zip(names, values, strict=True)
-        ]
-        stamp = self._node.get_clock().now().to_msg()
-        event = ParameterEvent(stamp=stamp, node=self._name, changed_parameters=parameters)
-        self._on_event(serialize_message(event))
+        now = self._node.get_clock().now().nanoseconds
+        self._on_event(make_event(self._store, now, self._name, names, values))
+        self.is_taken = True

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
+from rclpy.executors import InvalidHandle  # its own module has moved between distributions
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
@@ -27,8 +28,9 @@ from vla_pruner_ros.replay.recording import Recording
 
 POLL_PERIOD = 0.1
 """Seconds between looks for new publishers and for trouble with the disk."""
-DEPTH = 200
-"""Messages DDS may hold per topic while the callbacks are busy."""
+DEPTH = 2000
+IMAGE_DEPTH = 100
+"""Messages DDS holds per topic while the callbacks are busy; it overwrites older ones unsaid."""
 
 _DEFAULTS: dict[str, tuple[Any, str]] = {
     "output": ("", "Directory of the bag; empty: bags/vla_pruner_<date and time>."),
@@ -69,19 +71,35 @@ class RecorderNode(Node):
         self.recording = self._open()
         self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
         self._recorded: list[Any] = []
-        self._snapshot = ParameterSnapshot(self, self._value("node"), self._on_parameters)
+        self.snapshot = ParameterSnapshot(
+            self, self._value("node"), self._store, self._on_parameters
+        )
         self._look()
         self.create_timer(POLL_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f"Recording to {self.recording.path}")
 
     def close(self) -> None:
         """Write everything received so far and finish the bag."""
+        for subscription in self._recorded:
+            self._drain(subscription)
         counts = self.recording.close(lost=dict(self._lost), node=self._value("node"))
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
         self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
         for words, found in (("dropped", self.recording.dropped), ("lost", self._lost)):
             if found:
                 self.get_logger().error(f"Messages {words}: {dict(found)}")
+
+    def _drain(self, subscription: Any) -> None:
+        """Take what DDS holds already but no callback has been given."""
+        for _ in range(DEPTH):
+            try:
+                with subscription.handle:
+                    taken = subscription.handle.take_message(subscription.msg_type, True)
+            except InvalidHandle:
+                return
+            if taken is None:
+                return
+            subscription.callback(taken[0])
 
     def _open(self) -> Recording:
         compression = self._value("image_compression")
@@ -127,7 +145,7 @@ class RecorderNode(Node):
         """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
         if self.recording.failure is not None:
             raise RuntimeError(f"the bag cannot be written: {self.recording.failure}")
-        self._snapshot.look()
+        self.snapshot.look()
         published = dict(self.get_topic_names_and_types()) if self._awaited else {}
         for topic, wanted in list(self._awaited.items()):
             msgtype = wanted.msgtype or next(iter(published.get(topic, [])), "")
@@ -150,7 +168,7 @@ class RecorderNode(Node):
             )
             return
         policy = QoSProfile(
-            depth=DEPTH,
+            depth=IMAGE_DEPTH if msgtype in types.IMAGES else DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
         )
 

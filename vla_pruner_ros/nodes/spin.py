@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import ExternalShutdownException, InvalidHandle, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 
@@ -45,6 +45,9 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
         except ExternalShutdownException:
             pass
         except BaseException as error:
+            # executor.shutdown() destroys the guard condition that a last spin may still wait on.
+            if isinstance(error, InvalidHandle) and told_to_stop.is_set():
+                return
             failures.append(error)
             node.get_logger().fatal(f"Stopping because a callback failed: {error!r}")
         finally:

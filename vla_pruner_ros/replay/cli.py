@@ -20,9 +20,9 @@ from vla_pruner_ros.replay.bag_reader import BagError, BagReader
 from vla_pruner_ros.replay.html_report import chosen_indices, make_report
 from vla_pruner_ros.replay.outcome import Outcome, Source, sweep
 from vla_pruner_ros.replay.outputs import write_csv, write_json
+from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
 from vla_pruner_ros.replay.parity import check_parity, recorded_reference
 from vla_pruner_ros.replay.pictures import collect
-from vla_pruner_ros.replay.recorded import first_parameters, read_parameters
 from vla_pruner_ros.replay.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
 from vla_pruner_ros.replay.session import Session

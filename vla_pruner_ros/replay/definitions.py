@@ -18,6 +18,7 @@ from vla_pruner_ros.resources import PACKAGE, share_directory
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+IMAGES = (IMAGE, COMPRESSED_IMAGE)
 STRING = "std_msgs/msg/String"
 JOINT_STATE = "sensor_msgs/msg/JointState"
 PARAMETER_EVENT = "rcl_interfaces/msg/ParameterEvent"

@@ -10,7 +10,8 @@ from vla_pruner_ros.image_conversion import to_rgb
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.observation import clean_instruction, state_from_joint_state
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader, Record
-from vla_pruner_ros.replay.recorded import Recorded, nanoseconds
+from vla_pruner_ros.replay.recorded import Recorded
+from vla_pruner_ros.replay.stamps import nanoseconds
 
 
 @dataclass(frozen=True)

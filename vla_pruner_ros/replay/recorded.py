@@ -14,20 +14,9 @@ import numpy as np
 
 from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader, Record
+from vla_pruner_ros.replay.parameter_events import Changes, first_parameters
+from vla_pruner_ros.replay.stamps import nanoseconds
 from vla_pruner_ros.replay.topics import Topics
-
-_PARAMETER_FIELDS = (  # by rcl_interfaces/ParameterType
-    None,
-    "bool_value",
-    "integer_value",
-    "double_value",
-    "string_value",
-    "byte_array_value",
-    "bool_array_value",
-    "integer_array_value",
-    "double_array_value",
-    "string_array_value",
-)
 
 
 @dataclass(frozen=True)
@@ -77,46 +66,7 @@ class RecordedRun:
     remarks: list[str] = field(default_factory=list)
 
 
-def nanoseconds(stamp: Any) -> int:
-    """Return a Time or Duration message in ns."""
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
-
-
-def read_parameters(reader: BagReader, node: str) -> list[tuple[int, dict[str, Any]]]:
-    """Return the parameter changes of a node as (stamp in ns, values by name), in order."""
-    changes = []
-    for record in reader.messages({"/parameter_events"}):
-        try:
-            event = reader.decode(record)
-        except BagError:
-            continue
-        if event.node == node:
-            values = {p.name: _value(p.value) for p in event.changed_parameters}
-            new = {p.name: _value(p.value) for p in event.new_parameters}
-            changes.append((nanoseconds(event.stamp), {**new, **values}))
-    return changes
-
-
-def first_parameters(changes: list[tuple[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Return the earliest value of every parameter: a starting node declares them one by one."""
-    values: dict[str, Any] = {}
-    for _, change in sorted(changes, key=lambda change: -change[0]):
-        values.update(change)
-    return values
-
-
-def _value(value: Any) -> Any:
-    kind = int(value.type)
-    name = _PARAMETER_FIELDS[kind] if 0 <= kind < len(_PARAMETER_FIELDS) else None
-    if name is None:
-        return None
-    found = getattr(value, name)
-    return found.tolist() if isinstance(found, np.ndarray) else found
-
-
-def read_recorded(
-    reader: BagReader, topics: Topics, changes: list[tuple[int, dict[str, Any]]]
-) -> RecordedRun:
+def read_recorded(reader: BagReader, topics: Topics, changes: Changes) -> RecordedRun:
     """Read every recorded inference; messages that cannot be read become remarks."""
     run = RecordedRun()
     chunks, statuses = _read_answers(reader, topics, run.remarks)

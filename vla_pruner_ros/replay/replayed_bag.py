@@ -13,6 +13,7 @@ from vla_pruner_ros.replay.bag_reader import BagReader
 from vla_pruner_ros.replay.bag_writer import BagWriter
 from vla_pruner_ros.replay.definitions import standard_store
 from vla_pruner_ros.replay.replayer import Setting, Step
+from vla_pruner_ros.replay.stamps import duration_message, time_message
 from vla_pruner_ros.replay.topics import Topics
 
 
@@ -50,15 +51,15 @@ class ReplayedBag:
 
     def _chunk(self, step: Step, chunk: ActionChunk) -> object:
         make = self._store.types
-        stamp = self._time(step.stamp)
+        stamp = time_message(self._store, step.stamp)
         return make[types.ACTION_CHUNK](
             header=make["std_msgs/msg/Header"](stamp=stamp, frame_id=""),
             image_stamps=[stamp],
-            state_stamp=self._time(0),
+            state_stamp=time_message(self._store, 0),
             sequence=step.index,
             instruction=step.instruction,
             inference_start=stamp,
-            inference_time=self._duration(step.seconds),
+            inference_time=duration_message(self._store, step.seconds),
             steps=len(chunk.actions),
             period=0.0,
             actions=np.asarray(chunk.actions, np.float32).ravel(),
@@ -67,7 +68,9 @@ class ReplayedBag:
     def _status(self, step: Step, chunk: ActionChunk) -> object:
         make, report = self._store.types, chunk.pruning
         kept = [np.asarray(one, np.uint32) for one in report.kept_indices]
-        header = make["std_msgs/msg/Header"](stamp=self._time(step.stamp), frame_id="")
+        header = make["std_msgs/msg/Header"](
+            stamp=time_message(self._store, step.stamp), frame_id=""
+        )
         return make[types.PRUNING_STATUS](
             header=header,
             sequence=step.index,
@@ -97,14 +100,6 @@ class ReplayedBag:
             queue_length=0,
             queue_age=0.0,
         )
-
-    def _time(self, nanoseconds: int) -> object:
-        seconds, rest = divmod(nanoseconds, 1_000_000_000)
-        return self._store.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=rest)
-
-    def _duration(self, seconds: float) -> object:
-        whole, rest = divmod(round(seconds * 1e9), 1_000_000_000)
-        return self._store.types["builtin_interfaces/msg/Duration"](sec=whole, nanosec=rest)
 
 
 def slug(name: str) -> str:

@@ -10,11 +10,10 @@ from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.alignment import recorded_moments
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader
 from vla_pruner_ros.replay.moments import Moment
+from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
 from vla_pruner_ros.replay.recorded import (
     Recorded,
-    first_parameters,
     pruning_config,
-    read_parameters,
     read_recorded,
     remarks_on_history,
 )

@@ -133,7 +133,7 @@ def _cameras(topics: Mapping[str, Topic]) -> tuple[str, ...]:
 
 
 def _is_image(topic: Topic) -> bool:
-    return topic.msgtype in (types.IMAGE, types.COMPRESSED_IMAGE)
+    return topic.msgtype in types.IMAGES
 
 
 def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> str | None:
