@@ -43,8 +43,9 @@ def write_report(path: Path, observer: Observer, rows: list[Row], facts: dict[st
         section(
             "What the policy saw",
             _animation(observer, rows),
-            lead="The camera's pictures as they came, pruned patches dimmed, one budget after the "
-            "other. The untouched patches are the tokens that go on after the pruning layer.",
+            lead="Left the camera, right the same picture with pruned patches dimmed, one budget "
+            "after the other. The untouched patches are the tokens that go on after the pruning "
+            "layer.",
         ),
         section("Latency", _latency_plots(observer, rows)),
         section("Where the kept tokens come from", _overlap_plots(observer, rows)),
@@ -102,7 +103,7 @@ def _overlay(moment: Moment) -> np.ndarray:
     status = moment.status
     first_camera = status.kept_indices[: status.kept_per_camera[0]]
     drawn = draw_kept(moment.picture, first_camera, (status.grid_rows, status.grid_columns))
-    return drawn.repeat(2, axis=0).repeat(2, axis=1)
+    return np.concatenate([moment.picture, drawn], axis=1).repeat(2, axis=0).repeat(2, axis=1)
 
 
 def _latency_plots(observer: Observer, rows: list[Row]) -> str:
