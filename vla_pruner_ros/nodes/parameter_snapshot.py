@@ -8,7 +8,7 @@ from typing import Any
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rosbags.typesys.store import Typestore
 
-from vla_pruner_ros.replay.parameter_events import make_event
+from vla_pruner_ros.replay.parameter_events import make_event, plain_values
 
 
 class ParameterSnapshot:
@@ -20,10 +20,15 @@ class ParameterSnapshot:
     """
 
     def __init__(
-        self, node: Any, name: str, store: Typestore, on_event: Callable[[bytes], None]
+        self,
+        node: Any,
+        name: str,
+        store: Typestore,
+        on_values: Callable[[dict[str, Any], bytes], None],
     ) -> None:
-        """name: of the other node, relative to this namespace; on_event: gets the CDR bytes."""
-        self._node, self._store, self._on_event = node, store, on_event
+        """name: of the other node, relative to this namespace; on_values: gets
+        the values by name and the event's CDR bytes."""
+        self._node, self._store, self._on_values = node, store, on_values
         self._name = node.resolve_topic_name(name)
         self._list = node.create_client(ListParameters, f"{self._name}/list_parameters")
         self._get = node.create_client(GetParameters, f"{self._name}/get_parameters")
@@ -40,10 +45,11 @@ class ParameterSnapshot:
     def _on_names(self, future: Any) -> None:
         names = future.result().result.names
         asked = self._get.call_async(GetParameters.Request(names=names))
-        asked.add_done_callback(lambda answer: self._on_values(names, answer))
+        asked.add_done_callback(lambda answer: self._on_answer(names, answer))
 
-    def _on_values(self, names: list[str], future: Any) -> None:
+    def _on_answer(self, names: list[str], future: Any) -> None:
         values = future.result().values
         now = self._node.get_clock().now().nanoseconds
-        self._on_event(make_event(self._store, now, self._name, names, values))
+        event = make_event(self._store, now, self._name, names, values)
+        self._on_values(plain_values(names, values), event)
         self.is_taken = True

@@ -35,8 +35,7 @@ IMAGE_DEPTH = 100
 _DEFAULTS: dict[str, tuple[Any, str]] = {
     "output": ("", "Directory of the bag; empty: bags/vla_pruner_<date and time>."),
     "node": ("vla_pruner", "Name of the vla_pruner node whose answers are recorded."),
-    "image_topics": (["image_raw"], "Image topics to record, as in the vla_pruner node."),
-    "image_transport": ("raw", "raw or compressed, as in the vla_pruner node."),
+    "image_topics": ([""], "Image topics to record; empty: those of the vla_pruner node."),
     "image_compression": (
         "none",
         "none, png (exact) or jpeg (small, not exact): how raw images are written.",
@@ -128,18 +127,12 @@ class RecorderNode(Node):
             Wanted("/diagnostics", types.DIAGNOSTICS, True),
             Wanted("/parameter_events", types.PARAMETER_EVENT, True),
             Wanted("joint_states", types.JOINT_STATE, None),
-            *(Wanted(topic, "", None) for topic in self._image_topics()),
-            *(Wanted(topic, "", None) for topic in self._value("extra_topics") if topic),
         ]
+        more = [*self._value("image_topics"), *self._value("extra_topics")]
+        named += [Wanted(topic, "", None) for topic in more if topic]
         if self.get_parameter("use_sim_time").value:
             named.append(Wanted("/clock", types.CLOCK, False))
         return [wanted._replace(topic=self.resolve_topic_name(wanted.topic)) for wanted in named]
-
-    def _image_topics(self) -> list[str]:
-        topics = self._value("image_topics")
-        if self._value("image_transport") == "raw":
-            return list(topics)
-        return [t if t.endswith("/compressed") else f"{t}/compressed" for t in topics]
 
     def _look(self) -> None:
         """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
@@ -203,8 +196,16 @@ class RecorderNode(Node):
     def _on_loss(self, topic: str, event: Any) -> None:
         self._lost[topic] = event.total_count
 
-    def _on_parameters(self, data: bytes) -> None:
-        self._on_message("/parameter_events", types.PARAMETER_EVENT, data)
+    def _on_parameters(self, values: dict[str, Any], event: bytes) -> None:
+        """Note the parameters in force, and record the cameras they name."""
+        self._on_message("/parameter_events", types.PARAMETER_EVENT, event)
+        if any(self._value("image_topics")):
+            return
+        compressed = values.get("image_transport") == "compressed"
+        for topic in values.get("image_topics") or []:
+            suffix = "/compressed" if compressed and not topic.endswith("/compressed") else ""
+            name = self.resolve_topic_name(topic + suffix)
+            self._awaited[name] = Wanted(name, "", None)
 
 
 def _message_class(msgtype: str) -> type | None:

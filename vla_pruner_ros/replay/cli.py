@@ -23,6 +23,7 @@ from vla_pruner_ros.replay.outputs import write_csv, write_json
 from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
 from vla_pruner_ros.replay.parity import check_parity, recorded_reference
 from vla_pruner_ros.replay.pictures import collect
+from vla_pruner_ros.replay.recording import recorder_remarks
 from vla_pruner_ros.replay.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
 from vla_pruner_ros.replay.session import Session
@@ -60,7 +61,8 @@ def replay(arguments: argparse.Namespace) -> int:
         session = Session(reader, policy.num_cameras, choice_of(arguments))
         outcome = Outcome(_source(arguments, policy, session))
         _replay_all(arguments, reader, policy, session, outcome)
-        outcome.remarks, outcome.damage = session.remarks, reader.damage
+        outcome.remarks = [*session.remarks, *recorder_remarks(reader.custom_data)]
+        outcome.damage = reader.damage
         _check_something_done(outcome, session)
         _write(arguments, session, outcome)
     print(terminal_text(outcome))

@@ -40,7 +40,7 @@ def read_parameters(reader: BagReader, node: str) -> Changes:
             continue
         if event.node == node:
             set_to = [*event.new_parameters, *event.changed_parameters]
-            values = {parameter.name: _plain(parameter.value) for parameter in set_to}
+            values = plain_values([p.name for p in set_to], [p.value for p in set_to])
             changes.append((nanoseconds(event.stamp), values))
     return changes
 
@@ -51,6 +51,11 @@ def first_parameters(changes: Changes) -> dict[str, Any]:
     for _, change in sorted(changes, key=lambda change: -change[0]):
         values.update(change)
     return values
+
+
+def plain_values(names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
+    """Return ParameterValue messages as plain values by name; None where one is not set."""
+    return {name: _plain(value) for name, value in zip(names, values, strict=True)}
 
 
 def make_event(

@@ -47,6 +47,8 @@ class ReplayedBag:
         self._writer.write_message(f"{base}/pruning", step.stamp, types.PRUNING_STATUS, status)
 
     def close(self) -> None:
+        """Finish the bag; rosbag2 wants custom_data to be there."""
+        self._writer.note("vla_pruner_replay", "replayed answers beside the recorded ones")
         self._writer.close()
 
     def _chunk(self, step: Step, chunk: ActionChunk) -> object:

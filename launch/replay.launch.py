@@ -1,0 +1,88 @@
+"""Play a recorded bag into the running node: other budgets on recorded images, live.
+
+ros2 launch vla_pruner_ros replay.launch.py bag:=/path/to/bag checkpoint:=/path/to/checkpoint \\
+    loop:=true keep_ratio:=0.25
+
+The bag starts once the node is active and drives /clock; what the recorded node said is played on
+/recorded/..., beside what the running one says. For a comparison frame by frame use
+vla_pruner_replay, which needs no ROS.
+"""
+
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription
+
+PACKAGE = "vla_pruner_ros"
+SHARE = FindPackageShare(PACKAGE)
+
+ARGUMENTS = (
+    ("bag", None, "rosbag2 directory or file to play"),
+    ("rate", "1.0", "Speed of playback; slower than 1 gives a slow model time for every frame"),
+    ("loop", "false", "Play again and again; every jump of the clock back resets the node"),
+    ("recorded_node", "/vla_pruner", "Full name of the node that was recorded"),
+)
+"""Beside these, every argument of bringup.launch.py is taken: checkpoint, image_topic, ..."""
+
+RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
+
+
+def is_true(value: str) -> bool:
+    return value.lower() in ("true", "1", "yes", "on")
+
+
+def play_command(bag: str, rate: str, loop: str, node: str) -> list[str]:
+    """Return `ros2 bag play` with the recorded node's outputs out of the running one's way.
+
+    /parameter_events has to move too: nodes would take the recorded ones for their own.
+    """
+    names = [f"{node.rstrip('/')}/{output}" for output in RECORDED_OUTPUTS]
+    names += ["/parameter_events", "/diagnostics", "/clock"]
+    remaps = [f"{name}:=/recorded{name}" for name in names]
+    looped = ["--loop"] if is_true(loop) else []
+    return ["ros2", "bag", "play", bag, "--clock", "100", "--rate", rate, *looped, "-m", *remaps]
+
+
+def play_once_active(context: LaunchContext) -> list[RegisterEventHandler]:
+    bag, rate, loop, node = (LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS)
+    # handle_once: a person who deactivates and activates the node does not start a second player.
+    return [
+        RegisterEventHandler(
+            OnStateTransition(
+                goal_state="active",
+                entities=[ExecuteProcess(cmd=play_command(bag, rate, loop, node), output="screen")],
+                handle_once=True,
+            )
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=description)
+        for name, default, description in ARGUMENTS
+    ]
+    parameters = DeclareLaunchArgument(
+        "params_file",
+        default_value=PathJoinSubstitution([SHARE, "config", "replay.yaml"]),
+        description="YAML file of parameters",
+    )
+    bringup = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "bringup.launch.py"])),
+        launch_arguments={
+            "use_sim_time": "true",
+            "params_file": LaunchConfiguration("params_file"),
+        }.items(),
+    )
+    # The handler must be there before the node can become active.
+    player = OpaqueFunction(function=play_once_active)
+    return LaunchDescription([*declared, parameters, player, bringup])
