@@ -20,8 +20,12 @@ from torch import Tensor, nn
 
 from vla_pruner_ros.models.policy import CheckpointError
 
-GROUP_BYTES = 256 * 2**20
-"""File bytes mapped at a time; a closed group's pages are returned to the system."""
+GROUP_ELEMENTS = 64 * 2**20
+GROUP_SHARE = 16
+"""Tensors mapped at a time: at most so many elements and such a part of the whole; a closed
+group's pages are returned to the system."""
+PIECE = 2**16
+"""Elements looked at together when searching for NaN."""
 PROGRESS_BYTES = 2**30
 """A progress bar appears for checkpoints above this size, on a terminal."""
 
@@ -118,15 +122,19 @@ class WeightFiles:
                         bar.update(_elements(self.shapes[name]))
 
     def _groups(self, names: list[str]) -> Iterator[tuple[Path, list[str]]]:
-        """Names that lie in one file, at most about GROUP_BYTES together."""
+        """Names that lie in one file, opened together."""
+        total = sum(_elements(self.shapes[name]) for name in names)
+        limit = min(GROUP_ELEMENTS, total // GROUP_SHARE)
         group: list[str] = []
         size = 0
         for name in sorted(names, key=lambda n: str(self._file_of[n])):
-            if group and (self._file_of[name] != self._file_of[group[0]] or size > GROUP_BYTES):
+            elements = _elements(self.shapes[name])
+            other_file = bool(group) and self._file_of[name] != self._file_of[group[0]]
+            if other_file or (group and size + elements > limit):
                 yield self._file_of[group[0]], group
                 group, size = [], 0
             group.append(name)
-            size += 4 * _elements(self.shapes[name])
+            size += elements
         if group:
             yield self._file_of[group[0]], group
 
@@ -183,8 +191,9 @@ def check_shape(name: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> N
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raises CheckpointError where a tensor holds NaN or infinity."""
-    # The sum is enough as a first look: it reads the tensor once and allocates nothing.
-    if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all():
+    # Sums of short pieces: whole-tensor operations would need as much memory again.
+    sums = [piece.sum(dtype=torch.float32) for piece in tensor.flatten().split(PIECE)]
+    if not torch.isfinite(torch.stack(sums)).all():
         raise CheckpointError(f"{name} has NaN or infinite values; the checkpoint is damaged")
 
 

@@ -16,11 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.actions import ACTION_DIM, BINS
+from vla_pruner_ros.models.oft_head import L1ActionHead, ProprioProjector
 from vla_pruner_ros.models.prismatic import OVERRIDES_FILE, VISION_BACKBONE, PrismaticModel
 from vla_pruner_ros.models.prompt import prompt_text
 from vla_pruner_ros.models.vision import TowerShape
 
 UNNORM_KEY = "simulation"
+STATE_DIM = 8
 VOCABULARY = 32000
 VOCABULARY_PADDED = 32064
 TIMM_MODELS = ("vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224")
@@ -58,7 +60,7 @@ def write_untrained_checkpoint(
 ) -> Path:
     """Write a checkpoint with seeded random weights that load_policy reads; returns directory.
 
-    family: openvla. shape: fields of TinySize, in place of size.
+    family: openvla or openvla_oft. shape: fields of TinySize, in place of size.
 
     Raises:
         ValueError: an unknown family.
@@ -72,8 +74,32 @@ def write_untrained_checkpoint(
 
 
 def write_openvla(directory: Path, seed: int, size: TinySize) -> None:
+    _write_prismatic(directory, seed, size, {UNNORM_KEY: {"action": action_statistics()}})
+
+
+def write_openvla_oft(directory: Path, seed: int, size: TinySize) -> None:
+    """Head and projector are scaled as the weights are; the state is LIBERO's eight numbers."""
+    statistics = {"action": action_statistics(), "proprio": state_statistics()}
+    _write_prismatic(directory, seed, size, {UNNORM_KEY: statistics})
+    with torch.device("meta"):
+        head = L1ActionHead(ACTION_DIM, size.hidden, blocks=2)
+        projector = ProprioProjector(STATE_DIM, size.hidden)
+    _write_component(directory / "action_head--0_checkpoint.pt", head, "module.model.", seed + 1)
+    projector_path = directory / "proprio_projector--0_checkpoint.pt"
+    _write_component(projector_path, projector, "module.", seed + 2)
+
+
+def _write_component(path: Path, module: nn.Module, prefix: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        prefix + name: random_tensor(name, parameter, generator)
+        for name, parameter in module.named_parameters()
+    }
+    torch.save(tensors, path)
+
+
+def _write_prismatic(directory: Path, seed: int, size: TinySize, statistics: dict) -> None:
     config = _config(size)
-    statistics = {UNNORM_KEY: {"action": action_statistics()}}
     _write_json(directory / "config.json", {**config, "norm_stats": statistics})
     _write_json(directory / "dataset_statistics.json", statistics)
     _write_json(directory / "preprocessor_config.json", _preprocessor_config())
@@ -90,6 +116,12 @@ def action_statistics() -> dict:
         "q99": [*ACTION_LIMITS, 1.0],
         "mask": [True] * ACTION_DIM,
     }
+
+
+def state_statistics() -> dict:
+    """Position (m), axis-angle (rad) and two gripper joints (m) of a table-top arm."""
+    reach = [0.5, 0.5, 1.2, 3.2, 3.2, 3.2, 0.04, 0.04]
+    return {"q01": [-limit for limit in reach], "q99": reach}
 
 
 def random_weights(config: dict, seed: int, size: TinySize) -> Iterator[tuple[str, Tensor]]:
@@ -211,4 +243,4 @@ def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-WRITERS = {"openvla": write_openvla}
+WRITERS = {"openvla": write_openvla, "openvla_oft": write_openvla_oft}
