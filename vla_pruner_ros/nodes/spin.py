@@ -61,4 +61,8 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
     spinner.join()
     node.destroy_node()
     rclpy.try_shutdown()
+    # Ctrl-C in a terminal reaches this process twice, from the terminal and from ros2 launch; the
+    # second one may come while Python ends, when it would count as death by a signal.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return 1 if failures else 0
