@@ -21,6 +21,7 @@ from rosbags.serde import SerdeError
 from vla_pruner_ros.replay.compression import ZSTD_MAGIC, decompress, unpack_file
 from vla_pruner_ros.replay.definitions import store_for
 from vla_pruner_ros.replay.mcap_scan import MAX_RECORD, McapScan
+from vla_pruner_ros.replay.sqlite_scan import SqliteScan
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 _PACKED_SUFFIXES = (".zst", ".zstd")
@@ -173,7 +174,7 @@ class BagReader:
                 return
             except Exception as error:
                 self._damage.append(_words(error))
-        else:
+        elif _bag_files(directory):
             self._damage.append(f"{directory.name} has no metadata.yaml; its files were read alone")
         self._open_files(_bag_files(directory))
 
@@ -182,7 +183,8 @@ class BagReader:
             try:
                 self._open_file(path)
             except (ReaderError, ValueError, OSError) as error:
-                self._damage.append(f"{path.name}: {_words(error)}")
+                if not any(_words(error) in said for said in self._damage):
+                    self._damage.append(f"{path.name}: {_words(error)}")
 
     def _open_file(self, path: Path) -> None:
         if path.suffix in _PACKED_SUFFIXES:
@@ -195,9 +197,10 @@ class BagReader:
         except (FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except Exception as error:
-            if path.suffix != ".mcap":
+            scans = {".mcap": McapScan, ".db3": SqliteScan}
+            if path.suffix not in scans:
                 raise ValueError(_words(error)) from None
-            scan = McapScan(path)
+            scan = scans[path.suffix](path)
             scan.damage = scan.damage or f"{path.name}: {_words(error)}"
             self._add(scan)
 
@@ -230,7 +233,9 @@ def _topics(connections: list[Connection]) -> dict[str, Topic]:
 
 def _in_sequence(storages: list[_Storage]) -> bool:
     """Files of one split bag follow one another; merging them would open all at once."""
-    return len(storages) == 1 or all(isinstance(storage, McapScan) for storage in storages)
+    return len(storages) == 1 or all(
+        isinstance(storage, McapScan | SqliteScan) for storage in storages
+    )
 
 
 def _words(error: BaseException) -> str:
