@@ -7,7 +7,7 @@ output says so.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,7 +158,7 @@ def _action_heavy(rows: Tensor) -> Tensor:
     return rows * scale
 
 
-def write_tokenizer(directory: Path) -> None:
+def write_tokenizer(directory: Path, instructions: Iterable[str] = INSTRUCTIONS) -> None:
     """A byte-level BPE tokenizer with LLaMA's special ids, trained on a few instructions."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -171,7 +171,7 @@ def write_tokenizer(directory: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(map(prompt_text, INSTRUCTIONS), trainer)
+    tokenizer.train_from_iterator(map(prompt_text, instructions), trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", 1)]
     )

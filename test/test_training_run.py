@@ -1,0 +1,193 @@
+"""Training: what the network is asked is what the policy runs; runs resume exactly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("metaworld", reason="demonstrations come from the simulator")
+
+from vla_pruner_ros.models.actions import ActionTokens, Bounds
+from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.models.policy import Observation, PolicyError
+from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.sim.demonstrations import Demonstrations
+from vla_pruner_ros.training import layout
+from vla_pruner_ros.training.augmentation import augment
+from vla_pruner_ros.training.batches import CAMERAS, encode_actions, normalize_actions
+from vla_pruner_ros.training.collect import Settings as CollectSettings
+from vla_pruner_ros.training.collect import collect
+from vla_pruner_ros.training.network import TrainingNetwork
+from vla_pruner_ros.training.train import FAMILIES, Limits, Settings, Training, main
+
+SMALL = TinySize(
+    hidden=32, layers=4, heads=4, mlp=64, vision_width=32, vision_depth=3, vision_heads=4
+)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demonstrations")
+    settings = CollectSettings(image_size=112, episodes_per_shard=1)
+    collect(folder, ("drawer-close",), 1, settings, workers=1)
+    return folder
+
+
+def settings(family: str, **changes) -> Settings:
+    defaults = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "precision": "float32"}
+    return Settings(family=family, size=SMALL, **{**defaults, **changes})
+
+
+def losses(out: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_falls_and_the_checkpoint_acts(family, demonstrations, tmp_path):
+    wanted = settings(family, steps=20, learning_rate=2e-3, augment=False)
+    training = Training(wanted, demonstrations, tmp_path / "run", CPU, resume=False)
+    assert training.run(Limits(log_every=1))
+    recorded = losses(tmp_path / "run")
+    assert len(recorded) == 20
+    assert np.mean(recorded[-3:]) < 0.9 * np.mean(recorded[:3])
+    policy = load_policy(training.checkpoint, pruning=PruningConfig(keep_ratio=0.25))
+    assert policy.family == family and policy.trained
+    frame = Demonstrations(demonstrations, cameras=CAMERAS[family])[0]
+    state = frame.state if policy.state_dim else None
+    try:
+        chunk = policy.act(Observation(frame.images, frame.instruction, state))
+    except PolicyError as error:  # twenty steps do not always teach which ids are actions
+        assert "not action tokens" in str(error)
+    else:
+        assert chunk.actions.shape == (policy.chunk_size, 7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batched_network_equals_the_policy(family, demonstrations, tmp_path):
+    """The same frames, one by one through the policy and padded into a batch through training."""
+    training = Training(settings(family), demonstrations, tmp_path, CPU, resume=False)
+    policy = load_policy(tmp_path / "start", pruning=PruningConfig(keep_ratio=1.0))
+    if family == "openvla_oft":
+        policy.images = type(policy.images)("camera", center_crop=False)
+    frames = [training.source.data[i] for i in (0, 5)]
+    longer = "close the drawer, slowly and with great care, then stay where you are"
+    instructions = [frames[0].instruction, longer]
+    texts = iter(instructions)
+    training.source._prompt = lambda _, real=training.source._prompt: real(next(texts))
+    batch = training.source.batch([0, 5])
+    network = TrainingNetwork.load(tmp_path / "start", CPU)
+    with torch.no_grad():
+        output = network(batch, batch.pictures)
+    for frame, words, row in zip(frames, instructions, output, strict=True):
+        state = frame.state if policy.state_dim else None
+        inputs = policy._prepare(Observation(frame.images, words, state))
+        raw = policy.run(Observation(frame.images, words, state), policy.unpruned_plan())[0].raw
+        assert inputs is not None
+        if family == "openvla_oft":
+            torch.testing.assert_close(row, raw, atol=1e-5, rtol=1e-4)
+        else:  # the first token depends on the prompt alone, the later ones on the taught ones
+            assert int(row[0].argmax()) == int(raw[0])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_resumed_run_equals_an_uninterrupted_one(family, demonstrations, tmp_path):
+    whole = Training(settings(family), demonstrations, tmp_path / "whole", CPU, resume=False)
+    assert whole.run(Limits(log_every=1))
+    part = Training(settings(family), demonstrations, tmp_path / "parts", CPU, resume=False)
+    assert not part.run(Limits(log_every=1, minutes=0.0))
+    rest = Training(settings(family), demonstrations, tmp_path / "parts", CPU, resume=True)
+    assert rest.step == 1
+    assert rest.run(Limits(log_every=1))
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    weights = [dict(run.network.named_parameters()) for run in (whole, rest)]
+    for name, tensor in weights[0].items():
+        assert torch.equal(tensor, weights[1][name]), name
+        assert torch.equal(whole.average.weights[name], rest.average.weights[name]), name
+
+
+def test_batches_depend_on_seed_and_step_alone(demonstrations, tmp_path):
+    training = Training(settings("openvla"), demonstrations, tmp_path, CPU, resume=False)
+    in_process = list(training._loader(workers=0))
+    in_others = list(training._loader(workers=2))
+    for one, other in zip(in_process, in_others, strict=True):
+        assert torch.equal(one.pictures, other.pictures) and torch.equal(one.ids, other.ids)
+    assert not torch.equal(in_process[0].pictures, in_process[1].pictures)
+
+
+def test_a_run_is_not_overwritten_or_resumed_with_other_settings(demonstrations, tmp_path):
+    first = Training(settings("openvla", steps=1), demonstrations, tmp_path, CPU, resume=False)
+    first.run(Limits())
+    with pytest.raises(FileExistsError, match="--resume"):
+        Training(settings("openvla", steps=1), demonstrations, tmp_path, CPU, resume=False)
+    with pytest.raises(ValueError, match="begun with"):
+        Training(settings("openvla", steps=2), demonstrations, tmp_path, CPU, resume=True)
+
+
+def test_state_cut_short_between_two_moves_is_found_again(demonstrations, tmp_path):
+    first = Training(settings("openvla", steps=1), demonstrations, tmp_path, CPU, resume=False)
+    first.run(Limits())
+    (tmp_path / "state").rename(tmp_path / "state.old")
+    again = Training(settings("openvla", steps=1), demonstrations, tmp_path, CPU, resume=True)
+    assert again.step == 1
+
+
+def test_action_tokens_invert_decoding():
+    tokens = ActionTokens(VOCABULARY)
+    values = np.linspace(-1.2, 1.2, 4001)
+    ids = encode_actions(tokens, values)
+    assert ids.min() == VOCABULARY - 256 and ids.max() == VOCABULARY - 1
+    error = np.abs(tokens.decode(ids) - np.clip(values, -1, 1))
+    assert error.max() <= 1 / 255 + 1e-9
+    assert np.array_equal(encode_actions(tokens, tokens.centres), VOCABULARY - 1 - np.arange(255))
+
+
+def test_statistics_survive_what_never_moves(demonstrations):
+    statistics = layout.measure_statistics(Demonstrations(demonstrations))
+    bounds = Bounds(statistics["action"], "test")
+    actions = Demonstrations(demonstrations).actions
+    normalized = normalize_actions(bounds, actions)
+    assert np.isfinite(normalized).all() and np.abs(normalized).max() <= 1.0
+    assert not normalized[:, 3:6].any()  # the simulated arm does not turn
+    inside = np.abs(normalized[:, :3]) < 1.0
+    back = bounds.to_units(normalized)[:, :3]
+    np.testing.assert_allclose(back[inside], actions[:, :3][inside], atol=1e-7)
+    proprio = statistics["proprio"]
+    assert (np.subtract(proprio["q99"], proprio["q01"]) >= layout.SMALLEST_RANGE - 1e-12).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_augmentation_is_seeded_and_stays_near_the_picture(family):
+    pictures = torch.full((2, 1, 224, 224, 3), 100, dtype=torch.uint8)
+    pictures[:, :, 80:140, 80:140] = 200
+    first, again, other = (
+        augment(pictures, family, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == pictures.shape and 0 <= first.min() and first.max() <= 255
+    assert (first[:, :, 105:115, 105:115].mean() - first[:, :, 2:12, 2:12].mean()) > 40
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_standard_size_fits_in_twenty_megabytes(family, demonstrations, tmp_path):
+    statistics = layout.measure_statistics(Demonstrations(demonstrations))
+    layout.write_start(tmp_path, family, layout.STANDARD_SIZE, statistics, seed=0)
+    assert 15e6 < layout.directory_bytes(tmp_path) <= 20e6
+    assert read_json(tmp_path / "config.json")["norm_stats"][UNNORM_KEY] == statistics
+
+
+def test_command_line_trains_and_tells_how_to_go_on(demonstrations, tmp_path, capsys):
+    shape = ("--hidden", "32", "--layers", "4", "--mlp", "64", "--vision-width", "32")
+    common = ["--data", str(demonstrations), "--out", str(tmp_path), *shape, "--batch-size", "2"]
+    begin = ["--family", "openvla", "--steps", "3", *common]
+    assert main([*begin, "--minutes", "0"]) == 0
+    assert "--resume" in capsys.readouterr().out
+    assert main(begin) == 2
+    assert main([*begin, "--resume"]) == 0
+    assert "step 3" in capsys.readouterr().out

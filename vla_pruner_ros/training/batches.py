@@ -1,0 +1,135 @@
+"""Frames of demonstrations -> batches that a network can be trained on.
+
+A batch is a function of the seed and the step alone, so that a resumed run sees what an
+uninterrupted one would have seen, with any number of loading processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_pruner_ros.models import prompt
+from vla_pruner_ros.models.actions import ACTION_DIM, BINS, ActionTokens, Bounds
+from vla_pruner_ros.models.oft_images import ImagePath
+from vla_pruner_ros.models.openvla_oft import STOP
+from vla_pruner_ros.models.preprocessing import resize_bicubic
+from vla_pruner_ros.sim.demonstrations import Demonstrations
+
+CAMERAS = {"openvla": ("scene",), "openvla_oft": ("scene", "gripper")}
+CHUNK_SIZE = {"openvla": 1, "openvla_oft": 8}
+PLACEHOLDER = -1
+"""In Batch.ids: a position whose embedding is zero and whose output becomes an action."""
+PADDING = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B frames.
+
+    pictures: uint8 [B, cameras, S, S, 3]. ids: int64 [B, T], what follows the visual tokens (and
+    the state): the prompt without BOS, then action tokens (OpenVLA) or placeholders and the stop
+    token (OFT), then padding. lengths: int64 [B], ids that are not padding. read: int64 [B, R],
+    columns of ids whose outputs are the actions. targets: int64 [B, 7] token ids or float32
+    [B, steps, 7] in -1..1. states: float32 [B, state_dim] in -1..1, or None.
+    """
+
+    pictures: Tensor
+    ids: Tensor
+    lengths: Tensor
+    read: Tensor
+    targets: Tensor
+    states: Tensor | None
+
+    def to(self, device: torch.device) -> Batch:
+        values = (getattr(self, field.name) for field in fields(self))
+        return Batch(*(None if v is None else v.to(device, non_blocking=True) for v in values))
+
+
+def encode_actions(tokens: ActionTokens, normalized: np.ndarray) -> np.ndarray:
+    """Values in -1..1 -> token ids, int64 of the same shape; the inverse of ActionTokens.decode.
+
+    OpenVLA's scheme: bin d of 256 edges, counted from 1, becomes the d-th id from the end.
+    """
+    edges = np.linspace(-1.0, 1.0, BINS)
+    return tokens.ids.stop - np.digitize(np.clip(normalized, -1.0, 1.0), edges)
+
+
+def normalize_actions(bounds: Bounds, actions: np.ndarray) -> np.ndarray:
+    """[..., 7] in units -> float64 in -1..1; dimensions that never move become 0."""
+    still = bounds.mask & (bounds.high == bounds.low)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        normalized = bounds.from_units(actions)
+    return np.where(still, 0.0, normalized)
+
+
+class BatchSource(torch.utils.data.Dataset):
+    """Item `step` is that step's batch: tasks drawn evenly, then frames of the task evenly."""
+
+    def __init__(
+        self,
+        data: Demonstrations,
+        family: str,
+        tokenize: prompt.Tokenizer,
+        tokens: ActionTokens,
+        statistics: dict,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        self.data, self.family, self.tokenize, self.tokens = data, family, tokenize, tokens
+        self.batch_size, self.seed = batch_size, seed
+        self.action_bounds = Bounds(statistics["action"], "action")
+        self.state_bounds = Bounds(statistics["proprio"], "proprio")
+        tasks = np.array(data.tasks)
+        self.frames_by_task = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
+        self.resize = ImagePath().resize if family == "openvla_oft" else resize_bicubic
+
+    def __getitem__(self, step: int) -> Batch:
+        rng = np.random.default_rng((self.seed, step))
+        picks = rng.integers(len(self.frames_by_task), size=self.batch_size)
+        return self.batch([int(rng.choice(self.frames_by_task[pick])) for pick in picks])
+
+    def batch(self, indices: list[int]) -> Batch:
+        """The batch of the given frames."""
+        frames = [self.data[index] for index in indices]
+        chunks = np.stack([self.data.action_chunk(i, CHUNK_SIZE[self.family]) for i in indices])
+        normalized = normalize_actions(self.action_bounds, chunks)
+        prompts = [self._prompt(frame.instruction) for frame in frames]
+        tails, targets = self._tails(normalized)
+        rows = [[*words, *tail] for words, tail in zip(prompts, tails, strict=True)]
+        starts = torch.tensor([len(words) - 1 for words in prompts])
+        count = normalized[0].size
+        pictures = np.stack([[self.resize(image) for image in f.images] for f in frames])
+        return Batch(
+            torch.from_numpy(pictures),
+            _padded(rows),
+            torch.tensor([len(row) for row in rows]),
+            starts[:, None] + torch.arange(count),
+            targets,
+            self._states(np.stack([frame.state for frame in frames])),
+        )
+
+    def _prompt(self, instruction: str) -> list[int]:
+        """The prompt's ids without BOS, which stands before the pictures."""
+        return prompt.complete(self.tokenize(prompt.prompt_text(instruction)))[1:]
+
+    def _tails(self, normalized: np.ndarray) -> tuple[list[list[int]], Tensor]:
+        """What follows each prompt, and the targets. normalized: [B, steps, 7]."""
+        if self.family == "openvla_oft":
+            tail = [PLACEHOLDER] * (normalized.shape[1] * ACTION_DIM) + [STOP]
+            return [tail] * len(normalized), torch.from_numpy(normalized.astype(np.float32))
+        ids = encode_actions(self.tokens, normalized[:, 0])
+        return ids[:, :-1].tolist(), torch.from_numpy(ids)
+
+    def _states(self, states: np.ndarray) -> Tensor | None:
+        if self.family != "openvla_oft":
+            return None
+        return torch.from_numpy(self.state_bounds.from_units(states).astype(np.float32))
+
+
+def _padded(rows: list[list[int]]) -> Tensor:
+    longest = max(map(len, rows))
+    return torch.tensor([row + [PADDING] * (longest - len(row)) for row in rows])

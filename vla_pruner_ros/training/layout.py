@@ -1,0 +1,120 @@
+"""Trained networks as checkpoint directories in the official layout, and what goes in beside them.
+
+Size of the default shape, two bytes a number: embeddings and lm_head 2 x 32064 x 96 = 6.16 M
+numbers, 12 decoder layers of 4 x 96^2 + 3 x 96 x 352 = 1.66 M, two towers of 6 blocks of
+12 x 96^2 with patches and positions 1.5 M, projector 0.23 M: 9.5 M numbers, 19.1 MB. The vocabulary
+takes two thirds of it, and cannot be smaller: action tokens and 29871 are LLaMA's ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vla_pruner_ros.models import tiny
+from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.sim.demonstrations import Demonstrations
+from vla_pruner_ros.sim.tasks import INSTRUCTIONS
+
+STANDARD_SIZE = tiny.TinySize(
+    hidden=96, layers=12, heads=4, mlp=352, vision_width=96, vision_depth=6, vision_heads=4
+)
+SMALLEST_RANGE = 0.02
+"""A state number that hardly moves (m, rad) is given this range, or its noise would fill -1..1."""
+WEIGHTS_FILE = "model.safetensors"
+HEAD_FILE = "action_head--0_checkpoint.pt"
+PROPRIO_FILE = "proprio_projector--0_checkpoint.pt"
+
+
+def write_start(
+    directory: Path, family: str, size: tiny.TinySize, statistics: dict, seed: int
+) -> None:
+    """A whole checkpoint with random weights, this tokenizer and these statistics."""
+    tiny.write_untrained_checkpoint(directory, family, seed, size)
+    phrases = [phrase for task in INSTRUCTIONS.values() for phrase in task]
+    tiny.write_tokenizer(directory, phrases)
+    by_name = {tiny.UNNORM_KEY: statistics}
+    _write_json(directory / "dataset_statistics.json", by_name)
+    config = read_json(directory / "config.json")
+    _write_json(directory / "config.json", {**config, "norm_stats": by_name})
+
+
+def measure_statistics(data: Demonstrations) -> dict:
+    """q01 and q99 of actions and states, as dataset_statistics.json has them.
+
+    The gripper passes through, as in OpenVLA's data sets: it is 0 or 1 already.
+    """
+    actions, states = _percentiles(data.actions), _percentiles(data.states)
+    middle = (states["q01"] + states["q99"]) / 2
+    half = np.maximum(states["q99"] - states["q01"], SMALLEST_RANGE) / 2
+    return {
+        "action": {**_as_lists(actions), "mask": [True] * 6 + [False]},
+        "proprio": _as_lists({"q01": middle - half, "q99": middle + half}),
+        "num_transitions": len(data),
+    }
+
+
+def _percentiles(values: np.ndarray) -> dict[str, np.ndarray]:
+    low, high = np.quantile(values.astype(np.float64), [0.01, 0.99], axis=0)
+    return {"q01": low, "q99": high}
+
+
+def _as_lists(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: array.tolist() for name, array in arrays.items()}
+
+
+def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict) -> None:
+    """Write weights as a checkpoint: the start's files with its tensors replaced, marked trained.
+
+    weights: a TrainingNetwork's parameters by name. note: goes into config.json beside the mark.
+    The towers' last block, which nothing runs, keeps the start's numbers.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in start.iterdir():
+        if path.suffix == ".json":
+            (directory / path.name).write_bytes(path.read_bytes())
+    config = read_json(start / "config.json")
+    config["vla_pruner_ros"] = {"trained": True, **note}
+    _write_json(directory / "config.json", config)
+    tensors = {**_tensors(start / WEIGHTS_FILE), **_part(weights, "model.")}
+    save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    for part, prefix, name in (
+        ("head.", "module.model.", HEAD_FILE),
+        ("projector.", "module.", PROPRIO_FILE),
+    ):
+        tensors = {prefix + key: tensor for key, tensor in _part(weights, part).items()}
+        if tensors:
+            torch.save(tensors, directory / name)
+
+
+def directory_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The parameters below a prefix, without it, in bfloat16 on the CPU."""
+    return {
+        name.removeprefix(prefix): tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, tensor in weights.items()
+        if name.startswith(prefix)
+    }
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in _names(file)}
+
+
+def _names(file) -> Iterable[str]:
+    return file.keys()
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,288 @@
+"""Train a small OpenVLA or OpenVLA-OFT on demonstrations: python -m vla_pruner_ros.training.train.
+
+Leaves <out>/checkpoint in the official layout, loaded by the code that loads the 7B models,
+<out>/metrics.jsonl, and <out>/state, from which --resume goes on. A resumed run equals an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vla_pruner_ros.models.actions import ActionTokens
+from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.models.prompt import load_tokenizer
+from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize
+from vla_pruner_ros.sim.demonstrations import Demonstrations
+from vla_pruner_ros.sim.tasks import task_name
+from vla_pruner_ros.training import layout
+from vla_pruner_ros.training.augmentation import augment
+from vla_pruner_ros.training.batches import CAMERAS, Batch, BatchSource
+from vla_pruner_ros.training.network import TrainingNetwork, initialise
+from vla_pruner_ros.training.progress import (
+    Metrics,
+    MovingAverage,
+    SavedState,
+    learning_rate,
+    make_optimizer,
+)
+
+FAMILIES = tuple(CAMERAS)
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": None}
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes one run differ from another; a resumed run must have the same.
+
+    steps: of batch_size frames. learning_rate: its peak, reached after warm_up_steps.
+    ema_decay: of the moving average that is exported. precision: of the matrix products
+    (autocast); weights and optimiser are float32.
+    """
+
+    family: str
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    warm_up_steps: int = 500
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    precision: str = "bfloat16"
+    augment: bool = True
+    seed: int = 0
+    tasks: tuple[str, ...] = ()
+    """These tasks of the collection; all where empty."""
+    size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to write, and when to stop early with everything saved.
+
+    minutes: of this call (None: until the steps are done). workers: loading processes.
+    """
+
+    save_minutes: float = 10.0
+    minutes: float | None = None
+    log_every: int = 50
+    workers: int = 0
+
+
+class Training:
+    """One run in the folder `out`; run() does the steps that are missing."""
+
+    def __init__(
+        self, settings: Settings, data_folder: Path, out: Path, device: torch.device, resume: bool
+    ) -> None:
+        """Raises FileExistsError for a run that is there without resume, ValueError for one that
+        was made with other settings."""
+        self.settings, self.out, self.device = settings, out, device
+        self.start, self.checkpoint = out / "start", out / "checkpoint"
+        self.saved = SavedState(out)
+        resumes = self._check_folder(resume)
+        data = Demonstrations(data_folder, settings.tasks or None, CAMERAS[settings.family])
+        if not resumes:
+            statistics = layout.measure_statistics(data)
+            layout.write_start(
+                self.start, settings.family, settings.size, statistics, settings.seed
+            )
+            _write_settings(out, settings)
+        self.source = self._source(data)
+        self.network = TrainingNetwork.load(self.start, device)
+        initialise(self.network, settings.size.layers, settings.seed)
+        self.average = MovingAverage(self.network, settings.ema_decay)
+        self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
+        self.step = 0
+        if resumes:
+            self.step = self.saved.load(self.network, self.average, self.optimizer, device)
+
+    def run(self, limits: Limits) -> bool:
+        """Train until the steps or the minutes are over, save and export; True if all is done."""
+        metrics = Metrics(self.out / "metrics.jsonl", self.step)
+        began = saved = logged = time.monotonic()
+        bar = tqdm(total=self.settings.steps, initial=self.step, unit="step", smoothing=0.05)
+        with bar:
+            for batch in self._loader(limits.workers):
+                loss, norm = self.train_step(batch.to(self.device))
+                bar.update()
+                now = time.monotonic()
+                if self.step % limits.log_every == 0 or self.step == self.settings.steps:
+                    rate = limits.log_every * self.settings.batch_size / (now - logged)
+                    self._log(metrics, bar, loss, norm, rate)
+                    logged = now
+                if now - saved > limits.save_minutes * 60:
+                    self.save()
+                    saved = time.monotonic()
+                if limits.minutes is not None and now - began > limits.minutes * 60:
+                    break
+        self.save()
+        return self.step == self.settings.steps
+
+    def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """One update; returns loss and gradient norm, still on the device."""
+        settings = self.settings
+        rate = learning_rate(
+            self.step, settings.steps, settings.learning_rate, settings.warm_up_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast():
+            loss = self.network.loss(batch, self._pictures(batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.average.update(self.network, self.step)
+        self.step += 1
+        return loss.detach(), norm
+
+    def save(self) -> None:
+        """State to resume from, and the moving average as a checkpoint to evaluate."""
+        self.saved.save(self.network, self.average, self.optimizer, self.step)
+        note = {
+            "steps": self.step,
+            "steps_planned": self.settings.steps,
+            "frames": len(self.source.data),
+            "tasks": sorted(set(self.source.data.tasks)),
+            "date": datetime.now(timezone.utc).date().isoformat(),
+        }
+        layout.export(self.start, self.checkpoint, self.average.weights, note)
+
+    def _check_folder(self, resume: bool) -> bool:
+        if not self.saved.exists():
+            return False
+        if not resume:
+            raise FileExistsError(f"{self.out} holds a run; give --resume or another --out")
+        found = read_json(self.out / SETTINGS_FILE)
+        if found != _as_json(self.settings):
+            raise ValueError(f"{self.out} was begun with {found}; give the same, or another --out")
+        return True
+
+    def _source(self, data: Demonstrations) -> BatchSource:
+        statistics = read_json(self.start / "dataset_statistics.json")[UNNORM_KEY]
+        return BatchSource(
+            data,
+            self.settings.family,
+            load_tokenizer(self.start),
+            ActionTokens(VOCABULARY),
+            statistics,
+            self.settings.batch_size,
+            self.settings.seed,
+        )
+
+    def _loader(self, workers: int) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(
+            self.source,
+            batch_size=None,  # an item is a batch already
+            sampler=range(self.step, self.settings.steps),
+            num_workers=workers,
+        )
+
+    def _pictures(self, batch: Batch) -> torch.Tensor:
+        if not self.settings.augment:
+            return batch.pictures
+        generator = torch.Generator().manual_seed(self.settings.seed * 2**32 + self.step)
+        return augment(batch.pictures, self.settings.family, generator)
+
+    def _autocast(self):
+        dtype = PRECISIONS[self.settings.precision]
+        return (
+            contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        )
+
+    def _log(self, metrics: Metrics, bar, loss, norm, rate: float) -> None:
+        values = {"loss": float(loss), "gradient_norm": float(norm), "samples_per_second": rate}
+        lr = self.optimizer.param_groups[0]["lr"]
+        metrics.add(step=self.step, learning_rate=lr, **values)
+        bar.set_postfix(loss=f"{values['loss']:.4f}", lr=f"{lr:.1e}")
+
+
+def _as_json(settings: Settings) -> dict:
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def _write_settings(out: Path, settings: Settings) -> None:
+    (out / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n")
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add, defaults, limits = parser.add_argument, Settings("openvla", 1), Limits()
+    add("--family", choices=FAMILIES, required=True)
+    add("--data", type=Path, default=Path("out/demonstrations"), help="folder of training.collect")
+    add("--out", type=Path, required=True)
+    add("--steps", type=int, required=True)
+    add("--tasks", nargs="+", type=task_name, default=[], help="of the collection; all by default")
+    add("--batch-size", type=int, default=defaults.batch_size)
+    add("--learning-rate", type=float, default=defaults.learning_rate)
+    add("--warm-up-steps", type=int, default=defaults.warm_up_steps)
+    add("--weight-decay", type=float, default=defaults.weight_decay)
+    add("--ema-decay", type=float, default=defaults.ema_decay)
+    add("--precision", choices=PRECISIONS, default=defaults.precision)
+    add("--no-augment", action="store_true", help="train on the pictures as they are")
+    add("--seed", type=int, default=defaults.seed)
+    for name, value in asdict(layout.STANDARD_SIZE).items():
+        add(f"--{name.replace('_', '-')}", type=int, default=value, help="of the network")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--resume", action="store_true", help="go on with the run in --out, if there is one")
+    add("--minutes", type=float, default=limits.minutes, help="stop after these, saved")
+    add("--save-minutes", type=float, default=limits.save_minutes)
+    add("--log-every", type=int, default=limits.log_every, help="steps")
+    add("--workers", type=int, default=limits.workers, help="processes that decode pictures")
+    return parser.parse_args(argv)
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    return Settings(
+        family=given.family,
+        steps=given.steps,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        warm_up_steps=given.warm_up_steps,
+        weight_decay=given.weight_decay,
+        ema_decay=given.ema_decay,
+        precision=given.precision,
+        augment=not given.no_augment,
+        seed=given.seed,
+        tasks=tuple(given.tasks),
+        size=TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)}),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = _arguments(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loading processes are forked
+    torch.backends.cuda.matmul.allow_tf32 = True
+    device = torch.device(given.device)
+    try:
+        training = Training(_settings(given), given.data, given.out, device, given.resume)
+    except (FileExistsError, FileNotFoundError, ValueError) as error:
+        print(f"error: {error}")
+        return 2
+    limits = Limits(given.save_minutes, given.minutes, given.log_every, given.workers)
+    done = training.run(limits)
+    policy = load_policy(training.checkpoint)
+    size = layout.directory_bytes(training.checkpoint) / 1e6
+    print(f"{training.checkpoint}: {policy.family}, {size:.1f} MB, step {training.step}")
+    if not done:
+        print("not finished; go on with the same command and --resume")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
