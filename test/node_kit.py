@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,7 +28,8 @@ from vla_pruner_ros.models.policy import ActionChunk, Observation, PruningReport
 from vla_pruner_ros.nodes.vla_pruner_node import VlaPrunerNode
 from vla_pruner_ros.pruning.config import PruningConfig
 
-DOMAIN = 151
+DOMAIN = 100 + os.getpid() % 100
+"""Tests that run at the same time must not hear each other."""
 WAIT = 10.0
 """Longest wait for anything (s); reached only where a test fails."""
 

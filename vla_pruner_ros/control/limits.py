@@ -40,7 +40,7 @@ class ActionLimits:
 
         Raises:
             NotFiniteError: the action holds NaN or infinity.
-            ValueError: the shape is not [7], or a workspace is set and no position given.
+            ValueError: the shape is not [7], or a workspace is set and no finite position given.
         """
         action = np.asarray(action, dtype=np.float64)
         if action.shape != (7,):
@@ -67,7 +67,7 @@ class ActionLimits:
     def _keep_inside(
         self, translation: np.ndarray, position: np.ndarray | None, met: list[str]
     ) -> np.ndarray:
-        if position is None:
+        if position is None or not np.isfinite(position).all():
             raise ValueError("A workspace is set but the end effector's position is not known")
         low, high = (np.asarray(corner, dtype=np.float64) for corner in self.workspace)
         room_down = np.minimum(low - position, 0.0)

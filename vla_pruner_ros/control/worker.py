@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
 
@@ -63,9 +64,15 @@ class Worker:
             try:
                 self._work()
             except Exception as error:  # the thread must survive whatever a policy raises
-                self._on_error(error)
+                self._tell(error)
             finally:
                 self._finish()
+
+    def _tell(self, error: Exception) -> None:
+        try:
+            self._on_error(error)
+        except Exception:  # a log or publisher that is gone: nobody is left to tell but stderr
+            traceback.print_exc()
 
     def _next(self) -> bool:
         with self._condition:

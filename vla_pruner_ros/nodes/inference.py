@@ -60,7 +60,7 @@ class Inference:
         Raises:
             NotReady: the frames are too old or a state is missing.
             ValueError: an image or joint state cannot be converted.
-            PolicyError: the policy refused, or its actions are not finite.
+            PolicyError: the policy refused, or its actions are not finite or not [steps, 7].
         """
         self._check_age(task)
         observation = Observation(
@@ -70,6 +70,11 @@ class Inference:
         start = time.perf_counter()
         chunk = self.policy.act(observation)
         seconds = time.perf_counter() - start
+        if chunk.actions.ndim != 2 or chunk.actions.shape[1] != 7 or not len(chunk.actions):
+            raise PolicyError(
+                f"The policy's actions have shape {list(chunk.actions.shape)} instead of "
+                "[steps, 7]; they were dropped. Check the checkpoint's action head"
+            )
         if not np.isfinite(chunk.actions).all():
             raise PolicyError(
                 "The policy's actions are not finite; they were dropped. Check the checkpoint's "

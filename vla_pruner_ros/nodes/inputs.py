@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
@@ -28,6 +29,7 @@ class Inputs:
         callback_group: Any,
         on_frames: Callable[[], None],
         on_instruction: Callable[[str], None],
+        on_pose: Callable[[PoseStamped], None],
         is_listening: Callable[[], bool],
     ) -> None:
         settings = node.parameters.settings
@@ -38,12 +40,10 @@ class Inputs:
         self.frames = FrameBuffer(len(settings.image_topics), settings.max_camera_spread)
         self.joint_state: JointState | None = None
         self.joint_state_arrival = float("-inf")
-        self.pose: PoseStamped | None = None
-        self.pose_arrival = float("-inf")
 
-        def subscribe(message_type, topic, callback, qos):
+        def subscribe(message_type, topic, callback, qos, group=callback_group):
             return node.create_subscription(
-                message_type, topic, callback, qos, callback_group=callback_group
+                message_type, topic, callback, qos, callback_group=group
             )
 
         image_type = CompressedImage if settings.image_transport == "compressed" else Image
@@ -51,11 +51,13 @@ class Inputs:
             subscribe(image_type, topic, self._camera_callback(camera), _NEWEST_FRAME)
             for camera, topic in enumerate(self.topics(settings))
         ]
+        # One after the other: of two instructions at once the later one must win.
+        in_order = MutuallyExclusiveCallbackGroup()
         reliable = QoSProfile(depth=10)
         self._subscriptions += [
-            subscribe(String, "instruction", lambda m: on_instruction(m.data), reliable),
+            subscribe(String, "instruction", lambda m: on_instruction(m.data), reliable, in_order),
             subscribe(JointState, "joint_states", self._on_joint_state, qos_profile_sensor_data),
-            subscribe(PoseStamped, "end_effector_pose", self._on_pose, qos_profile_sensor_data),
+            subscribe(PoseStamped, "end_effector_pose", on_pose, qos_profile_sensor_data),
         ]
 
     @staticmethod
@@ -96,7 +98,3 @@ class Inputs:
     def _on_joint_state(self, message: JointState) -> None:
         self.joint_state = message
         self.joint_state_arrival = time.monotonic()
-
-    def _on_pose(self, message: PoseStamped) -> None:
-        self.pose = message
-        self.pose_arrival = time.monotonic()

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
-from geometry_msgs.msg import TwistStamped, Vector3
+from geometry_msgs.msg import Point, PoseStamped, Quaternion, TwistStamped, Vector3
 from std_msgs.msg import Header
 
 from vla_pruner_ros.control.action_queue import PlannedAction
+from vla_pruner_ros.control.poses import Pose
 from vla_pruner_ros.models.policy import PruningReport
 from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
 
@@ -58,6 +59,22 @@ def twist_message(values: np.ndarray, period: float, now: int, frame: str) -> Tw
     message = TwistStamped(header=Header(stamp=to_time(now), frame_id=frame))
     message.twist.linear = _vector(values[:3] / period)
     message.twist.angular = _vector(values[3:6] / period)
+    return message
+
+
+def to_pose(message: Any) -> Pose:
+    """Convert a geometry_msgs/Pose; ValueError where it is not one."""
+    p, q = message.position, message.orientation
+    return Pose.of(np.array([p.x, p.y, p.z]), np.array([q.x, q.y, q.z, q.w]))
+
+
+def pose_message(pose: Pose, now: int, frame: str) -> PoseStamped:
+    """Build a PoseStamped; now in ns."""
+    message = PoseStamped(header=Header(stamp=to_time(now), frame_id=frame))
+    message.pose.position = Point(**dict(zip("xyz", pose.position.tolist(), strict=True)))
+    message.pose.orientation = Quaternion(
+        **dict(zip("xyzw", pose.orientation.tolist(), strict=True))
+    )
     return message
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.qos import QoSProfile
 
 from vla_pruner_ros.control.action_queue import ActionQueue, PlannedAction
 from vla_pruner_ros.control.gate import MotionGate
 from vla_pruner_ros.control.health import Health
 from vla_pruner_ros.control.limits import ActionLimits
+from vla_pruner_ros.control.poses import Pose
 from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.end_effector import EndEffector
 from vla_pruner_ros.nodes.inference import NotReady
-from vla_pruner_ros.nodes.messages import action_message, stop_message, twist_message
+from vla_pruner_ros.nodes.messages import (
+    action_message,
+    pose_message,
+    stop_message,
+    twist_message,
+)
 
 HALT_TWISTS = 4
 """Zero twists after a motion ends: MoveIt Servo wants a few, as one may be lost."""
@@ -28,9 +34,12 @@ NEVER = -(2**62)
 
 
 class Motion:
-    """Publishes `~/action` at control_rate and `~/twist` at command_rate.
+    """Publishes `~/action` and `~/target_pose` at control_rate and `~/twist` at command_rate.
 
-    The gate's lock is held around every look at the queue and every publication.
+    A target pose is the pose measured as the action starts, displaced by the action; without a
+    fresh end_effector_pose there is none. Starting from the measured pose, a blocked arm's target
+    never runs away from it. The gate's lock is held around every look at the queue and every
+    publication.
     """
 
     def __init__(self, node: Any, gate: MotionGate, health: Health, callback_group: Any) -> None:
@@ -44,6 +53,10 @@ class Motion:
         self._twists = node.create_lifecycle_publisher(
             TwistStamped, "~/twist", QoSProfile(depth=10)
         )
+        self._targets = node.create_lifecycle_publisher(
+            PoseStamped, "~/target_pose", QoSProfile(depth=10)
+        )
+        self.end_effector = EndEffector()
         self._group = callback_group
         self._timers: list = []
         self._rates: tuple[float, float] | None = None
@@ -57,7 +70,6 @@ class Motion:
         self._last_action = NEVER
         self._moving = False
         self._gripper: float | None = None
-        self.position: np.ndarray | None = None
 
     @property
     def queue_length(self) -> int:
@@ -128,21 +140,10 @@ class Motion:
         self._timers.clear()
         self._rates = None
 
-    def take_pose(self, inputs: Any, settings: Any) -> None:
-        """Keep the end effector's position for the workspace limit.
-
-        Raises:
-            NotReady: a workspace is set and no fresh pose is there.
-        """
-        if not settings.workspace:
-            return
-        if time.monotonic() - inputs.pose_arrival > settings.max_state_age:
-            raise NotReady(
-                "A workspace is set, but no end_effector_pose arrives: publish it, or empty the "
-                "parameter workspace"
-            )
-        position = inputs.pose.pose.position
-        self.position = np.array([position.x, position.y, position.z])
+    def check_pose(self, settings: Any) -> None:
+        """Raise NotReady where a workspace is set and no pose is there to hold the arm in it."""
+        if settings.workspace:
+            self.end_effector.pose(settings)
 
     @property
     def _settings(self):
@@ -171,16 +172,38 @@ class Motion:
         if planned is None or planned.epoch != self._gate.epoch:
             return
         settings = self._settings
-        limits = _limits(settings)
-        values, met = limits.apply(planned.values, self._gripper, self.position)
+        try:
+            # Each action anew: a chunk outlasts the pose it was computed at, and settings change.
+            self.check_pose(settings)
+            pose = self.end_effector.pose_if_known(settings)
+            values = self._within_limits(planned, settings, pose)
+        except (NotReady, ValueError) as reason:
+            self._health.set_problem(str(reason))
+            self.halt()
+            return
+        self._publish_action(planned, values, pose, settings)
+
+    def _within_limits(
+        self, planned: PlannedAction, settings: Any, pose: Pose | None
+    ) -> np.ndarray:
+        position = pose.position if pose else None
+        values, met = _limits(settings).apply(planned.values, self._gripper, position)
         self._health.count_clamps(met)
-        now, period = self._now(), 1.0 / settings.control_rate
+        return values
+
+    def _publish_action(
+        self, planned: PlannedAction, values: np.ndarray, pose: Pose | None, settings: Any
+    ) -> None:
+        # The timers' rate, not the parameter's: a new rate starts with the next chunk.
+        now, period = self._now(), 1.0 / self._rates[0]
         self._last_action = now
         self._gripper = float(values[6])
         self._twist, self._twist_period = values[:6], period
         self._twist_end = now + round(period * 1e9)
         self._halts_left = HALT_TWISTS
         self._actions.publish(action_message(values, planned, now, period, settings.action_frame))
+        if pose:
+            self._targets.publish(pose_message(pose.displaced(values), now, settings.action_frame))
         self._health.count("actions")
         self._publish_twist(now)
 
@@ -205,9 +228,12 @@ class Motion:
         self._twists.publish(twist_message(np.zeros(6), 1.0, now, self._settings.action_frame))
 
     def _publish_stop(self) -> None:
-        now = self._now()
-        self._actions.publish(stop_message(now, self._settings.action_frame, self._gripper))
+        now, settings = self._now(), self._settings
+        self._actions.publish(stop_message(now, settings.action_frame, self._gripper))
         self._publish_zero_twist(now)
+        pose = self.end_effector.pose_if_known(settings)
+        if pose:  # stay here, rather than go on to the last target
+            self._targets.publish(pose_message(pose, now, settings.action_frame))
         self._health.count("stops")
 
 

@@ -29,6 +29,7 @@ from vla_pruner_ros.nodes.outputs import Outputs
 from vla_pruner_ros.nodes.parameters import LiveParameters, Settings
 from vla_pruner_ros.nodes.policy_loading import check_policy, load_from_settings, warm_up
 from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.nodes.watchdog import silence
 from vla_pruner_ros.observation import clean_instruction
 
 MAX_INSTRUCTION = 1000
@@ -97,7 +98,7 @@ class VlaPrunerNode(LifecycleNode):
         self._sequence = 0
         self._held = False
         self._waiting = False
-        self._active_since = 0.0
+        self._frames_awaited_since = 0.0
         self._lifecycle = "unconfigured"
         self._inputs: Inputs | None = None
         self._inference: Inference | None = None
@@ -116,6 +117,8 @@ class VlaPrunerNode(LifecycleNode):
             self.health.set_problem(str(error))
             self.get_logger().error(f"configure failed: {error}")
             self.get_logger().debug(traceback.format_exc())
+            traceback.clear_frames(error.__traceback__)
+            _free_device_memory()
             return FAILURE
         self._build(policy, settings)
         self.parameters.configured = True
@@ -131,7 +134,7 @@ class VlaPrunerNode(LifecycleNode):
         self._memory += 1
         self.motion.start()
         self.gate.open()
-        self._active_since = time.monotonic()
+        self._frames_awaited_since = time.monotonic()
         self._lifecycle = "active"
         self.get_logger().info(
             f"Active, instruction: {self._instruction!r}"
@@ -143,6 +146,8 @@ class VlaPrunerNode(LifecycleNode):
     @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_moving()
+        if self._worker and not self._worker.wait_idle(self._patience):
+            self._warn_of_hanging()
         return super().on_deactivate(state)
 
     @transition
@@ -201,6 +206,7 @@ class VlaPrunerNode(LifecycleNode):
             self._inputs_group,
             on_frames=self._worker.wake,
             on_instruction=self._on_instruction,
+            on_pose=self.motion.end_effector.store,
             is_listening=lambda: self.gate.is_open,
         )
 
@@ -210,15 +216,17 @@ class VlaPrunerNode(LifecycleNode):
         self.motion.stop_timers()
         if self._lifecycle == "active":
             self._lifecycle = "inactive"
-        if self._worker and not self._worker.wait_idle(self._patience):
-            self.get_logger().warning("An inference is still running; its result will be dropped")
+
+    def _warn_of_hanging(self) -> None:
+        self.get_logger().warning("An inference is still running; its result will be dropped")
 
     def _dismantle(self) -> None:
-        if self._worker:
-            self._worker.stop(self._patience)
+        if self._worker and not self._worker.stop(self._patience):
+            self._warn_of_hanging()
         if self._inputs:
             self._inputs.destroy()
         self._worker = self._inputs = self._inference = None
+        self.motion.end_effector.forget()
         self.parameters.configured = False
         self._lifecycle = "unconfigured"
         _free_device_memory()
@@ -261,6 +269,7 @@ class VlaPrunerNode(LifecycleNode):
     def _on_clock_jump(self, _: Any) -> None:
         if self._inputs:
             self._inputs.frames.clear()
+        self._frames_awaited_since = time.monotonic()
         self._forget("the clock jumped back")
 
     def _forget(self, reason: str) -> None:
@@ -292,13 +301,18 @@ class VlaPrunerNode(LifecycleNode):
             self.get_clock().now().nanoseconds,
         )
         try:
-            self.motion.take_pose(inputs, task.settings)
+            self.motion.check_pose(task.settings)
             result = inference.run(task)
         except NotReady as reason:
             self.health.count("frames_unusable")
             self._wait_for(str(reason))
-            return
-        self._deliver(result)
+        except Exception:
+            # What failed before a reset or in an earlier life is no failure of the present one.
+            if epoch == self.gate.epoch:
+                raise
+            self.health.count("results_discarded")
+        else:
+            self._deliver(result)
 
     def _deliver(self, result: Result) -> None:
         task = result.task
@@ -330,6 +344,8 @@ class VlaPrunerNode(LifecycleNode):
         )
         self.get_logger().debug("".join(traceback.format_exception(error)))
         self.motion.halt()
+        # The traceback's frames hold the tensors that a failed allocation could be made from.
+        traceback.clear_frames(error.__traceback__)
         _free_device_memory()
         if in_a_row >= self.parameters.settings.max_consecutive_failures and not self._held:
             self._held = True
@@ -341,19 +357,16 @@ class VlaPrunerNode(LifecycleNode):
     # --- Watching -----------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        inputs = self._inputs
-        if inputs is None or not self.gate.is_open:
+        inputs, inference = self._inputs, self._inference
+        if inputs is None or inference is None or not self.gate.is_open:
             return
-        limit = self.parameters.settings.max_image_age
-        topics, ages = self.parameters.settings.image_topics, inputs.camera_ages()
-        active_for = time.monotonic() - self._active_since
-        silent = [
-            topic
-            for topic, age in zip(topics, ages, strict=True)
-            if (active_for if age is None else age) > limit
-        ]
-        if silent and (self.motion.moving or not self._waiting):
-            self._wait_for(f"No image on {', '.join(silent)} for over {limit:.2f} s: motion stops")
+        if not self.motion.moving and self._waiting:
+            return
+        settings, needs_state = self.parameters.settings, inference.policy.state_dim > 0
+        since = self._frames_awaited_since
+        silent = silence(inputs, self.motion.end_effector, settings, needs_state, since)
+        if silent:
+            self._wait_for(silent)
 
     def _report(self) -> None:
         state = self.state()

@@ -1,0 +1,67 @@
+"""The newest frame of each camera, in sets that belong together."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_pruner_ros.control.frames import Frame, FrameBuffer
+
+MS = 10**6
+
+
+def frame(stamp_ms: int, arrival: float = 0.0) -> Frame:
+    return Frame(f"image at {stamp_ms} ms", stamp_ms * MS, arrival)
+
+
+def test_only_the_newest_frame_is_handed_out_and_once():
+    buffer = FrameBuffer(1, 0.1)
+    assert buffer.put(0, frame(1))
+    assert buffer.put(0, frame(2))
+    assert [f.stamp for f in buffer.take()] == [2 * MS]
+    assert buffer.take() is None
+    assert buffer.replaced == 1
+
+
+def test_a_set_waits_for_every_camera():
+    buffer = FrameBuffer(2, 0.1)
+    assert not buffer.put(0, frame(0))
+    assert buffer.take() is None
+    assert buffer.put(1, frame(50))
+    buffer.take()
+    assert not buffer.put(1, frame(60)), "camera 0 has shown nothing new"
+
+
+def test_stamps_too_far_apart_make_no_set_until_the_other_camera_catches_up():
+    buffer = FrameBuffer(2, 0.1)
+    buffer.put(0, frame(0))
+    assert not buffer.put(1, frame(101))
+    assert buffer.spread() == 0.101
+    assert buffer.put(0, frame(90))
+
+
+def test_clear_forgets_everything():
+    buffer = FrameBuffer(1, 0.1)
+    buffer.put(0, frame(1, arrival=5.0))
+    assert buffer.arrivals() == [5.0]
+    buffer.clear()
+    assert buffer.take() is None
+    assert buffer.arrivals() == [None]
+
+
+@given(st.integers(1, 4), st.lists(st.tuples(st.integers(0, 3), st.integers(0, 400)), max_size=60))
+def test_every_set_is_new_complete_and_close(cameras, puts):
+    buffer = FrameBuffer(cameras, 0.1)
+    taken: set[tuple[int, int]] = set()
+    for number, (camera, stamp) in enumerate(puts):
+        if camera >= cameras:
+            continue
+        complete = buffer.put(camera, Frame(number, stamp * MS, 0.0))
+        found = buffer.take()
+        assert (found is not None) == complete
+        if found:
+            stamps = [f.stamp for f in found]
+            assert max(stamps) - min(stamps) <= 100 * MS
+            used = {(i, f.message) for i, f in enumerate(found)}
+            assert not used & taken, "a frame was handed out twice"
+            taken |= used
