@@ -1,0 +1,272 @@
+"""The tool as a user runs it: results, exit status, one sentence in place of a traceback."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
+
+from vla_pruner_ros.models.policy import CheckpointError, Observation
+from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.models.tiny import write_untrained_checkpoint
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.replay import cli
+from vla_pruner_ros.replay.bag_reader import BagReader
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Return a function that runs the tool on tmp_path/bag with a small policy."""
+    policies: list[MemoryPolicy] = []
+
+    def load(checkpoint, **options):
+        policies.append(MemoryPolicy())
+        return policies[-1]
+
+    monkeypatch.setattr(cli, "load_policy", load)
+
+    def call(*arguments: str, bag: str = "bag"):
+        command = [str(tmp_path / bag), "--checkpoint", "none", "--out", str(tmp_path / "out")]
+        status = cli.main([*command, *arguments])
+        said = capsys.readouterr()
+        summary_file = tmp_path / "out" / "summary.json"
+        summary = json.loads(summary_file.read_text()) if summary_file.exists() else None
+        return status, said, summary
+
+    return call
+
+
+def recorded(tmp_path, frames=24):
+    with BagMaker(tmp_path / "bag") as bag:
+        return record_episode(bag, frames)
+
+
+def plain(tmp_path, frames=6, **changes):
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.instruction("go", -PERIOD)
+        for number in range(frames):
+            bag.image(picture(number), number * PERIOD, **changes)
+
+
+def test_recorded_settings_are_repeated_by_default(tmp_path, run):
+    recorded(tmp_path)
+    status, said, summary = run("--require-parity")
+    assert status == 0
+    assert "24 of 24 comparable inferences equal" in said.out
+    assert summary["parity"]["holds"] is True
+    assert summary["settings"] == []
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):
+    recorded(tmp_path)
+    status, said, summary = run(
+        *("--keep-ratio", "1.0", "0.5", "0.25", "--pruner", "vla_pruner", "fastv", "--write-bag")
+    )
+    assert status == 0
+    names = ["full", "vla_pruner 50 %", "vla_pruner 25 %", "fastv 50 %", "fastv 25 %"]
+    assert [one["name"] for one in summary["settings"]] == names
+    assert all(name in said.out for name in names)
+    half = summary["settings"][1]
+    # The test policy moves 0.01 * (1 - keep_ratio) m farther on each axis.
+    assert half["overall"]["translation"] == pytest.approx(0.005 * 3**0.5, rel=1e-4)
+    assert set(half["instructions"]) == {"pick up the cup", "close the drawer"}
+    assert half["pruning"]["temporal_window"] == 4
+    with (tmp_path / "out" / "inferences.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24 * 6
+    assert {row["reference"] for row in rows} == {"recorded", "full"}
+    html = (tmp_path / "out" / "report.html").read_text()
+    for title in ("Actions over time", "Error against keep ratio", "Latency", "Kept tokens",
+                  "Worst frames", "Per instruction", "untrained weights"):  # fmt: skip
+        assert title in html
+    assert not re.search(r"(src|href)=.https?:", html)
+    with BagReader(tmp_path / "out" / "replayed") as reader:
+        counts = {topic.name: topic.count for topic in reader.topics.values()}
+        sample = next(iter(reader.messages({"/vla_pruner/replay/fastv_25/pruning"})))
+        status_message = reader.decode(sample)
+    assert counts["/vla_pruner/action_chunk"] == 24
+    assert counts["/vla_pruner/replay/fastv_25/action_chunk"] == 24
+    assert counts["/vla_pruner/replay/recorded_settings/pruning"] == 24
+    assert status_message.tokens_kept == 4
+
+
+def test_bag_of_another_software_is_swept(tmp_path, run):
+    plain(tmp_path)
+    status, _, summary = run("--keep-ratio", "0.5", "--every", "2", "--no-report")
+    assert status == 0
+    assert summary["parity"] is None
+    assert [one["overall"]["count"] for one in summary["settings"]] == [3, 3]
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_parity_that_is_required_and_missed_shows_in_the_status(tmp_path, run, monkeypatch):
+    recorded(tmp_path)
+
+    class Other(MemoryPolicy):
+        def act(self, observation):
+            chunk = super().act(observation)
+            chunk.actions[:, 3] += 0.01
+            return chunk
+
+    monkeypatch.setattr(cli, "load_policy", lambda *_, **__: Other())
+    status, said, summary = run("--require-parity")
+    assert status == 1
+    assert "0 of 24" in said.out
+    assert summary["parity"]["largest"] == pytest.approx(0.01, rel=1e-3)
+    assert run("--require-parity", "--tolerance", "0.02")[0] == 0
+
+
+def test_parity_cannot_be_required_of_a_bag_without_answers(tmp_path, run):
+    plain(tmp_path)
+    assert run("--require-parity")[0] == 1
+
+
+def test_truncated_bag_gives_a_partial_report(tmp_path, run):
+    recorded(tmp_path, 900)
+    file = tmp_path / "bag" / "bag.mcap"
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) * 2 // 3])
+    status, said, summary = run()
+    assert status == 1
+    assert "damaged: " in said.out
+    assert 100 < summary["parity"]["comparable"] < 900
+    assert summary["parity"]["holds"] is True
+    assert "Damaged: " in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_frames_that_fail_make_a_partial_report(tmp_path, run):
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.instruction("go", -PERIOD)
+        for number in range(6):
+            encoding = "rgb8" if number % 2 else "yuv410"
+            bag.image(picture(number), number * PERIOD, encoding=encoding)
+    status, said, summary = run("--keep-ratio", "0.5")
+    assert status == 1
+    assert "problem: 6 x image encoding 'yuv410' is not supported" in said.out
+    assert summary["settings"][1]["overall"]["count"] == 3
+
+
+def test_interrupted_replay_writes_what_it_has(tmp_path, run, monkeypatch):
+    recorded(tmp_path)
+
+    class Interrupted(MemoryPolicy):
+        def act(self, observation):
+            if self.calls == 10:
+                raise KeyboardInterrupt
+            return super().act(observation)
+
+    monkeypatch.setattr(cli, "load_policy", lambda *_, **__: Interrupted())
+    status, _, summary = run()
+    assert status == 1
+    assert summary["interrupted"] is True
+    assert summary["parity"]["comparable"] == 9  # one call warmed the policy up
+    assert "interrupted" in (tmp_path / "out" / "report.html").read_text()
+
+
+def empty_bag(path):
+    with BagMaker(path):
+        pass
+
+
+def no_instruction(path):
+    with BagMaker(path) as bag:
+        bag.image(picture(0), 0)
+
+
+def wrong_encoding(path):
+    with BagMaker(path) as bag:
+        bag.instruction("go", -PERIOD)
+        bag.image(picture(0), 0, encoding="16UC1")
+
+
+def announced_but_empty(path):
+    with BagMaker(path) as bag:
+        bag.connections["/image_raw"] = bag.writer.add_connection(
+            "/image_raw", "sensor_msgs/msg/Image", typestore=bag.store
+        )
+        bag.instruction("go", 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.mkdir(), "cannot be read as a bag"),
+        (lambda path: path.write_bytes(b"\x89MCAP0\r\n" + bytes(40)), "cannot be read as a bag"),
+        (empty_bag, "the bag has no image topic; it has: nothing"),
+        (announced_but_empty, "the bag has no message on /image_raw"),
+        (no_instruction, "1 frames came before the first instruction"),
+        (wrong_encoding, "'16UC1' holds depth"),
+    ],
+)
+def test_nothing_to_replay_is_one_sentence(tmp_path, run, make, words):
+    make(tmp_path / "bag")
+    status, said, summary = run()
+    assert status == 2
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert "Traceback" not in said.err
+    assert summary is None
+
+
+def test_checkpoint_that_cannot_be_loaded(tmp_path, run, monkeypatch):
+    recorded(tmp_path)
+
+    def refuse(*_, **__):
+        raise CheckpointError("config.json is missing in none; give a checkpoint's directory")
+
+    monkeypatch.setattr(cli, "load_policy", refuse)
+    status, said, _ = run()
+    assert status == 2
+    assert "config.json is missing" in said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--keep-ratio", "1.5"), "keep_ratio must be in (0, 1]"),
+        (("--set", "colour=red"), "NAME=VALUE"),
+        (("--image-topic", "/nowhere"), "/nowhere is not in the bag"),
+        (("--node", "/other"), "no node /other was recorded"),
+    ],
+)
+def test_arguments_that_do_not_fit(tmp_path, run, arguments, words):
+    recorded(tmp_path)
+    status, said, _ = run(*arguments)
+    assert status == 2
+    assert words in said.err
+
+
+def test_results_are_not_written_over_an_older_replayed_bag(tmp_path, run):
+    recorded(tmp_path)
+    assert run("--write-bag")[0] == 0
+    status, said, _ = run("--write-bag")
+    assert status == 2
+    assert "exists already" in said.err
+
+
+def test_real_model_repeats_itself(tmp_path, capsys):
+    """A small checkpoint in the official layout, through the real loader, images and tokenizer."""
+    checkpoint = write_untrained_checkpoint(tmp_path / "checkpoint")
+    policy = load_policy(checkpoint)
+    policy.pruning = PruningConfig(keep_ratio=0.25, temporal_window=2)
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.parameters(-PERIOD, keep_ratio=0.25, temporal_window=2)
+        for number in range(8):
+            if number == 5:
+                policy.reset()
+            image = np.kron(picture(number), np.ones((10, 10, 1), np.uint8))
+            bag.image(image, number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([image], "close the door"))
+    command = [str(tmp_path / "bag"), "--checkpoint", str(checkpoint), "--device", "cpu"]
+    status = cli.main([*command, "--out", str(tmp_path / "out"), "--require-parity", "--no-report"])
+    said = capsys.readouterr()
+    assert status == 0, said.out + said.err
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["parity"]["equal"] == 8
+    assert summary["parity"]["kept_equal"] == 8
