@@ -25,6 +25,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PruningReport
+from vla_pruner_ros.nodes.spin import spin_on
 from vla_pruner_ros.nodes.vla_pruner_node import VlaPrunerNode
 from vla_pruner_ros.pruning.config import PruningConfig
 
@@ -197,7 +198,7 @@ def bench(policy: Any, **parameters: Any):
     executor = MultiThreadedExecutor(num_threads=4, context=context)
     executor.add_node(made.node)
     executor.add_node(made.client)
-    spinner = threading.Thread(target=executor.spin)
+    spinner = threading.Thread(target=spin_on, args=(executor,))
     spinner.start()
     try:
         yield made

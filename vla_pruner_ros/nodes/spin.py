@@ -9,7 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, InvalidHandle, MultiThreadedExecutor
+from rclpy.executors import (
+    Executor,
+    ExternalShutdownException,
+    InvalidHandle,
+    MultiThreadedExecutor,
+)
 from rclpy.signals import SignalHandlerOptions
 
 
@@ -34,6 +39,22 @@ def run_node(make_node: Callable[[], Any], args: list[str] | None = None, thread
     return _spin(node, told_to_stop, threads)
 
 
+def spin_on(executor: Executor) -> None:
+    """Spin until the executor or its context is shut down.
+
+    Subscriptions and timers are destroyed while another thread waits on them (clean up, a new
+    rate, shutdown); rclpy then lets an InvalidHandle escape, though the next wait is sound again.
+    """
+    while True:
+        try:
+            executor.spin()
+            return
+        except ExternalShutdownException:
+            return
+        except InvalidHandle:
+            continue
+
+
 def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
     executor = MultiThreadedExecutor(num_threads=threads)
     executor.add_node(node)
@@ -41,13 +62,8 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
 
     def spin() -> None:
         try:
-            executor.spin()
-        except ExternalShutdownException:
-            pass
+            spin_on(executor)
         except BaseException as error:
-            # executor.shutdown() destroys the guard condition that a last spin may still wait on.
-            if isinstance(error, InvalidHandle) and told_to_stop.is_set():
-                return
             failures.append(error)
             node.get_logger().fatal(f"Stopping because a callback failed: {error!r}")
         finally:
