@@ -84,6 +84,8 @@ class RecorderNode(Node):
         counts = self.recording.close(lost=dict(self._lost), node=self._value("node"))
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
         self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
+        if self.recording.failure is not None:
+            self.get_logger().error(f"The bag is not whole: {self.recording.failure}")
         for words, found in (("dropped", self.recording.dropped), ("lost", self._lost)):
             if found:
                 self.get_logger().error(f"Messages {words}: {dict(found)}")

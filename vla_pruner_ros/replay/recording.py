@@ -9,7 +9,6 @@ import json
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from rosbags.interfaces import Qos
@@ -58,7 +57,7 @@ class Recording:
         self._store = store
         self._image_compression, self._jpeg_quality = image_compression, jpeg_quality
         self._limit, self._queued = max_queued_bytes, 0
-        self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[str, int, bytes] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._types: dict[str, str] = {}
         self._profiles: dict[str, Qos | None] = {}
@@ -96,11 +95,13 @@ class Recording:
                 self.dropped[topic] += 1
                 return False
             self._queued += len(data)
-            self._queue.put(lambda: self._write(topic, time, data))
+            self._queue.put((topic, time, data))
         return True
 
     def close(self, **remarks: object) -> dict[str, int]:
         """Write what is queued, then index and metadata; further messages are refused.
+
+        A disk that fails now is told by `failure`.
 
         Args:
             remarks: put into the bag's custom_data beside what was dropped.
@@ -122,22 +123,26 @@ class Recording:
         }
         counts = self._writer.counts
         self._writer.note(NOTE_KEY, json.dumps(notes))
-        self._writer.close()
+        try:
+            self._writer.close()
+        except OSError as error:
+            self.failure = self.failure or error
         return counts
 
     def _run(self) -> None:
-        while (write := self._queue.get()) is not None:
+        while (message := self._queue.get()) is not None:
+            topic, time, data = message
+            with self._lock:
+                self._queued -= len(data)
             try:
-                write()
+                if self.failure is None:
+                    self._write(topic, time, data)
+                    continue
             except Exception as error:  # a full disk must be told, not end the thread unseen
-                self.failure = self.failure or error
+                self.failure = error
+            self.dropped[topic] += 1
 
     def _write(self, topic: str, time: int, data: bytes) -> None:
-        with self._lock:
-            self._queued -= len(data)
-        if self.failure is not None:
-            self.dropped[topic] += 1
-            return
         msgtype, profile = self._types[topic], self._profiles[topic]
         if msgtype == types.IMAGE and self._image_compression != "none":
             topic, msgtype, data = self._packed(topic, data)
