@@ -317,3 +317,23 @@ class LiveParameters:
                 f"{fixed[0]} is read on configure: deactivate and clean up the node, set it, then "
                 "configure again"
             )
+
+
+def markdown_table() -> str:
+    """Return the table of docs/parameters.md: `python -m vla_pruner_ros.nodes.parameters`."""
+    lines = ["| parameter | default | allowed | meaning |", "|---|---|---|---|"]
+    for spec in SPECS:
+        default = list(spec.default) if spec.is_list else spec.default
+        allowed = ", ".join(spec.choices)
+        if spec.low is not None:
+            allowed = f"{spec.low:g} to {spec.high:g}"
+        mark = " *(configure)*" if spec.when == "configure" else ""
+        lines.append(f"| `{spec.name}` | `{default!r}` | {allowed} | {spec.description}{mark} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print("# Parameters of the vla_pruner node\n")
+    print("Live ones change the very next inference. Those marked *(configure)* are read on")
+    print("configure and refused while the node is configured.\n")
+    print(markdown_table())

@@ -399,6 +399,7 @@ class VlaPrunerNode(LifecycleNode):
             "camera_spread": inputs.frames.spread() if inputs else 0.0,
             "latency_p50": self.health.latency.percentile(50),
             "latency_p95": self.health.latency.percentile(95),
+            "overhead_p50": self.health.overhead.percentile(50),
             "overhead_p95": self.health.overhead.percentile(95),
             "queue_length": self.motion.queue_length,
             "device_memory_mb": _device_memory_mb(),

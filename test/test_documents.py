@@ -1,0 +1,67 @@
+"""What the documents say against what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vla_pruner_ros.resources import share_directory
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def specs():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: parameters need its messages")
+    from vla_pruner_ros.nodes import parameters
+
+    return parameters
+
+
+def test_parameter_table_is_the_one_the_node_declares():
+    written = (ROOT / "docs" / "parameters.md").read_text()
+    assert specs().markdown_table() in written, (
+        "docs/parameters.md is old; write it anew with: "
+        "python -m vla_pruner_ros.nodes.parameters > docs/parameters.md"
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_configuration_names_declared_parameters_with_allowed_values(path):
+    known = specs().SPEC_BY_NAME
+    for node, content in yaml.safe_load(path.read_text()).items():
+        if not node.endswith("vla_pruner"):
+            continue
+        values = dict(content["ros__parameters"])
+        values.pop("use_sim_time", None)
+        assert values.keys() <= known.keys()
+        defaults = {spec.name: spec.default for spec in known.values()}
+        specs().make_settings({**defaults, **values})
+
+
+def test_links_between_documents_lead_somewhere():
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_executables_of_pip_and_colcon_exist():
+    import configparser
+    import importlib
+
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: the nodes cannot be imported")
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    for line in parser["options.entry_points"]["console_scripts"].strip().splitlines():
+        module, function = line.split("=")[1].strip().split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_shared_data_is_found():
+    share = share_directory()
+    assert (share / "msg" / "PruningStatus.msg").is_file()
+    assert (share / "config" / "vla_pruner.yaml").is_file()
+    assert (share / "launch" / "bringup.launch.py").is_file()
