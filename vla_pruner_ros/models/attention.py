@@ -26,9 +26,20 @@ def heads_first(flat: Tensor, head_dim: int) -> Tensor:
 
 
 def rotate(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding, halves convention; cos and sin repeat their half."""
-    first, second = tensor.chunk(2, dim=-1)
-    return tensor * cos + torch.cat([-second, first], dim=-1) * sin
+    """Rotary position embedding, halves convention; tables as from rotary_tables."""
+    return torch.addcmul(tensor * cos, tensor.roll(tensor.shape[-1] // 2, dims=-1), sin)
+
+
+def rotary_tables(
+    rotary: nn.Module, positions: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """cos and sin [n, h] of transformers' rotary module, with the signs that rotate leaves out.
+
+    Usually (-x2, x1) is multiplied by sin; swapping halves alone saves passes over the data.
+    """
+    cos, sin = rotary(torch.empty(1, dtype=dtype, device=positions.device), positions[None])
+    half = sin.shape[-1] // 2
+    return cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], dim=-1)
 
 
 def attend(

@@ -11,7 +11,7 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -61,20 +61,25 @@ class WeightFiles:
     """The safetensors of a directory, single or sharded with an index.
 
     shapes: name -> shape of every tensor, read from the file headers alone.
+    rename: a tensor's name in the file -> the name it goes by here. Where two tensors get one name
+        (tied weights saved twice), one of them is used.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, rename: Callable[[str], str] = str) -> None:
         self.directory = directory
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self._rename = rename
         self._file_of: dict[str, Path] = {}
+        self._stored_as: dict[str, str] = {}
         for path in _weight_paths(directory):
             self._read_header(path)
 
     def _read_header(self, path: Path) -> None:
         with _open(path) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - no mapping, it cannot be iterated
-                self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
-                self._file_of[name] = path
+            for stored in tensors.keys():  # noqa: SIM118 - no mapping, it cannot be iterated
+                name = self._rename(stored)
+                self.shapes[name] = tuple(tensors.get_slice(stored).get_shape())
+                self._file_of[name], self._stored_as[name] = path, stored
 
     def load_into(
         self,
@@ -95,6 +100,12 @@ class WeightFiles:
         for name, tensor in self._read(list(wanted), device, dtype):
             check_finite(name, tensor)
             assign(module, name, tensor)
+
+    def read(self, name: str) -> Tensor:
+        """One small tensor as the file holds it, on the host. Raises KeyError."""
+        path = self._file_of[name]
+        with _open(path) as tensors:
+            return _get(tensors, path, self._stored_as[name]).clone()
 
     def _check_names(self, wanted: dict[str, tuple[int, ...]], unused: tuple[str, ...]) -> None:
         missing = [name for name in wanted if name not in self.shapes]
@@ -118,7 +129,8 @@ class WeightFiles:
                 with _open(path) as tensors:
                     for name in group:
                         # A copy even where nothing changes: the file's pages must not stay mapped.
-                        yield name, _get(tensors, path, name).to(device, dtype, copy=True)
+                        tensor = _get(tensors, path, self._stored_as[name])
+                        yield name, tensor.to(device, dtype, copy=True)
                         bar.update(_elements(self.shapes[name]))
 
     def _groups(self, names: list[str]) -> Iterator[tuple[Path, list[str]]]:

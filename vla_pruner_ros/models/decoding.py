@@ -27,6 +27,7 @@ from vla_pruner_ros.models.attention import (
     attention_weights,
     project_key_value,
     project_query,
+    rotary_tables,
 )
 from vla_pruner_ros.models.cache import KeyValueCache
 from vla_pruner_ros.models.signals import Prompt, SignalReader
@@ -90,8 +91,7 @@ class PrunedDecoder:
         weight = self.layers[0].self_attn.k_proj.weight
         self.device, self.dtype = weight.device, weight.dtype
         self.positions = torch.arange(max_positions, device=self.device)
-        cos, sin = model.rotary_emb(weight.new_empty(1), self.positions[None])
-        self.cos, self.sin = cos[0], sin[0]
+        self.cos, self.sin = rotary_tables(model.rotary_emb, self.positions, self.dtype)
 
     def new_cache(self) -> KeyValueCache:
         attention = self.layers[0].self_attn
@@ -116,11 +116,17 @@ class PrunedDecoder:
 
     @torch.no_grad()
     def run_tokens(
-        self, embeddings: Tensor, position: int, cache: KeyValueCache, attention: ActionAttention
+        self,
+        embeddings: Tensor,
+        position: int,
+        cache: KeyValueCache,
+        attention: ActionAttention | None,
+        causal: bool = True,
     ) -> Tensor:
-        """Further tokens, causal: [1, n, d] -> [1, n, d] after the final norm.
+        """Further tokens: [1, n, d] -> [1, n, d] after the final norm.
 
-        position: of the first one, in the unpruned sequence.
+        position: of the first one, in the unpruned sequence. attention: None observes nothing.
+        causal: False lets the new tokens see one another in both directions.
         """
         hidden, count = embeddings, embeddings.shape[1]
         stream = self._stream(embeddings, position, position + count)
@@ -129,10 +135,12 @@ class PrunedDecoder:
             query = project_query(layer.self_attn, normed, stream.cos, stream.sin)
             new = project_key_value(layer.self_attn, normed, stream.cos, stream.sin)
             key, value = cache.append(index, *new)
-            mask = self._behind_cache(count, key.shape[2])
-            attention.add(index, query, key, mask)
+            mask = self._behind_cache(count, key.shape[2]) if causal else None
+            if attention is not None:
+                attention.add(index, query, key, mask)
             hidden = finish_layer(layer, hidden, attend(query, key, value, mask))
-        attention.rows += count
+        if attention is not None:
+            attention.rows += count
         return self.norm(hidden)
 
     def _stream(self, hidden: Tensor, start: int, stop: int) -> _Stream:
@@ -147,8 +155,10 @@ class PrunedDecoder:
 
 def finish_layer(layer: nn.Module, hidden: Tensor, mixed: Tensor) -> Tensor:
     """Attention output, residuals and MLP of one layer: [1, n, d] -> [1, n, d]."""
-    hidden = hidden + layer.self_attn.o_proj(mixed)
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    hidden = layer.self_attn.o_proj(mixed).add_(hidden)
+    mlp, normed = layer.mlp, layer.post_attention_layernorm(hidden)
+    gated = mlp.act_fn(mlp.gate_proj(normed)).mul_(mlp.up_proj(normed))
+    return mlp.down_proj(gated).add_(hidden)
 
 
 @dataclass

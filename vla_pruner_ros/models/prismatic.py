@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.checkpoints import WeightFiles, read_optional_json
@@ -42,6 +43,7 @@ class PrismaticModel(nn.Module):
         self.vision_backbone = FusedVisionBackbone(dino, siglip)
         self.projector = Projector(dino.width + siglip.width, text_config.hidden_size)
         self.language_model = LlamaForCausalLM(text_config)
+        _fuse_norms(self.language_model.model)
         side = math.isqrt(dino.patches)
         self.grid = (side, side)
 
@@ -147,6 +149,26 @@ def _heads(tower: str, width: int, overrides: dict) -> int:
             f"give its num_heads in {OVERRIDES_FILE}"
         )
     return heads
+
+
+class RmsNorm(nn.Module):
+    """LLaMA's norm as one fused operation; equal to transformers' in float32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+
+
+def _fuse_norms(llama: nn.Module) -> None:
+    width, eps = llama.config.hidden_size, llama.config.rms_norm_eps
+    llama.norm = RmsNorm(width, eps)
+    for layer in llama.layers:
+        layer.input_layernorm = RmsNorm(width, eps)
+        layer.post_attention_layernorm = RmsNorm(width, eps)
 
 
 def _restore_rotary(model: PrismaticModel, device: torch.device) -> None:

@@ -18,6 +18,7 @@ from vla_pruner_ros.pruning.config import PruningConfig
 FAMILIES: dict[str, str] = {
     "openvla_oft": "vla_pruner_ros.models.openvla_oft",
     "openvla": "vla_pruner_ros.models.openvla",
+    "pi0": "vla_pruner_ros.models.pi0",
 }
 """Family -> module with recognises(directory, config) and load(...), asked in this order.
 
