@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: the tests of nodes need rclpy")
 
 import rclpy
+from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
@@ -93,6 +94,7 @@ class Bench:
 
     def __init__(self, context: Context, policy: Any, parameters: dict[str, Any]) -> None:
         self.policy = policy
+        self.domain = DOMAIN
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         load = policy if callable(policy) else lambda settings: policy
         self.node = VlaPrunerNode(load=load, context=context, parameter_overrides=overrides)
@@ -113,28 +115,30 @@ class Bench:
         self.client.create_subscription(message_type, topic, store, qos)
         return received
 
-    def until(self, condition: Callable[[], Any], what: str) -> None:
+    def until(self, condition: Callable[[], Any], what: str, patience: float = WAIT) -> None:
         """Wait for a condition that an arriving message, or at most 20 ms, may change."""
-        deadline = time.monotonic() + WAIT
+        deadline = time.monotonic() + patience
         with self._arrived:
             while not condition():
-                assert time.monotonic() < deadline, f"not within {WAIT} s: {what}"
+                assert time.monotonic() < deadline, f"not within {patience} s: {what}"
                 self._arrived.wait(0.02)
 
-    def call(self, service_type: Any, name: str, request: Any) -> Any:
+    def call(self, service_type: Any, name: str, request: Any, patience: float = WAIT) -> Any:
         """Call a service and wait for the answer."""
         client = self.client.create_client(service_type, name)
-        assert client.wait_for_service(WAIT), f"no service {name}"
+        assert client.wait_for_service(patience), f"no service {name}"
         done = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
-        assert done.wait(WAIT), f"no answer from {name}"
+        assert done.wait(patience), f"no answer from {name}"
         self.client.destroy_client(client)
         return future.result()
 
-    def change_state(self, transition: int) -> bool:
+    def change_state(
+        self, transition: int, node: str = "vla_pruner", patience: float = WAIT
+    ) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
-        return self.call(ChangeState, "/vla_pruner/change_state", request).success
+        return self.call(ChangeState, f"/{node}/change_state", request, patience).success
 
     def state(self) -> str:
         return self.call(GetState, "/vla_pruner/get_state", GetState.Request()).current_state.label
@@ -168,18 +172,32 @@ class Bench:
         self._publisher(type(image), topic, qos_profile_sensor_data).publish(image)
         return image
 
-    def show_until(self, condition: Callable[[], Any], what: str, **picture: Any) -> None:
+    def show_until(
+        self, condition: Callable[[], Any], what: str, patience: float = WAIT, **picture: Any
+    ) -> None:
         """Publish pictures at about 50 Hz until a condition holds."""
 
         def shown() -> Any:
             self.show(**picture)
             return condition()
 
-        self.until(shown, what)
+        self.until(shown, what, patience)
 
     def send_joint_state(self, names: list[str], positions: list[float]) -> None:
         message = JointState(name=names, position=positions)
         self._publisher(JointState, "joint_states", qos_profile_sensor_data).publish(message)
+
+    def send_pose(self, x: float, y: float = 0.0, z: float = 0.3, frame: str = "base_link") -> None:
+        """Say where the end effector is (m); its orientation is the frame's."""
+        message = PoseStamped()
+        message.header.frame_id = frame
+        message.pose.position.x, message.pose.position.y, message.pose.position.z = x, y, z
+        message.pose.orientation.w = 1.0
+        self._publisher(PoseStamped, "end_effector_pose", qos_profile_sensor_data).publish(message)
+
+    def count(self, name: str) -> int:
+        """Return one of the node's counters."""
+        return self.node.health.counts().get(name, 0)
 
     def _publisher(self, message_type: Any, topic: str, qos: Any) -> Any:
         if topic not in self._publishers:

@@ -1,0 +1,353 @@
+"""Every rule that keeps the arm safe; each test fails without its rule."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from geometry_msgs.msg import TwistStamped
+from lifecycle_msgs.msg import Transition
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+from node_kit import WAIT, ControlledPolicy, bench
+from vla_pruner_ros.models.policy import PolicyError
+from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.parameters import SPEC_BY_NAME
+from vla_pruner_ros.nodes.processes import find_executable
+
+ACTION = "/vla_pruner/action"
+STATE = "the robot's state"
+
+
+def moving(actions) -> list[EndEffectorAction]:
+    return [a for a in actions if not a.stop]
+
+
+def steps(*action: float, count: int):
+    return lambda observation: np.tile(action, (count, 1))
+
+
+def test_silence_of_the_state_stops_a_chunk_while_an_inference_hangs():
+    """Nobody watched the state between two inferences: a long chunk played on without it."""
+    policy = ControlledPolicy(state_dim=1, chunk_size=500)
+    with bench(policy, max_state_age=0.3, latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+
+        def with_state():
+            b.send_joint_state(["joint"], [0.0])
+            return len(actions) >= 2
+
+        b.show_until(with_state, "motion")
+        policy.started.clear()
+        policy.proceed.clear()
+        b.show_until(policy.started.is_set, "an inference that hangs")
+        b.show_until(lambda: actions[-1].stop, "a stop without states")
+        assert STATE in b.node.health.problem
+
+
+def test_silence_of_the_pose_stops_a_chunk_held_in_a_workspace():
+    policy = ControlledPolicy(chunk_size=500)
+    parameters = {"workspace": [0.0, -1.0, 0.0, 1.0, 1.0, 1.0], "max_state_age": 0.3}
+    with bench(policy, **parameters, latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+
+        def with_pose():
+            b.send_pose(0.1)
+            return len(actions) >= 2
+
+        b.show_until(with_pose, "motion")
+        policy.started.clear()
+        policy.proceed.clear()
+        b.show_until(policy.started.is_set, "an inference that hangs")
+        b.show_until(lambda: actions[-1].stop, "a stop without poses")
+        assert "end_effector_pose" in b.node.health.problem
+
+
+def test_workspace_is_never_left_though_the_chunk_is_longer_than_the_room():
+    """The box was held against the pose at the inference: a chunk of many actions walked out."""
+    policy = ControlledPolicy()
+    policy.respond = steps(0.02, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, count=40)
+    box = [-0.5, -0.5, 0.0, 0.5, 0.5, 0.8]
+    with bench(policy, workspace=box, control_rate=20.0, latency_compensation=False) as b:
+        x = [0.45]
+        actions = b.listen(EndEffectorAction, ACTION)
+
+        def arm_follows():
+            x[0] = 0.45 + sum(a.translation.x for a in list(actions))
+            b.send_pose(x[0])
+            return b.count("clamped_workspace") >= 5
+
+        b.activate()
+        b.show_until(arm_follows, "five actions met the wall")
+        assert 0.49 < x[0] <= 0.5 + 0.021, "an action may be under way while the pose travels"
+        assert all(a.translation.x <= 0.02 + 1e-9 for a in actions)
+
+
+def test_workspace_set_while_a_chunk_plays_without_pose_stops_and_is_survived():
+    """This raised in a timer callback and took the whole process down."""
+    with bench(ControlledPolicy(chunk_size=500), latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: len(actions) >= 2, "motion")
+        assert b.set_parameter("workspace", [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]).successful
+        b.show_until(lambda: actions[-1].stop, "a stop")
+        assert "workspace" in b.node.health.problem
+        assert b.set_parameter("workspace", ()).successful
+        b.show_until(lambda: not actions[-1].stop, "motion without a workspace")
+
+
+@pytest.mark.parametrize(
+    ("x", "frame", "reason"),
+    [(np.nan, "base_link", "not finite"), (0.1, "camera_link", "camera_link")],
+)
+def test_workspace_needs_a_usable_pose(x, frame, reason):
+    """A NaN position made the action NaN; a pose in another frame bounded the wrong place."""
+    with bench(ControlledPolicy(), workspace=[-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+
+        def posed():
+            b.send_pose(x, frame=frame)
+            return reason in b.node.health.problem
+
+        b.show_until(posed, "a pose that cannot be used")
+        assert not moving(actions)
+
+        def mended():
+            b.send_pose(0.1)
+            return moving(actions)
+
+        b.show_until(mended, "motion with a good pose")
+
+
+def test_gripper_moves_at_its_rate():
+    policy = ControlledPolicy()
+    policy.respond = lambda o: np.array(
+        [[0, 0, 0, 0, 0, 0, 0.0 if i == 0 else 1.0] for i in range(6)]
+    )
+    with bench(policy, max_gripper_step=0.25, control_rate=50.0, max_image_age=30.0) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show()
+        b.until(lambda: len(actions) == 6, "the chunk")
+        assert [a.gripper for a in actions] == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0, 1.0])
+        assert b.count("clamped_gripper") == 3
+
+
+@pytest.mark.parametrize("shape", [(7,), (1, 6), (1, 8), (0, 7), (1, 1, 7)])
+def test_actions_of_another_shape_are_dropped(shape):
+    """A row of six values raised in a timer callback and took the whole process down."""
+    policy = ControlledPolicy()
+    policy.respond = lambda o: np.full(shape, 0.01)
+    with bench(policy) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: b.count("failures"), "a failure")
+        assert "[steps, 7]" in b.node.health.problem
+        assert not moving(actions)
+
+
+def test_policy_error_stops_motion():
+    policy = ControlledPolicy(chunk_size=500)
+    with bench(policy, latency_compensation=False, max_consecutive_failures=1000) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: len(actions) >= 2, "motion")
+
+        def fail(observation):
+            raise PolicyError("the prompt is too long")
+
+        policy.respond = fail
+        b.show_until(lambda: actions[-1].stop, "a stop")
+        assert b.node.health.problem == "the prompt is too long"
+
+
+def out_of_memory():
+    torch = pytest.importorskip("torch")
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_out_of_memory_in_an_inference_holds_and_the_node_goes_on():
+    policy = ControlledPolicy()
+
+    def exhaust(observation):
+        raise out_of_memory()
+
+    policy.respond = exhaust
+    with bench(policy, max_consecutive_failures=2, control_rate=100.0) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: not b.node.gate.is_open, "the hold")
+        assert "out of memory" in b.node.health.problem
+        assert not moving(actions)
+        policy.respond = policy._follow_brightness
+        assert b.call(Trigger, "/vla_pruner/reset", Trigger.Request()).success
+        b.show_until(lambda: moving(actions), "motion after the reset")
+
+
+def test_out_of_memory_while_loading_fails_the_transition_and_can_be_repeated():
+    attempts = []
+
+    def load(settings):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise out_of_memory()
+        return ControlledPolicy()
+
+    with bench(load) as b:
+        assert not b.change_state(Transition.TRANSITION_CONFIGURE)
+        assert b.state() == "unconfigured"
+        assert "out of memory" in b.node.health.problem
+        b.activate()
+
+
+def test_hold_ends_with_activation_but_not_with_frames_or_instructions():
+    policy = ControlledPolicy()
+
+    def fail(observation):
+        raise PolicyError("unwell")
+
+    policy.respond = fail
+    with bench(policy, max_consecutive_failures=2, control_rate=100.0) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: not b.node.gate.is_open, "the hold")
+        policy.respond = policy._follow_brightness
+        b.instruct("something else entirely")
+        b.until(lambda: b.node.state()["instruction"].startswith("something"), "the instruction")
+        frames = b.count("frames")
+        b.show_until(lambda: b.count("frames") > frames + 5, "frames during the hold")
+        assert not moving(actions)
+        assert b.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert b.change_state(Transition.TRANSITION_ACTIVATE)
+        b.show_until(lambda: moving(actions), "motion after re-activation")
+
+
+def test_failure_of_an_earlier_life_does_not_stop_the_present_one():
+    """An inference that hung over a clean-up used to halt, and count against, its successor."""
+    old, new = ControlledPolicy(), ControlledPolicy()
+    lives = iter((old, new))
+
+    def fail(observation):
+        raise PolicyError("too late")
+
+    old.respond = fail
+    with bench(lambda settings: next(lives), transition_timeout=0.05) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        old.proceed.clear()
+        b.show_until(old.started.is_set, "an inference that hangs")
+        assert b.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert b.change_state(Transition.TRANSITION_CLEANUP)
+        b.activate()
+        b.show_until(lambda: moving(actions), "motion in the new life")
+        old.proceed.set()
+        b.show_until(lambda: b.count("results_discarded"), "the late failure thrown away")
+        assert b.count("failures") == 0
+
+
+@pytest.mark.parametrize("transition", ["deactivate", "shutdown"])
+def test_stop_is_the_last_word(transition):
+    numbers = {
+        "deactivate": Transition.TRANSITION_DEACTIVATE,
+        "shutdown": Transition.TRANSITION_ACTIVE_SHUTDOWN,
+    }
+    with bench(ControlledPolicy(chunk_size=500), latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        twists = b.listen(TwistStamped, "/vla_pruner/twist", 200)
+        b.activate()
+        b.show_until(lambda: len(actions) >= 2, "motion")
+        assert b.change_state(numbers[transition])
+        b.until(lambda: actions[-1].stop and twists[-1].twist.linear.x == 0.0, "a stop")
+        length = len(actions)
+        frames = b.count("frames")
+        if transition == "deactivate":
+            b.show_until(lambda: b.count("frames") > frames + 3, "frames nobody uses")
+        assert len(actions) == length
+
+
+def test_clock_jump_back_stops_and_forgets():
+    policy = ControlledPolicy(chunk_size=500)
+    with bench(policy, use_sim_time=True, latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        clock = b.client.create_publisher(Clock, "/clock", 10)
+        images = b.client.create_publisher(Image, "image_raw", 10)
+        now = [100.0]
+
+        def tick(forward: float = 0.02) -> None:
+            now[0] += forward
+            message, image = Clock(), Image(height=2, width=2, encoding="rgb8", step=6)
+            image.data = bytes(12)
+            whole = int(now[0])
+            for stamp in (message.clock, image.header.stamp):
+                stamp.sec, stamp.nanosec = whole, int((now[0] - whole) * 1e9)
+            clock.publish(message)
+            images.publish(image)
+
+        b.activate()
+        b.until(lambda: (tick(), len(actions) >= 3)[1], "motion in simulated time")
+        assert actions[-1].header.stamp.sec >= 100
+        resets = policy.resets
+        tick(-60.0)
+        b.until(lambda: any(a.stop for a in actions), "a stop at the jump")
+        b.until(lambda: (tick(), moving(actions)[-1].header.stamp.sec < 60)[1], "motion again")
+        assert policy.resets == resets + 1
+        stopped = next(i for i, a in enumerate(actions) if a.stop)
+        assert all(a.header.stamp.sec < 60 for a in actions[stopped:])
+        stamps = [a.header.stamp.sec + a.header.stamp.nanosec * 1e-9 for a in actions[stopped:]]
+        assert all(a <= c for a, c in pairwise(stamps))
+
+
+def test_sigterm_of_the_real_process_ends_in_a_stop(tmp_path):
+    """The stop must be sent while publishing still works, and the exit be in order."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    with bench(ControlledPolicy()) as b:
+        # The node under test in this process stays unconfigured; the process has another name.
+        environment["ROS_DOMAIN_ID"] = str(b.domain)
+        arguments = ["--ros-args", "-r", "__node:=real"]
+        for name, value in (
+            ("checkpoint", "untrained"),
+            ("instruction", "push"),
+            ("num_threads", 1),
+        ):
+            arguments += ["-p", f"{name}:={value}"]
+        arguments += ["-p", "max_image_age:=60.0"]
+        process = subprocess.Popen(
+            [find_executable("vla_pruner_node"), *arguments], env=environment
+        )
+        try:
+            actions = b.listen(EndEffectorAction, "/real/action")
+            for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+                assert b.change_state(transition, node="real", patience=60.0)
+            b.show_until(lambda: moving(actions), "an action of the process", patience=30.0)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(WAIT) == 0
+            b.until(lambda: actions[-1].stop, "the stop")
+            assert sum(a.stop for a in actions) == 1
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.parametrize("name", ["vla_pruner", "moveit_servo", "cartesian_pose"])
+def test_shipped_parameter_files_are_sound(name):
+    path = Path(__file__).resolve().parents[1] / "config" / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text())
+    assert all("ros__parameters" in section for section in content.values())
+    own = content.get("/**/vla_pruner", {}).get("ros__parameters", {})
+    assert own.keys() <= {*SPEC_BY_NAME, "use_sim_time"}
+    if name == "moveit_servo":
+        servo = content["/**"]["ros__parameters"]["moveit_servo"]
+        assert servo["command_in_type"] == "speed_units"
+        slowest_twist = 1.0 / SPEC_BY_NAME["command_rate"].low
+        assert slowest_twist < servo["incoming_command_timeout"], "Servo would halt in between"
