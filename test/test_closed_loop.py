@@ -1,0 +1,222 @@
+"""Closed-loop evaluation: pairing, order, resuming, intervals, and the experts as a check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_pruner_ros.evaluation import closed_loop
+from vla_pruner_ros.evaluation.closed_loop_cells import Cell, make_cells, make_episodes
+from vla_pruner_ros.evaluation.closed_loop_flops import layer_flops, prompt_flops
+from vla_pruner_ros.evaluation.closed_loop_results import (
+    EpisodeFile,
+    aggregate,
+    read_episodes,
+    relative_success,
+    wilson_interval,
+)
+from vla_pruner_ros.models.tiny import write_untrained_checkpoint
+from vla_pruner_ros.pruning.config import PRUNERS
+
+SHAPE = {"hidden": 32, "layers": 4, "mlp": 64, "vision_width": 32}
+
+
+def line(**changes) -> dict:
+    """One episode as it stands in the file."""
+    values = {
+        "policy": "small", "method": "full", "keep_ratio": 1.0, "variant": "", "task": "reach",
+        "seed": 0, "success": True, "actions": 10, "inferences": 2, "refused": 0,
+        "latency_ms": 4.0, "flops": 8.0, "kept": 256.0,
+        "semantic_action_overlap": None, "action_overlap": None,
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+@pytest.mark.parametrize(
+    ("successes", "episodes", "low", "high"),
+    [  # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_values(successes, episodes, low, high):
+    assert wilson_interval(successes, episodes) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_interval_holds_the_rate_and_narrows(episodes, data):
+    successes = data.draw(st.integers(0, episodes))
+    low, high = wilson_interval(successes, episodes)
+    assert 0 <= low <= successes / episodes <= high <= 1
+    more_low, more_high = wilson_interval(4 * successes, 4 * episodes)
+    assert more_high - more_low < high - low
+
+
+def test_wilson_interval_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no interval"):
+        wilson_interval(0, 0)
+
+
+def test_deciding_cells_come_first_and_full_runs_once():
+    cells = make_cells(PRUNERS, closed_loop.DEFAULT_RATIOS, {})
+    assert cells[0] == Cell("full", 1.0)
+    deciding = {(cell.method, cell.keep_ratio) for cell in cells[1:9]}
+    methods = ("vla_pruner", "fastv", "semantic_only", "divprune")
+    assert deciding == {(method, ratio) for method in methods for ratio in (0.25, 0.125)}
+    assert len(cells) == len(set(cells)) == 1 + 9 * 4
+
+
+def test_ablations_combine_and_name_only_what_differs():
+    varied = {"temporal_window": [1, 3], "lock_in_remedy": ["none", "early_layers"]}
+    cells = make_cells(["vla_pruner"], [0.125], varied)
+    assert {cell.variant for cell in cells} == {
+        "",
+        "temporal_window 1",
+        "lock_in_remedy early_layers",
+        "temporal_window 1, lock_in_remedy early_layers",
+    }
+    assert {cell.config().temporal_window for cell in cells} == {1, 3}
+
+
+def test_bad_ratio_is_refused_by_name():
+    with pytest.raises(ValueError, match="keep_ratio"):
+        make_cells(["fastv"], [1.5], {})
+
+
+def test_every_cell_meets_the_same_initial_states():
+    cells = make_cells(["vla_pruner", "fastv"], [0.25], {})
+    episodes = list(make_episodes(cells, ["reach", "push"], 5, first_seed=7))
+    starts = [[(e.task, e.seed) for e in episodes if e.cell == cell] for cell in cells]
+    assert all(start == starts[0] for start in starts)
+    assert len(starts[0]) == 10
+
+
+def test_training_seeds_are_refused():
+    with pytest.raises(ValueError, match="for training"):
+        list(make_episodes([Cell("full", 1.0)], ["reach"], 2, first_seed=999_999))
+
+
+def test_flops_follow_the_paper():
+    """OpenVLA-7B at 1.0 and 0.5: d 4096, m 11008, 32 layers; T of the table are 2e12 / 1e12."""
+    assert layer_flops(1, 2, 3) == 4 * 4 + 2 * 2 + 3 * 6
+    shape = {"text": 30, "visual": 256, "layers": 32, "width": 4096, "mlp_width": 11008}
+    whole = prompt_flops(kept=256, prune_layer=3, **shape)
+    half = prompt_flops(kept=128, prune_layer=3, **shape)
+    pruned_at_once = prompt_flops(kept=128, prune_layer=0, **shape)
+    assert whole == 32 * layer_flops(286, 4096, 11008)
+    assert half == 3 * layer_flops(286, 4096, 11008) + 29 * layer_flops(158, 4096, 11008)
+    assert pruned_at_once < half < whole
+
+
+def test_records_pool_episodes_and_say_when_tasks_differ_in_count():
+    lines = [line(seed=i, success=i < 3) for i in range(4)] + [line(task="push", success=False)]
+    records = {record["task"]: record for record in aggregate(lines)}
+    assert records["reach"]["success_rate"] == 0.75
+    assert records["reach"]["balanced"]
+    assert records["all"]["episodes"] == 5
+    assert records["all"]["success_rate"] == 0.6
+    assert not records["all"]["balanced"]
+    assert records["all"]["action_overlap"] is None
+
+
+def test_relative_success_compares_equal_starts_only():
+    lines = [line(seed=0), line(seed=1, success=False), line(seed=2)]
+    own = {"method": "fastv", "keep_ratio": 0.25}
+    lines += [line(seed=2, success=False, **own), line(seed=0, **own), line(seed=9, **own)]
+    record = next(r for r in aggregate(lines) if r["method"] == "fastv" and r["task"] == "all")
+    assert relative_success(lines, record) == (0.5, 2)
+    assert relative_success(lines[3:], record) is None
+
+
+def test_a_line_cut_short_is_dropped_and_damage_elsewhere_is_reported(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    path.write_text(json.dumps(line()) + "\n" + json.dumps(line(seed=1))[:30])
+    file = EpisodeFile(path)
+    file.add(line(seed=2))
+    assert [episode["seed"] for episode in read_episodes(path)] == [0, 2]
+    path.write_text("{broken\n" + json.dumps(line()) + "\n")
+    with pytest.raises(ValueError, match="line 1"):
+        EpisodeFile(path)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    return write_untrained_checkpoint(folder, "openvla_oft", **SHAPE)
+
+
+def run(out: Path, *arguments: str) -> int:
+    return closed_loop.main([*arguments, "--out", str(out), "--processes", "0"])
+
+
+def test_expert_succeeds(tmp_path, capsys):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    out = tmp_path / "expert.jsonl"
+    assert run(out, "--policy", "expert", "--tasks", "drawer-close", "--episodes", "2") == 0
+    assert [episode["success"] for episode in read_episodes(out)] == [True, True]
+    assert "100.0%" in capsys.readouterr().out
+
+
+def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    out = tmp_path / "results.jsonl"
+    common = ["--checkpoint", str(checkpoint), "--tasks", "drawer-close", "--max-actions", "40"]
+    pruners = ["--pruners", "full", "vla_pruner", "--keep-ratios", "1", "0.25"]
+    assert run(out, *common, *pruners, "--episodes", "1", "--warm-up", "semantic") == 0
+    full, pruned = read_episodes(out)
+    assert (full["method"], pruned["method"]) == ("full", "vla_pruner")
+    assert full["kept"] == 512
+    assert pruned["kept"] == 128
+    assert pruned["flops"] < full["flops"]
+    assert 0 <= pruned["semantic_action_overlap"] <= 1
+    lines = out.read_text().splitlines()
+    out.write_text(lines[0] + "\n" + lines[1][:40])  # as a crash leaves it
+    assert run(out, *common, *pruners, "--episodes", "1", "--warm-up", "semantic") == 0
+    again = out.read_text().splitlines()
+    assert again[0] == lines[0]
+    kept_fields = [k for k in pruned if k not in ("date", "latency_ms")]
+    assert {k: json.loads(again[1])[k] for k in kept_fields} == {k: pruned[k] for k in kept_fields}
+    runs = read_episodes(closed_loop.runs_path(out))
+    assert len(runs) == 2
+    assert runs[0]["trained"] is False
+    assert run(out, *common, *pruners, "--execute", "4") == 2
+    assert "other weights or settings" in capsys.readouterr().err
+
+
+def test_equal_seeds_start_equal_episodes_under_any_agent():
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    from vla_pruner_ros.evaluation.closed_loop_episode import ExpertAgent, run_episode
+
+    class Witness(ExpertAgent):
+        def begin(self, robot, instruction):
+            super().begin(robot, instruction)
+            self.start = robot.observation.copy(), instruction
+
+    robot = closed_loop._robot("push", 224)
+    witnesses = [Witness() for _ in range(3)]
+    for witness, seed in zip(witnesses, (3, 4, 3), strict=True):
+        run_episode(robot, witness, seed, max_actions=3)
+    (first, words), (other, _), (again, words_again) = (w.start for w in witnesses)
+    assert np.array_equal(first, again)
+    assert words == words_again
+    assert not np.array_equal(first, other)
+
+
+def test_refused_actions_hold_the_robot_still(checkpoint):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    from vla_pruner_ros.evaluation.closed_loop_episode import PolicyAgent, run_episode
+    from vla_pruner_ros.models.registry import load_policy
+
+    policy = load_policy(checkpoint)
+    policy.state_bounds.low[:] = np.nan  # every action comes out NaN, which act() refuses
+    outcome = run_episode(closed_loop._robot("push", 224), PolicyAgent(policy), 0, max_actions=5)
+    assert (outcome.actions, outcome.inferences, outcome.refused) == (5, 5, 5)
+    assert outcome.latency_ms is None
+    assert not outcome.success

@@ -1,0 +1,126 @@
+"""Episodes on disk, one JSON object a line, and the rates with intervals that they amount to."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean, median
+
+NORMAL_QUANTILE = 1.959963984540054
+"""Of 0.975: two-sided 95 % intervals."""
+ALL_TASKS = "all"
+CELL_FIELDS = ("policy", "method", "keep_ratio", "variant")
+
+
+def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
+    """95 % score interval of a success rate (Wilson 1927), within 0..1.
+
+    Raises:
+        ValueError: no episodes, or more successes than episodes.
+    """
+    if not 0 <= successes <= episodes or episodes == 0:
+        raise ValueError(f"{successes} successes of {episodes} episodes have no interval")
+    z2 = NORMAL_QUANTILE**2
+    rate, n = successes / episodes, episodes
+    centre = rate + z2 / (2 * n)
+    half = NORMAL_QUANTILE * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    low, high = ((centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n))
+    return (0.0 if successes == 0 else low, 1.0 if successes == episodes else high)
+
+
+class EpisodeFile:
+    """Appends episodes; a last line cut short by a crash is dropped on opening."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.episodes = read_episodes(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        part.write_text("".join(json.dumps(episode) + "\n" for episode in self.episodes))
+        os.replace(part, path)
+
+    def add(self, episode: dict) -> None:
+        self.episodes.append(episode)
+        with self.path.open("a") as file:
+            file.write(json.dumps(episode) + "\n")
+
+
+def read_episodes(path: Path) -> list[dict]:
+    """Raises ValueError for a damaged line that is not the last."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines()
+    episodes = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            episodes.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is no JSON; remove it") from None
+    return episodes
+
+
+def aggregate(episodes: Iterable[dict]) -> list[dict]:
+    """One record per cell and task, and one per cell over all its tasks ("all").
+
+    Rates pool episodes; where tasks have different counts, as while a run is under way, `balanced`
+    is False. Latency is the median over episodes, the rest means; None where nothing was measured.
+    """
+    groups: dict[tuple, list[dict]] = defaultdict(list)
+    for episode in episodes:
+        cell = tuple(episode[name] for name in CELL_FIELDS)
+        groups[(*cell, episode["task"])].append(episode)
+        groups[(*cell, ALL_TASKS)].append(episode)
+    return [_record(key, members) for key, members in groups.items()]
+
+
+def relative_success(episodes: Iterable[dict], record: dict) -> tuple[float, int] | None:
+    """Success relative to the same policy's unpruned one, over the initial states that both ran.
+
+    Returns the ratio and the number of pairs; None without pairs or without a success of full.
+    """
+    own, full = {}, {}
+    for episode in episodes:
+        if episode["policy"] != record["policy"]:
+            continue
+        if record["task"] not in (ALL_TASKS, episode["task"]):
+            continue
+        start = (episode["task"], episode["seed"])
+        if episode["method"] == "full":
+            full[start] = episode["success"]
+        if all(episode[name] == record[name] for name in CELL_FIELDS):
+            own[start] = episode["success"]
+    pairs = own.keys() & full.keys()
+    successes = sum(full[pair] for pair in pairs)
+    return (sum(own[pair] for pair in pairs) / successes, len(pairs)) if successes else None
+
+
+def _record(key: tuple, members: list[dict]) -> dict:
+    successes, count = sum(episode["success"] for episode in members), len(members)
+    low, high = wilson_interval(successes, count)
+    by_task: dict[str, int] = defaultdict(int)
+    for episode in members:
+        by_task[episode["task"]] += 1
+    return {
+        **dict(zip((*CELL_FIELDS, "task"), key, strict=True)),
+        "episodes": count,
+        "success_rate": successes / count,
+        "ci_low": low,
+        "ci_high": high,
+        "balanced": len(set(by_task.values())) == 1,
+        "latency_ms": _reduce(median, members, "latency_ms"),
+        "flops": _reduce(mean, members, "flops"),
+        "kept": _reduce(mean, members, "kept"),
+        "refused": sum(episode["refused"] for episode in members),
+        "semantic_action_overlap": _reduce(mean, members, "semantic_action_overlap"),
+        "action_overlap": _reduce(mean, members, "action_overlap"),
+    }
+
+
+def _reduce(reduce, members: list[dict], name: str) -> float | None:
+    values = [episode[name] for episode in members if episode[name] is not None]
+    return float(reduce(values)) if values else None
