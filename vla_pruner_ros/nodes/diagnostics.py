@@ -20,6 +20,8 @@ def judge(state: dict[str, Any]) -> tuple[bytes, str]:
             f"Motion is held after repeated failures: {state['problem']} Mend the cause, then call "
             "~/reset or deactivate and activate the node."
         )
+    if state["lifecycle"] == "unconfigured" and state["problem"]:
+        return DiagnosticStatus.ERROR, f"Not configured: {state['problem']}"
     if state["lifecycle"] != "active":
         return DiagnosticStatus.OK, f"Not active ({state['lifecycle']}): no motion"
     if state["problem"]:

@@ -18,13 +18,21 @@ from vla_pruner_ros.overlay import draw_kept
 
 
 class Outputs:
-    """Publishers of `~/action_chunk`, `~/pruning` and `~/overlay`."""
+    """Publishers of `~/action_chunk`, `~/pruning` and `~/overlay`.
+
+    tokens: what the last inference kept, for the diagnostics.
+    """
 
     def __init__(self, node: Any) -> None:
         create, qos = node.create_lifecycle_publisher, QoSProfile(depth=10)
         self._chunks = create(ActionChunk, "~/action_chunk", qos)
         self._status = create(PruningStatus, "~/pruning", qos)
         self._overlay = create(Image, "~/overlay", QoSProfile(depth=1))
+        self.forget()
+
+    def forget(self) -> None:
+        """Before the first inference there are no tokens to tell of."""
+        self.tokens: dict[str, int] = {}
 
     @staticmethod
     def plan(result: Result, sequence: int) -> list[PlannedAction]:
@@ -40,8 +48,14 @@ class Outputs:
     ) -> None:
         """Publish everything about one inference; queue: length and age (s) it found."""
         self._chunks.publish(_chunk_message(result, sequence))
+        report = result.chunk.pruning
+        self.tokens = {
+            "tokens_requested": report.tokens_requested,
+            "tokens_kept": report.tokens_kept,
+            "history_length": report.history_length,
+        }
         header = result.task.frames[0].message.header
-        status = status_message(result.chunk.pruning, header, sequence)
+        status = status_message(report, header, sequence)
         pruning = result.task.settings.pruning
         status.model, status.trained = policy.family, policy.trained
         status.budget_mode, status.keep_ratio = pruning.budget_mode, float(pruning.keep_ratio)

@@ -153,6 +153,7 @@ class VlaPrunerNode(LifecycleNode):
     @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._dismantle()
+        self.health.forgive()
         return super().on_cleanup(state)
 
     @transition
@@ -221,6 +222,7 @@ class VlaPrunerNode(LifecycleNode):
         self.get_logger().warning("An inference is still running; its result will be dropped")
 
     def _dismantle(self) -> None:
+        self.outputs.forget()
         if self._worker and not self._worker.stop(self._patience):
             self._warn_of_hanging()
         if self._inputs:
@@ -401,6 +403,7 @@ class VlaPrunerNode(LifecycleNode):
             "latency_p95": self.health.latency.percentile(95),
             "overhead_p50": self.health.overhead.percentile(50),
             "overhead_p95": self.health.overhead.percentile(95),
+            **self.outputs.tokens,
             "queue_length": self.motion.queue_length,
             "device_memory_mb": _device_memory_mb(),
             "counts": counts,
