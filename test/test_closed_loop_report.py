@@ -1,0 +1,98 @@
+"""The results page shows what was run, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from vla_pruner_ros.evaluation.closed_loop import runs_path
+from vla_pruner_ros.evaluation.results import main, write_results
+
+
+def episode(method: str, keep_ratio: float, seed: int, success: bool, **changes) -> dict:
+    values = {
+        "policy": "small", "method": method, "keep_ratio": keep_ratio, "variant": "",
+        "task": "reach", "seed": seed, "success": success, "actions": 10, "inferences": 2,
+        "refused": 0, "latency_ms": 4.25, "flops": 8e9, "kept": 64.0,
+        "semantic_action_overlap": 0.5, "action_overlap": None,
+        "date": f"2026-01-02T03:04:{seed:02}+00:00",
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    path = tmp_path / "results.jsonl"
+    episodes = [episode("full", 1.0, seed, seed < 8) for seed in range(10)]
+    episodes += [episode("vla_pruner", 0.25, seed, seed < 6) for seed in range(10)]
+    episodes += [episode("fastv", 0.125, seed, seed < 2) for seed in range(5)]
+    episodes += [
+        episode("vla_pruner", 0.25, 0, True, variant="temporal_window 1"),
+        episode("fastv", 0.125, 0, False, task="push"),
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in episodes))
+    run = {
+        "policy": "small", "trained": False, "device": "a machine", "versions": {"torch": "1"},
+        "command": "python -m somewhere", "date": "2026-01-02T03:04:05+00:00",
+    }  # fmt: skip
+    runs_path(path).write_text(json.dumps(run) + "\n")
+    return path
+
+
+def row(text: str, heading: str, first: str) -> list[str]:
+    """The cells of one row of the table under a heading."""
+    table = text.split(f"### {heading}")[1].split("\n###")[0]
+    line = next(part for part in table.splitlines() if part.startswith(f"| {first} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def test_tables_hold_counts_intervals_and_dashes(results, tmp_path):
+    write_results(results, tmp_path / "docs")
+    text = (tmp_path / "docs/results.md").read_text()
+    heading = "Success over all tasks"
+    assert row(text, heading, "full") == ["80.0 % [49.0, 94.3] (10)", "–", "–"]
+    assert row(text, heading, "vla_pruner") == ["–", "60.0 % [31.3, 83.2] (10)", "–"]
+    assert row(text, heading, "fastv") == ["–", "–", "33.3 %\\* [9.7, 70.0] (6)"]
+    assert row(text, "Relative to", "vla_pruner")[1] == "75.0 % (10)"
+    assert row(text, "Relative to", "fastv")[2] == "40.0 % (5)"
+    assert "| sparsevlm |" not in text
+    assert "previous step" not in text  # nothing was measured
+    assert "Random weights" in text
+    assert "python -m somewhere" in text
+    assert "2026-01-02T03:04:00" in text
+
+
+def test_each_task_and_each_ablation_has_a_row(results, tmp_path):
+    write_results(results, tmp_path / "docs")
+    text = (tmp_path / "docs/results.md").read_text()
+    assert row(text, "Each task at keep 0.125", "push") == ["0.0 % [0.0, 79.3] (1)"]
+    ablations = text.split("### Ablations")[1].split("###")[0]
+    assert "| vla_pruner | 0.25 | default | 60.0 %" in ablations
+    assert "| vla_pruner | 0.25 | temporal_window 1 | 100.0 %" in ablations
+
+
+def test_records_have_the_fields_that_are_promised(results, tmp_path):
+    write_results(results, tmp_path / "docs")
+    records = json.loads((tmp_path / "docs/results.json").read_text())["records"]
+    promised = "policy method keep_ratio task episodes success_rate ci_low ci_high latency_ms flops"
+    assert all(set(promised.split()) <= record.keys() for record in records)
+    assert {record["task"] for record in records} == {"reach", "push", "all"}
+
+
+def test_the_plot_has_one_curve_a_method(results, tmp_path):
+    write_results(results, tmp_path / "docs")
+    drawing = ElementTree.parse(tmp_path / "docs/results_small.svg").getroot()
+    words = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert "vla_pruner" in words
+    assert "fastv" in words
+    dots = [element for element in drawing.iter() if element.tag.endswith("circle")]
+    assert len(dots) == 4  # each curve: the unpruned policy and one ratio
+
+
+def test_nothing_run_is_nothing_shown(tmp_path, capsys):
+    assert main([str(tmp_path / "none.jsonl"), "--docs", str(tmp_path / "docs")]) == 2
+    assert "no episodes" in capsys.readouterr().out
+    assert not (tmp_path / "docs").exists()
