@@ -149,6 +149,13 @@ class PrunedPolicy(ABC):
             history_length=0,
         )
 
+    def _upload(self, array: np.ndarray) -> Tensor:
+        """Host -> device without waiting."""
+        tensor = torch.from_numpy(array)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
     def _report(
         self, plan: StepPlan, selection: Selection | None, timings: dict[str, float]
     ) -> PruningReport:

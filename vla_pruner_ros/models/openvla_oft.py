@@ -19,8 +19,8 @@ from vla_pruner_ros.models.actions import ACTION_DIM, Bounds
 from vla_pruner_ros.models.base import Inference
 from vla_pruner_ros.models.decoding import Select
 from vla_pruner_ros.models.oft_images import ImagePath
-from vla_pruner_ros.models.policy import CheckpointError, Observation, PolicyError
-from vla_pruner_ros.models.preprocessing import check_images
+from vla_pruner_ros.models.policy import CheckpointError, Observation
+from vla_pruner_ros.models.preprocessing import check_images, checked_state
 from vla_pruner_ros.models.prismatic_policy import Components, PrismaticPolicy
 from vla_pruner_ros.models.prompt import Tokenizer
 from vla_pruner_ros.models.signals import Prompt, Span
@@ -122,13 +122,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
     def _prepare_state(self, state: np.ndarray | None) -> Tensor | None:
         if self.state_bounds is None:
             return None
-        values = np.asarray([] if state is None else state, dtype=np.float64)
-        if values.shape != (self.state_dim,):
-            raise PolicyError(
-                f"the model takes a state of {self.state_dim} numbers, got {values.size}"
-            )
-        if not np.isfinite(values).all():
-            raise PolicyError("the state holds NaN or infinite values; check the joint states")
+        values = checked_state(state, self.state_dim)
         return self._upload(self.state_bounds.from_units(values).astype(np.float32))[None, None]
 
     def _infer(

@@ -37,7 +37,7 @@ from vla_pruner_ros.models.pi0_decoding import Pi0Decoder
 from vla_pruner_ros.models.pi0_images import PADDINGS, resize_with_padding
 from vla_pruner_ros.models.pi0_model import Pi0Network, check_image_size
 from vla_pruner_ros.models.policy import CheckpointError, Observation, PolicyError
-from vla_pruner_ros.models.preprocessing import Normalization, check_images
+from vla_pruner_ros.models.preprocessing import Normalization, check_images, checked_state
 from vla_pruner_ros.models.prompt import Tokenizer, load_tokenizer
 from vla_pruner_ros.models.timing import StageClock
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -201,22 +201,10 @@ class Pi0Policy(PrunedPolicy):
         return ids
 
     def _padded_state(self, state: np.ndarray | None) -> np.ndarray:
-        values = np.asarray([] if state is None else state, dtype=np.float64)
-        if values.shape != (self.state_dim,):
-            raise PolicyError(
-                f"the model takes a state of {self.state_dim} numbers, got {values.size}"
-            )
-        if not np.isfinite(values).all():
-            raise PolicyError("the state holds NaN or infinite values; check the joint states")
+        values = checked_state(state, self.state_dim)
         padded = np.zeros((1, 1, self.config.max_state_dim), dtype=np.float32)
         padded[0, 0, : self.state_dim] = self.statistics.state.normalize(values)
         return padded
-
-    def _upload(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
     def _infer(
         self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock

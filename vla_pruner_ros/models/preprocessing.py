@@ -32,6 +32,16 @@ def check_images(images: list[np.ndarray], cameras: int) -> None:
             raise PolicyError(f"image {index} must be [H, W, 3] RGB, got {list(image.shape)}")
 
 
+def checked_state(state: np.ndarray | None, size: int) -> np.ndarray:
+    """float64 [size]. Raises PolicyError for another length, or values that are not finite."""
+    values = np.asarray([] if state is None else state, dtype=np.float64)
+    if values.shape != (size,):
+        raise PolicyError(f"the model takes a state of {size} numbers, got {values.size}")
+    if not np.isfinite(values).all():
+        raise PolicyError("the state holds NaN or infinite values; check the joint states")
+    return values
+
+
 def resize_bicubic(image: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [224, 224, 3] with Pillow's bicubic filter, aspect ignored."""
     if image.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):

@@ -100,12 +100,6 @@ class PrismaticPolicy(PrunedPolicy):
     def _pictures(self, images: list[np.ndarray]) -> np.ndarray:
         return np.stack([self.preview(image) for image in images])
 
-    def _upload(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
-
     def _greedy(self, hidden: Tensor) -> Tensor:
         """[1, n, d] -> the likeliest ids of the whole vocabulary, as trained: int64 [n]."""
         return self.model.language_model.lm_head(hidden[0]).argmax(dim=-1)

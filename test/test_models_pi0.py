@@ -1,0 +1,498 @@
+"""pi0 against transformers' own implementation, pruned and whole, and its troubles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from model_kit import INSTRUCTION, checkpoints, observation, rewrite, small_policy  # noqa: F401
+from safetensors.torch import load_file, save_file
+
+from vla_pruner_ros.models.base import ignores_image
+from vla_pruner_ros.models.pi0_checkpoints import MeanStd, network_config
+from vla_pruner_ros.models.pi0_images import resize_with_padding
+from vla_pruner_ros.models.policy import CheckpointError, Observation, PolicyError
+from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.pruning.combination import Selection
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.selectors import SELECTORS
+
+TOLERANCE = 5e-5
+"""Normalised actions of magnitude 5 after ten flow steps in float32."""
+WORDS = 48
+LAYERS, HALF = 5, (2, 3, 4)
+FEW_EXAMPLES = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoints):  # noqa: F811
+    return Reference(checkpoints("pi0"))
+
+
+@pytest.fixture(scope="module")
+def policy(checkpoints):  # noqa: F811
+    """For tests that leave no trace in it."""
+    return load_policy(checkpoints("pi0"))
+
+
+@pytest.fixture
+def copied(checkpoints, tmp_path):  # noqa: F811
+    """A checkpoint to damage."""
+    return shutil.copytree(checkpoints("pi0"), tmp_path / "pi0")
+
+
+class Reference:
+    """PI0ForConditionalGeneration with eager attention; remembers the weights of its layers.
+
+    hidden_from(layer, dropped): attention onto dropped tokens is forced to zero from that layer on.
+    """
+
+    def __init__(self, directory) -> None:
+        from transformers import PI0ForConditionalGeneration
+
+        self.model = PI0ForConditionalGeneration.from_pretrained(
+            directory, dtype=torch.float32, attn_implementation="eager"
+        ).eval()
+        self.halves = {
+            "prefix": self.model.model.vlm.language_model,
+            "expert": self.model.model.dit,
+        }
+        for half, gemma in self.halves.items():
+            for layer in gemma.layers:
+                self._watch(half, layer.self_attn)
+        self.hide_from(LAYERS, [])
+
+    def hide_from(self, layer: int, dropped) -> None:
+        self.first, self.dropped = layer, torch.as_tensor(dropped, dtype=torch.long)
+
+    def _watch(self, half, attention) -> None:
+        def before(module, args, kwargs):
+            if module.layer_idx >= self.first and len(self.dropped):
+                mask = kwargs["attention_mask"].clone()
+                mask[..., self.dropped] = torch.finfo(mask.dtype).min
+                kwargs["attention_mask"] = mask
+            return args, kwargs
+
+        def after(module, args, output):
+            self.weights[half, module.layer_idx].append(output[1][0])
+
+        attention.register_forward_pre_hook(before, with_kwargs=True)
+        attention.register_forward_hook(after)
+
+    def sample(self, policy, frame, slots=None, steps=None):
+        """Normalised actions; the prompt padded to 48 and the cameras in the given slots."""
+        inputs = policy._prepare(frame)
+        slots = torch.ones(policy.num_cameras, dtype=torch.bool) if slots is None else slots
+        pixels = torch.zeros(len(slots), 3, 224, 224)
+        pixels[slots] = policy.normalize(inputs.pictures, torch.float32)
+        image_id = self.model.config.vlm_config.image_token_id
+        padding = torch.zeros(WORDS - len(inputs.ids), dtype=torch.long)
+        ids = torch.cat([torch.full((policy.num_visual,), image_id), inputs.ids, padding])
+        mask = torch.ones_like(ids)
+        mask[len(ids) - len(padding) :] = 0
+        self.real, self.weights = (
+            mask.bool(),
+            {(half, layer): [] for half in self.halves for layer in range(LAYERS)},
+        )
+        return self.model.sample_actions(
+            state=inputs.state[0],
+            input_ids=ids[None],
+            pixel_values=pixels[None],
+            noise=policy.decoder.noise,
+            attention_mask=mask[None],
+            pixel_attention_mask=slots[None],
+            num_steps=steps,
+        )
+
+    def action_rows(self, layer: int, visual: int) -> torch.Tensor:
+        """Mean over heads, flow steps and action rows (not the state's) onto visual tokens."""
+        return torch.stack(self.weights["expert", layer])[:, :, 1:, :visual].mean(dim=(0, 1, 2))
+
+    def semantic(self, layer: int, visual: int) -> torch.Tensor:
+        """Mean over heads and queries that are not padding."""
+        return self.weights["prefix", layer][0][:, self.real, :visual].mean(dim=(0, 1))
+
+
+def run(policy, frame, kept=None, prune_layer=3, signals=frozenset()):
+    """Normalised actions, action attention [layers, M] and what the selector was given."""
+    seen = []
+
+    def select(given_signals):
+        seen.append(given_signals)
+        return Selection(torch.as_tensor(kept))
+
+    plan = replace(policy.unpruned_plan(), action_layers=tuple(range(LAYERS)))
+    if kept is not None:
+        plan = replace(
+            plan, full=False, keep=len(kept), prune_layer=prune_layer, signals=frozenset(signals)
+        )
+    done = policy.run(frame, plan, select)[0]
+    return done.raw, done.attention.mean(), seen[0] if seen else None
+
+
+def close(one, other, tolerance=TOLERANCE):
+    return torch.allclose(one, other, atol=tolerance, rtol=0)
+
+
+# -- against transformers ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cameras", [1, 2, 3])
+def test_whole_model_samples_transformers_actions(checkpoints, reference, cameras):  # noqa: F811
+    policy = load_policy(checkpoints("pi0"), num_cameras=cameras)
+    frame = observation(policy, cameras)
+    reference.hide_from(LAYERS, [])
+    assert close(run(policy, frame)[0], reference.sample(policy, frame))
+
+
+def test_absent_cameras_are_those_that_transformers_masks(policy, reference):
+    frame = observation(policy)
+    reference.hide_from(LAYERS, [])
+    slots = torch.tensor([True, False, True])
+    assert close(run(policy, frame)[0], reference.sample(policy, frame, slots))
+
+
+def test_number_of_flow_steps_is_transformers(checkpoints, reference):  # noqa: F811
+    policy = load_policy(checkpoints("pi0"), num_flow_steps=3)
+    frame = observation(policy)
+    reference.hide_from(LAYERS, [])
+    ours = run(policy, frame)[0]
+    assert close(ours, reference.sample(policy, frame, steps=3))
+    assert not close(ours, reference.sample(policy, frame, steps=4), 1e-3)
+
+
+@FEW_EXAMPLES
+@given(
+    seed=st.integers(0, 2**16),
+    share=st.sampled_from([0.02, 0.25, 0.5, 0.95]),
+    prune_layer=st.sampled_from([0, 1, 3, 4]),
+)
+def test_pruning_a_token_is_forcing_its_attention_to_zero(
+    policy, reference, seed, share, prune_layer
+):
+    """Masks, positions and caches of unequal length: against an unpruned run whose layers from K
+    on may not look at the dropped tokens, in the prefix and in the expert."""
+    random = np.random.default_rng(seed)
+    count = policy.num_visual
+    kept = np.sort(random.choice(count, max(1, round(share * count)), replace=False))
+    reference.hide_from(prune_layer, np.setdiff1d(np.arange(count), kept))
+    frame = observation(policy, seed % 100)
+    expected = reference.sample(policy, frame)
+    actions, attention, _ = run(policy, frame, kept, prune_layer)
+    assert close(actions, expected)
+    for layer in range(LAYERS):
+        assert close(attention[layer], reference.action_rows(layer, count), 1e-6)
+    dropped = np.setdiff1d(np.arange(count), kept)
+    assert (attention[prune_layer:, dropped] == 0).all()
+
+
+def test_semantic_relevance_counts_no_padding(policy, reference):
+    frame = observation(policy)
+    reference.hide_from(LAYERS, [])
+    reference.sample(policy, frame)
+    assert not reference.real.all()
+    _, _, signals = run(policy, frame, np.arange(64), 3, {"semantic", "text", "features"})
+    assert close(signals.semantic, reference.semantic(2, policy.num_visual), 1e-6)
+    assert signals.text.shape == (int(reference.real.sum()) - policy.num_visual, policy.num_visual)
+    assert signals.features.shape == (policy.num_visual, 32)
+
+
+# -- what every family promises ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pruner", sorted(SELECTORS))
+def test_keeping_every_token_is_the_unpruned_model(small_policy, pruner):  # noqa: F811
+    policy = small_policy("pi0", keep_ratio=1.0, pruner=pruner, temporal_window=1)
+    for seed in range(2):
+        frame = observation(policy, seed)
+        chunk = policy.act(frame)
+        assert np.array_equal(chunk.actions, policy.act_unpruned(frame).astype(np.float32))
+        assert chunk.pruning.tokens_kept == policy.num_visual
+
+
+@pytest.mark.parametrize("pruner", sorted(set(SELECTORS) - {"full"}))
+def test_a_budget_is_kept_to(small_policy, pruner):  # noqa: F811
+    policy = small_policy("pi0", keep_ratio=0.25, pruner=pruner, temporal_window=1)
+    chunks = [policy.act(observation(policy, seed)) for seed in range(2)]
+    report = chunks[-1].pruning
+    assert report.tokens_kept == report.tokens_requested == policy.num_visual // 4
+    assert [kept.dtype for kept in report.kept_indices] == [np.int32] * policy.num_cameras
+    assert sum(len(np.unique(kept)) for kept in report.kept_indices) == report.tokens_kept
+    whole = policy.act_unpruned(observation(policy, 1)).astype(np.float32)
+    assert not np.array_equal(chunks[-1].actions, whole)
+
+
+def test_chunk_has_the_promised_form(small_policy):  # noqa: F811
+    policy = small_policy("pi0", keep_ratio=0.5, warm_up="semantic")
+    chunk = policy.act(observation(policy))
+    assert policy.family == "pi0"
+    assert policy.trained is False
+    assert chunk.actions.shape == (policy.chunk_size, 7) == (50, 7)
+    assert chunk.actions.dtype == np.float32
+    stages = {"preprocess", "vision", "prefill", "decode", "selection", "total"}
+    assert set(chunk.pruning.timings) == stages
+    assert not ignores_image(policy)
+
+
+def test_history_holds_the_experts_attention_of_the_late_layers(small_policy, reference):  # noqa: F811
+    policy = small_policy("pi0", keep_ratio=0.25)
+    frame = observation(policy)
+    policy.act(frame)
+    reference.hide_from(LAYERS, [])
+    reference.sample(policy, frame)
+    rows = [reference.action_rows(layer, policy.num_visual) for layer in HALF]
+    assert close(policy.pruner.action_relevance(), torch.stack(rows).mean(dim=0), 1e-6)
+
+
+def test_actions_depend_on_everything_observed(policy):
+    frame = observation(policy)
+    actions = policy.act_unpruned(frame)
+    others = (
+        observation(policy, 1),
+        replace(frame, state=frame.state + 0.01),
+        replace(frame, instruction="close the door"),
+        replace(frame, images=frame.images[::-1]),
+    )
+    assert not any(np.array_equal(actions, policy.act_unpruned(other)) for other in others)
+
+
+def test_actions_are_reproducible_by_their_noise_seed(checkpoints, policy):  # noqa: F811
+    frame = observation(policy)
+    same, other = (load_policy(checkpoints("pi0"), noise_seed=seed) for seed in (0, 1))
+    expected = policy.act_unpruned(frame)
+    other.act_unpruned(frame), same.act_unpruned(observation(policy, 5))
+    assert np.array_equal(expected, same.act_unpruned(frame))
+    assert not np.allclose(expected, other.act_unpruned(frame))
+
+
+def test_bfloat16_gives_finite_actions(checkpoints):  # noqa: F811
+    pruning = PruningConfig(keep_ratio=0.25, warm_up="semantic")
+    policy = load_policy(checkpoints("pi0"), dtype=torch.bfloat16, pruning=pruning)
+    assert np.isfinite(policy.act(observation(policy)).actions).all()
+
+
+# -- state, actions, pictures --------------------------------------------------------------------
+
+
+def test_statistics_normalise_and_restore():
+    scale = MeanStd.checked("state", [1.0, -2.0], [0.5, 4.0])
+    assert np.allclose(scale.normalize(np.array([1.5, 2.0])), [1.0, 1.0])
+    padded = np.array([[1.0, 1.0, 9.0, 9.0]])
+    assert np.allclose(scale.to_units(padded), [[1.5, 2.0]])
+
+
+def test_actions_are_in_the_data_sets_units(checkpoints, policy, reference):  # noqa: F811
+    frame = observation(policy)
+    reference.hide_from(LAYERS, [])
+    normalized = reference.sample(policy, frame)[0, :, :7].numpy()
+    statistics = json.loads((checkpoints("pi0") / "processor_config.json").read_text())
+    expected = normalized * statistics["actions_std"] + statistics["actions_mean"]
+    assert np.allclose(policy.act_unpruned(frame), expected, atol=1e-5)
+
+
+def test_pictures_keep_their_proportions():
+    white = np.full((480, 640, 3), 255, np.uint8)
+    corner = resize_with_padding(white, 224, "bottom_right")
+    assert (corner[:168] == 255).all()
+    assert (corner[168:] == 0).all()
+    middle = resize_with_padding(white, 224, "center")
+    assert (middle[28:196] == 255).all()
+    assert not middle[:28].any()
+    assert not middle[196:].any()
+    square = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    assert all(
+        np.array_equal(square, resize_with_padding(square, 224, p))
+        for p in ("center", "bottom_right")
+    )
+
+
+# -- troubles ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"state": np.zeros(7)}, "state of 8 numbers, got 7"),
+        ({"state": None}, "state of 8 numbers, got 0"),
+        ({"state": np.full(8, np.nan)}, "NaN"),
+        ({"images": [np.zeros((9, 9, 3), np.uint8)]}, "2 image.* got 1"),
+        ({"instruction": " \n"}, "instruction is empty"),
+        ({"instruction": "push the button " * 30}, "too long: .* takes 48"),
+    ],
+)
+def test_unfit_observations_are_refused(policy, change, words):
+    with pytest.raises(PolicyError, match=words):
+        policy.act(replace(observation(policy), **change))
+
+
+def test_a_refused_observation_harms_no_state(small_policy):  # noqa: F811
+    policy = small_policy("pi0", keep_ratio=0.25)
+    policy.act(observation(policy))
+    with pytest.raises(PolicyError):
+        policy.act(Observation([], INSTRUCTION, None))
+    assert policy.act(observation(policy)).pruning.history_length == 1
+
+
+def without(name):
+    return lambda tensors: tensors.pop(name)
+
+
+def test_missing_and_unknown_tensors_are_named(copied):
+    rewrite(copied, without("action_out_proj.bias"))
+    with pytest.raises(CheckpointError, match=r"lacks action_out_proj\.bias"):
+        load_policy(copied)
+    rewrite(copied, lambda t: t.update({"action_out_proj.bias": torch.zeros(32)}))
+    rewrite(copied, lambda t: t.update({"model.lora_A": torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match="lora_A"):
+        load_policy(copied)
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"state_mean": None}, "no mean and std of the state"),
+        ({"actions_mean": [0.0] * 6, "actions_std": [1.0] * 6}, "actions have 6 numbers"),
+        ({"actions_mean": [0.0] * 40, "actions_std": [1.0] * 40}, "40 numbers, the model takes 32"),
+        ({"state_std": [1.0]}, "state are not usable"),
+        ({"state_std": [float("inf")] * 8}, "state are not usable"),
+    ],
+)
+def test_unfit_statistics_are_refused(copied, changes, words):
+    edit(copied / "processor_config.json", **changes)
+    with pytest.raises(CheckpointError, match=words):
+        load_policy(copied)
+
+
+def test_a_missing_tokenizer_is_named(copied):
+    (copied / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        load_policy(copied)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"num_cameras": 4}, "num_cameras must be 1 to 3"),
+        ({"num_flow_steps": -1}, "num_flow_steps"),
+        ({"image_padding": "left"}, "image_padding must be one of"),
+        ({"unnorm_key": "bridge"}, "one set of statistics"),
+        ({"chunk_size": 8}, "pi0 takes no option chunk_size"),
+    ],
+)
+def test_unfit_options_are_refused(checkpoints, options, words):  # noqa: F811
+    with pytest.raises(CheckpointError, match=words):
+        load_policy(checkpoints("pi0"), **options)
+
+
+def test_halves_of_unequal_depth_are_refused(copied):
+    config = json.loads((copied / "config.json").read_text())
+    config["dit_config"]["num_hidden_layers"] = 4
+    edit(copied / "config.json", **config)
+    with pytest.raises(CheckpointError, match=r"num_hidden_layers is 5 .* and 4"):
+        load_policy(copied)
+
+
+# -- layouts -------------------------------------------------------------------------------------
+
+
+def as_lerobot(name):
+    """The names of LeRobot's releases: a prefix, a tied output layer, SigLIP's inner model."""
+    name = name.replace("language_model.model.embed_tokens", "lm_head")
+    name = name.replace("paligemma.model.lm_head", "paligemma.lm_head")
+    name = name.replace("language_model.model.", "language_model.")
+    return "model." + name.replace("vision_tower.", "vision_tower.vision_model.")
+
+
+def write_lerobot(directory, in_weights):
+    """Rewrite a checkpoint of transformers' layout in LeRobot's."""
+    config = json.loads((directory / "config.json").read_text())
+    config.pop("model_type")
+    features = ("observation.images.base", "observation.images.empty_camera_0")
+    visual = {name: {"type": "VISUAL", "shape": [3, 224, 224]} for name in features}
+    config.update(type="pi0", input_features=visual, paligemma_variant="gemma_2b")
+    (directory / "config.json").write_text(json.dumps(config))
+    given = json.loads((directory / "processor_config.json").read_text())
+    (directory / "processor_config.json").unlink()
+    statistics = {
+        f"{feature}.{kind}": torch.tensor(given[f"{own}_{kind}"])
+        for feature, own in (("observation.state", "state"), ("action", "actions"))
+        for kind in ("mean", "std")
+    }
+    path = directory / "model.safetensors"
+    tensors = {as_lerobot(name): tensor for name, tensor in load_file(path).items()}
+    if in_weights:
+        owners = {"observation.state": "normalize_inputs", "action": "unnormalize_outputs"}
+        for name, tensor in statistics.items():
+            feature, kind = name.rsplit(".", 1)
+            buffer = feature.replace(".", "_")
+            tensors[f"{owners[feature]}.buffer_{buffer}.{kind}"] = tensor
+    else:
+        write_pipeline(directory, statistics)
+    save_file(tensors, path)
+
+
+def write_pipeline(directory, statistics, mode="MEAN_STD"):
+    step = {
+        "registry_name": "normalizer_processor",
+        "config": {"norm_map": {"STATE": mode, "ACTION": mode}},
+        "state_file": "policy_preprocessor_step_5_normalizer_processor.safetensors",
+    }
+    save_file(statistics, directory / step["state_file"])
+    (directory / "policy_preprocessor.json").write_text(json.dumps({"steps": [step]}))
+
+
+@pytest.mark.parametrize("in_weights", [False, True])
+def test_lerobots_layout_is_the_same_model(checkpoints, copied, in_weights):  # noqa: F811
+    write_lerobot(copied, in_weights)
+    ours = load_policy(copied)
+    assert ours.num_cameras == 1
+    frame = observation(ours)  # square pictures of the model's size: no padding in either layout
+    expected = load_policy(checkpoints("pi0"), num_cameras=1)
+    # LeRobot keeps the statistics in float32.
+    assert np.allclose(ours.act_unpruned(frame), expected.act_unpruned(frame), atol=1e-6)
+    wide = np.full((112, 224, 3), 255, np.uint8)
+    assert ours.preview(wide)[0].max() == 0
+    assert expected.preview(wide)[0].min() == 255
+
+
+def test_lerobots_other_normalisations_and_sizes_are_refused(copied):
+    write_lerobot(copied, in_weights=False)
+    statistics = load_file(next(copied.glob("policy_preprocessor_step*")))
+    write_pipeline(copied, statistics, "QUANTILES")
+    with pytest.raises(CheckpointError, match="QUANTILES of STATE is not supported"):
+        load_policy(copied)
+    edit(copied / "config.json", action_expert_variant="gemma_2b")
+    with pytest.raises(CheckpointError, match="action_expert_variant 'gemma_2b'"):
+        load_policy(copied)
+
+
+def test_lerobots_configuration_is_the_published_size():
+    config = network_config({"type": "pi0", "chunk_size": 50, "num_steps": 10})
+    text, expert = config.vlm_config.text_config, config.dit_config
+    assert (text.num_hidden_layers, text.hidden_size, expert.hidden_size) == (18, 2048, 1024)
+    assert config.vlm_config.vision_config.num_hidden_layers == 27
+    assert config.num_inference_steps == 10
+
+
+def test_shards_are_read_together(checkpoints, policy, copied):  # noqa: F811
+    tensors = load_file(copied / "model.safetensors")
+    (copied / "model.safetensors").unlink()
+    parts = {"a.safetensors": list(tensors)[::2], "b.safetensors": list(tensors)[1::2]}
+    for file, names in parts.items():
+        save_file({name: tensors[name] for name in names}, copied / file)
+    index = {name: file for file, names in parts.items() for name in names}
+    (copied / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    frame = observation(policy)
+    assert np.array_equal(load_policy(copied).act_unpruned(frame), policy.act_unpruned(frame))
