@@ -177,6 +177,23 @@ def test_statistics_survive_what_never_moves(demonstrations):
     assert (np.subtract(proprio["q99"], proprio["q01"]) >= layout.SMALLEST_RANGE - 1e-12).all()
 
 
+def test_the_expert_still_succeeds_through_action_tokens(demonstrations, tmp_path):
+    """What a perfect OpenVLA would do: statistics, bins and gripper lose nothing that matters."""
+    from vla_pruner_ros.evaluation.closed_loop_episode import ExpertAgent, run_episode
+    from vla_pruner_ros.sim.robot import SimulatedRobot
+
+    training = Training(settings("openvla"), demonstrations, tmp_path, CPU, resume=False)
+    bounds, tokens = training.source.action_bounds, training.source.tokens
+
+    class TokenisedExpert(ExpertAgent):
+        def actions(self, state):
+            ids = encode_actions(tokens, normalize_actions(bounds, super().actions(state)))
+            return bounds.to_units(tokens.decode(ids))
+
+    robot = SimulatedRobot("drawer-close", image_size=(16, 16))
+    assert run_episode(robot, TokenisedExpert(), seed=1, max_actions=100).success
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_augmentation_is_seeded_and_stays_near_the_picture(family):
     pictures = torch.full((2, 1, 224, 224, 3), 100, dtype=torch.uint8)

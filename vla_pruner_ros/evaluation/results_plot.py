@@ -9,9 +9,19 @@ from vla_pruner_ros.pruning.config import PRUNERS
 from vla_pruner_ros.report.axes import Axes, ticks
 
 WIDTH, HEIGHT, LEGEND_WIDTH = 760, 380, 150
-COLOURS = ("#777f88", "#1f6feb", "#0f8f76", "#b98900", "#5b4fc9", "#d9590c", "#b5309f", "#3b93b8")
-DASHES = ("", "6 3")
-"""Ten methods share eight colours; the second round is dashed."""
+COLOURS = {
+    "vla_pruner": "#1f6feb",
+    "semantic_only": "#0f8f76",
+    "action_only": "#b98900",
+    "score_fusion": "#5b4fc9",
+    "fastv": "#d9590c",
+    "sparsevlm": "#b5309f",
+    "divprune": "#3b93b8",
+    "random": "#777f88",
+    "uniform": "#1c1f23",
+}
+BLIND = ("random", "uniform")
+"""Methods that look at nothing are dashed."""
 STYLE = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#626a73}path{fill:none}"
 WHISKER = 4.0
 AIR = 0.15
@@ -53,8 +63,7 @@ def _x(axes: Axes, record: dict) -> float:
 
 
 def _look(method: str) -> tuple[str, str]:
-    number = PRUNERS.index(method)
-    return COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS)]
+    return COLOURS[method], "6 3" if method in BLIND else ""
 
 
 def _curve(axes: Axes, records: list[dict], look: tuple[str, str]) -> str:

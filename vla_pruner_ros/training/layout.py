@@ -1,9 +1,10 @@
 """Trained networks as checkpoint directories in the official layout, and what goes in beside them.
 
-Size of the default shape, two bytes a number: embeddings and lm_head 2 x 32064 x 96 = 6.16 M
-numbers, 12 decoder layers of 4 x 96^2 + 3 x 96 x 352 = 1.66 M, two towers of 6 blocks of
-12 x 96^2 with patches and positions 1.5 M, projector 0.23 M: 9.5 M numbers, 19.1 MB. The vocabulary
-takes two thirds of it, and cannot be smaller: action tokens and 29871 are LLaMA's ids.
+Size of the standard shape, in numbers of two bytes: embeddings and lm_head 2 x 32064 x 96 =
+6.16 M; 12 decoder layers of 4 x 96^2 + 3 x 96 x 352 = 1.66 M; two towers of 5 stored blocks of
+12 x 96^2 and of patches and positions, together 1.27 M; projector 0.23 M. That is 9.3 M numbers,
+18.7 MB with the tokenizer; OpenVLA-OFT's head and projector add 0.2 MB. The vocabulary takes two
+thirds of it and cannot be smaller: action tokens and 29871 are LLaMA's ids.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Settings:
 
     steps: of batch_size frames. learning_rate: its peak, reached after warm_up_steps.
     ema_decay: of the moving average that is exported. precision: of the matrix products
-    (autocast); weights and optimiser are float32.
+    (autocast; bfloat16 is for GPUs); weights and optimiser are float32 in any case.
     """
 
     family: str
@@ -60,7 +60,7 @@ class Settings:
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     ema_decay: float = 0.999
-    precision: str = "bfloat16"
+    precision: str = "float32"
     augment: bool = True
     seed: int = 0
     tasks: tuple[str, ...] = ()
@@ -233,7 +233,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--warm-up-steps", type=int, default=defaults.warm_up_steps)
     add("--weight-decay", type=float, default=defaults.weight_decay)
     add("--ema-decay", type=float, default=defaults.ema_decay)
-    add("--precision", choices=PRECISIONS, default=defaults.precision)
+    fastest = "bfloat16" if torch.cuda.is_available() else defaults.precision
+    add("--precision", choices=PRECISIONS, default=fastest, help="of the matrix products")
     add("--no-augment", action="store_true", help="train on the pictures as they are")
     add("--seed", type=int, default=defaults.seed)
     for name, value in asdict(layout.STANDARD_SIZE).items():
