@@ -54,6 +54,10 @@ class ControlledPolicy:
         self.proceed = threading.Event()
         self.proceed.set()
         self.started = threading.Event()
+        self.expect_warm_up()
+
+    def expect_warm_up(self) -> None:
+        """The next two calls come from configuring and are answered at once."""
         self._warm_up_calls = 2
 
     def act(self, observation: Observation) -> ActionChunk:

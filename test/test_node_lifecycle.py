@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -50,12 +50,16 @@ class UnderFire(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.policy = ControlledPolicy(chunk_size=8)
-        self._bench = bench(self.policy, transition_timeout=PATIENCE, control_rate=50.0)
+        self._bench = bench(self._load, transition_timeout=PATIENCE, control_rate=50.0)
         self.b = self._bench.__enter__()
         self.actions = self.b.listen(EndEffectorAction, "/vla_pruner/action", 1000)
         self.expected = "unconfigured"
         self.quiet_since: int | None = self._now()
         self.quiet: list[tuple[int, int]] = []
+
+    def _load(self, _) -> ControlledPolicy:
+        self.policy.expect_warm_up()
+        return self.policy
 
     def _now(self) -> int:
         return time.time_ns()
@@ -154,6 +158,7 @@ class UnderFire(RuleBasedStateMachine):
                 self.quiet.append((self.quiet_since, self._now()))
             self._check_actions()
         finally:
+            self.policy.proceed.set()
             self._bench.__exit__(None, None, None)
 
     def _check_actions(self):
@@ -171,6 +176,7 @@ def test_lifecycle_under_fire():
         settings=settings(
             max_examples=16,
             derandomize=True,
+            phases=[Phase.generate],  # shrinking would run for minutes
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),
