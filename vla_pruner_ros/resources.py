@@ -12,7 +12,7 @@ PACKAGE = "vla_pruner_ros"
 def share_directory() -> Path:
     """Return the directory that holds config/, launch/ and msg/.
 
-    Looks where colcon installs it (AMENT_PREFIX_PATH), where pip installs it, then in a source tree.
+    Looks where colcon installs it (AMENT_PREFIX_PATH), where pip does, then in a source tree.
 
     Raises:
         FileNotFoundError: none of these places has it.
