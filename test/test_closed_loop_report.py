@@ -35,7 +35,8 @@ def results(tmp_path) -> Path:
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in episodes))
     run = {
-        "policy": "small", "trained": False, "device": "a machine", "versions": {"torch": "1"},
+        "policy": "small", "trained": False, "training": None, "device": "a machine",
+        "versions": {"torch": "1"},
         "command": "python -m somewhere", "date": "2026-01-02T03:04:05+00:00",
     }  # fmt: skip
     runs_path(path).write_text(json.dumps(run) + "\n")
@@ -90,6 +91,21 @@ def test_the_plot_has_one_curve_a_method(results, tmp_path):
     assert "fastv" in words
     dots = [element for element in drawing.iter() if element.tag.endswith("circle")]
     assert len(dots) == 4  # each curve: the unpruned policy and one ratio
+
+
+def test_the_page_says_how_far_training_got(results, tmp_path):
+    runs = runs_path(results)
+    run = json.loads(runs.read_text())
+    run["training"] = {
+        "trained": True, "steps": 7, "steps_planned": 90, "frames": 28, "tasks": ["reach"],
+        "date": "2026-01-01",
+    }  # fmt: skip
+    run["trained"] = True
+    runs.write_text(json.dumps(run) + "\n")
+    write_results(results, tmp_path / "docs")
+    text = (tmp_path / "docs/results.md").read_text()
+    assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01)" in text
+    assert "Random weights" not in text
 
 
 def test_nothing_run_is_nothing_shown(tmp_path, capsys):

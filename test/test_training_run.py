@@ -43,7 +43,7 @@ def demonstrations(tmp_path_factory) -> Path:
 
 
 def settings(family: str, **changes) -> Settings:
-    defaults = {"steps": 6, "batch_size": 4, "warm_up_steps": 2, "precision": "float32"}
+    defaults = {"steps": 4, "batch_size": 4, "warm_up_steps": 2, "precision": "float32"}
     return Settings(family=family, size=SMALL, **{**defaults, **changes})
 
 
@@ -53,7 +53,7 @@ def losses(out: Path) -> list[float]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_falls_and_the_checkpoint_acts(family, demonstrations, tmp_path):
-    wanted = settings(family, steps=20, learning_rate=2e-3, augment=False)
+    wanted = settings(family, steps=20, batch_size=2, learning_rate=2e-3, augment=False)
     training = Training(wanted, demonstrations, tmp_path / "run", CPU, resume=False)
     assert training.run(Limits(log_every=1))
     recorded = losses(tmp_path / "run")

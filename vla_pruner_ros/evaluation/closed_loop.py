@@ -169,13 +169,9 @@ def note_run(runs: Path, subject: Subject, arguments: Sequence[str]) -> None:
     Raises:
         ValueError: the episodes there were made under this name by other weights or settings.
     """
-    weights = None if subject.checkpoint is None else fingerprint(Path(subject.checkpoint))
-    trained = None
-    if subject.checkpoint is not None:
-        trained = is_trained(read_config(Path(subject.checkpoint)))
     same = {
         "policy": subject.policy,
-        "fingerprint": weights,
+        "fingerprint": subject.checkpoint and fingerprint(Path(subject.checkpoint)),
         "execute": subject.execute,
         "max_actions": subject.max_actions,
         "image_size": subject.image_size,
@@ -187,7 +183,17 @@ def note_run(runs: Path, subject: Subject, arguments: Sequence[str]) -> None:
                 f"{runs} has episodes of {subject.policy!r} with other weights or settings; "
                 "give another --policy-name or --out"
             )
-    EpisodeFile(runs).add({**same, "trained": trained, **_circumstances(subject, arguments)})
+    EpisodeFile(runs).add(
+        {**same, **_training(subject.checkpoint), **_circumstances(subject, arguments)}
+    )
+
+
+def _training(checkpoint: str | None) -> dict:
+    """What the checkpoint says of its training; None where it says nothing."""
+    if checkpoint is None:
+        return {"trained": None, "training": None}
+    config = read_config(Path(checkpoint))
+    return {"trained": is_trained(config), "training": config.get("vla_pruner_ros")}
 
 
 def _circumstances(subject: Subject, arguments: Sequence[str]) -> dict:

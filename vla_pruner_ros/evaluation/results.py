@@ -81,6 +81,13 @@ def _about(runs: list[dict]) -> list[str]:
     lines = []
     if any(run["trained"] is False for run in runs):
         lines.append("**Random weights: these figures say nothing about any method.**")
+    notes = [run["training"] for run in runs if run["training"] and "steps" in run["training"]]
+    if notes:
+        note = notes[-1]
+        lines.append(
+            f"Trained for {note['steps']} of {note['steps_planned']} planned steps on "
+            f"{note['frames']} frames of {', '.join(note['tasks'])} ({note['date']})."
+        )
     for device in dict.fromkeys(run["device"] for run in runs):
         lines.append(f"Measured on: {device}.")
     for packages in dict.fromkeys(json.dumps(run["versions"]) for run in runs):

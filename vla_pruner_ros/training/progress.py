@@ -85,7 +85,8 @@ class SavedState:
             for name, parameter in network.named_parameters():
                 parameter.copy_(weights[name])
         average.weights = load_file(self.path / "average.safetensors", device=str(device))
-        state = torch.load(self.path / "optimizer.pt", map_location=device, weights_only=True)
+        # On the CPU: AdamW's step counts belong there, and it moves the moments by itself.
+        state = torch.load(self.path / "optimizer.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(state)
         return int(json.loads((self.path / "progress.json").read_text())["step"])
 

@@ -88,18 +88,19 @@ class Training:
         self, settings: Settings, data_folder: Path, out: Path, device: torch.device, resume: bool
     ) -> None:
         """Raises FileExistsError for a run that is there without resume, ValueError for one that
-        was made with other settings."""
+        was made with other settings or another number of frames."""
         self.settings, self.out, self.device = settings, out, device
         self.start, self.checkpoint = out / "start", out / "checkpoint"
         self.saved = SavedState(out)
-        resumes = self._check_folder(resume)
         data = Demonstrations(data_folder, settings.tasks or None, CAMERAS[settings.family])
+        resumes = self._check_folder(resume, len(data))
         if not resumes:
             statistics = layout.measure_statistics(data)
             layout.write_start(
                 self.start, settings.family, settings.size, statistics, settings.seed
             )
-            _write_settings(out, settings)
+            described = json.dumps(_described(settings, len(data)), indent=2)
+            (out / SETTINGS_FILE).write_text(described + "\n")
         self.source = self._source(data)
         self.network = TrainingNetwork.load(self.start, device)
         initialise(self.network, settings.size.layers, settings.seed)
@@ -161,13 +162,13 @@ class Training:
         }
         layout.export(self.start, self.checkpoint, self.average.weights, note)
 
-    def _check_folder(self, resume: bool) -> bool:
+    def _check_folder(self, resume: bool, frames: int) -> bool:
         if not self.saved.exists():
             return False
         if not resume:
             raise FileExistsError(f"{self.out} holds a run; give --resume or another --out")
         found = read_json(self.out / SETTINGS_FILE)
-        if found != _as_json(self.settings):
+        if found != _described(self.settings, frames):
             raise ValueError(f"{self.out} was begun with {found}; give the same, or another --out")
         return True
 
@@ -210,12 +211,9 @@ class Training:
         bar.set_postfix(loss=f"{values['loss']:.4f}", lr=f"{lr:.1e}")
 
 
-def _as_json(settings: Settings) -> dict:
-    return json.loads(json.dumps(asdict(settings)))
-
-
-def _write_settings(out: Path, settings: Settings) -> None:
-    (out / SETTINGS_FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n")
+def _described(settings: Settings, frames: int) -> dict:
+    """As it reads back from JSON."""
+    return json.loads(json.dumps({**asdict(settings), "frames": frames}))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
