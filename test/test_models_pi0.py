@@ -467,14 +467,53 @@ def test_lerobots_layout_is_the_same_model(checkpoints, copied, in_weights):  # 
     assert expected.preview(wide)[0].min() == 255
 
 
-def test_lerobots_other_normalisations_and_sizes_are_refused(copied):
+def test_lerobots_other_normalisations_are_refused(copied):
     write_lerobot(copied, in_weights=False)
     statistics = load_file(next(copied.glob("policy_preprocessor_step*")))
     write_pipeline(copied, statistics, "QUANTILES")
     with pytest.raises(CheckpointError, match="QUANTILES of STATE is not supported"):
         load_policy(copied)
-    edit(copied / "config.json", action_expert_variant="gemma_2b")
-    with pytest.raises(CheckpointError, match="action_expert_variant 'gemma_2b'"):
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("action_expert_variant", "gemma_2b"),
+        ("adapt_to_pi_aloha", True),
+        ("use_relative_actions", True),
+        ("image_resolution", [448, 448]),
+    ],
+)
+def test_what_lerobot_may_do_and_we_do_not_is_refused(copied, field, value):
+    write_lerobot(copied, in_weights=True)
+    edit(copied / "config.json", **{field: value})
+    with pytest.raises(CheckpointError, match=f"{field}.* not supported"):
+        load_policy(copied)
+    edit(
+        copied / "config.json",
+        **{field: None if field != "action_expert_variant" else "gemma_300m"},
+    )
+    assert load_policy(copied).family == "pi0"
+
+
+@pytest.mark.parametrize("in_weights", [False, True])
+def test_lerobots_missing_statistics_are_named(copied, in_weights):
+    write_lerobot(copied, in_weights)
+    if in_weights:
+        rewrite(copied, without("normalize_inputs.buffer_observation_state.mean"))
+    else:
+        (copied / "policy_preprocessor.json").write_text('{"steps": []}')
+    with pytest.raises(CheckpointError, match="without the statistics|no mean and std of the state"):
+        load_policy(copied)
+
+
+def test_pixels_are_scaled_as_the_image_processor_says(copied, policy):
+    black = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
+    assert (policy.normalize(black, torch.float32) == -1.0).all()
+    edit(copied / "processor_config.json", image_processor={"image_mean": [0.0] * 3})
+    assert (load_policy(copied).normalize(black, torch.float32) == 0.0).all()
+    edit(copied / "processor_config.json", image_processor={"image_mean": [0.0]})
+    with pytest.raises(CheckpointError, match="image_mean"):
         load_policy(copied)
 
 

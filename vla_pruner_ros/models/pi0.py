@@ -35,7 +35,7 @@ from vla_pruner_ros.models.pi0_checkpoints import (
 )
 from vla_pruner_ros.models.pi0_decoding import Pi0Decoder
 from vla_pruner_ros.models.pi0_images import PADDINGS, resize_with_padding
-from vla_pruner_ros.models.pi0_model import Pi0Network, check_image_size
+from vla_pruner_ros.models.pi0_model import Pi0Network
 from vla_pruner_ros.models.policy import CheckpointError, Observation, PolicyError
 from vla_pruner_ros.models.preprocessing import Normalization, check_images, checked_state
 from vla_pruner_ros.models.prompt import Tokenizer, load_tokenizer
@@ -76,7 +76,6 @@ def load(
     if unnorm_key is not None:
         raise CheckpointError("a pi0 checkpoint has one set of statistics; leave unnorm_key out")
     built = network_config(config)
-    check_image_size(built)
     weights = WeightFiles(directory, rename=module_name)
     statistics = Statistics.read(directory, config, weights)
     statistics.check_widths(built.max_state_dim, built.max_action_dim)

@@ -25,6 +25,8 @@ EPSILON = 1e-8
 
 VARIANTS = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m"}
 """LeRobot's names of the one size that exists; transformers' defaults are that size."""
+NOT_SUPPORTED = ("adapt_to_pi_aloha", "use_delta_joint_actions_aloha", "use_relative_actions")
+"""LeRobot's switches that transform states and actions beyond mean and standard deviation."""
 CONFIG_FIELDS = (
     "vlm_config",
     "dit_config",
@@ -86,9 +88,7 @@ def network_config(config: dict):
     """
     from transformers import PI0Config
 
-    for field, known in VARIANTS.items():
-        if config.get(field, known) != known:
-            raise CheckpointError(f"{field} {config[field]!r} is not supported; only {known} is")
+    _check_lerobot(config)
     given = {name: config[name] for name in CONFIG_FIELDS if name in config}
     if "num_steps" in config:  # the older LeRobot name
         given.setdefault("num_inference_steps", config["num_steps"])
@@ -97,7 +97,38 @@ def network_config(config: dict):
     except Exception as error:  # strict dataclasses raise types of their own
         raise CheckpointError(f"config.json does not describe a pi0 model: {error}") from None
     _check_halves(built)
+    _check_pictures(built.vlm_config.vision_config, config.get("image_resolution"))
     return built
+
+
+def _check_lerobot(config: dict) -> None:
+    for field, known in VARIANTS.items():
+        if config.get(field, known) != known:
+            raise CheckpointError(f"{field} {config[field]!r} is not supported; only {known} is")
+    switched_on = [name for name in NOT_SUPPORTED if config.get(name)]
+    if switched_on:
+        raise CheckpointError(
+            f"checkpoints trained with {', '.join(switched_on)} are not supported"
+        )
+    _check_modes(config.get("normalization_mapping") or {})
+
+
+def _check_modes(modes: dict) -> None:
+    for kind in ("STATE", "ACTION"):
+        if modes.get(kind, "MEAN_STD") != "MEAN_STD":
+            raise CheckpointError(
+                f"normalisation {modes[kind]} of {kind} is not supported; only MEAN_STD is"
+            )
+
+
+def _check_pictures(vision, resolution: list[int] | None) -> None:
+    side = vision.image_size
+    if side % vision.patch_size:
+        raise CheckpointError(f"image_size {side} is no multiple of patch_size {vision.patch_size}")
+    if resolution is not None and list(resolution) != [side, side]:
+        raise CheckpointError(
+            f"image_resolution {list(resolution)} is not supported; only {[side, side]} is"
+        )
 
 
 def _check_halves(config) -> None:
@@ -205,10 +236,7 @@ def _normalizer_state(directory: Path, pipeline: dict) -> dict:
             "policy_preprocessor.json has no normalizer_processor with a state_file: "
             "the checkpoint was saved without the statistics of its training data"
         )
-    modes = steps[0].get("config", {}).get("norm_map", {})
-    for kind in ("STATE", "ACTION"):
-        if modes.get(kind, "MEAN_STD") != "MEAN_STD":
-            raise CheckpointError(f"normalisation {modes[kind]} of {kind} is not supported")
+    _check_modes(steps[0].get("config", {}).get("norm_map", {}))
     path = directory / Path(steps[0]["state_file"]).name
     try:
         return load_file(path)

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.checkpoints import WeightFiles
-from vla_pruner_ros.models.policy import CheckpointError
 
 NOT_RUN = (
     "expert.embed_tokens.*",
@@ -132,12 +131,3 @@ def time_embeddings(config, times: list[float], device: torch.device) -> Tensor:
     period = config.min_period * (config.max_period / config.min_period) ** fraction
     angles = torch.tensor(times)[:, None] * (2.0 * math.pi / period)
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(device)
-
-
-def check_image_size(config) -> None:
-    """Raises CheckpointError where patches do not tile the picture."""
-    vision = config.vlm_config.vision_config
-    if vision.image_size % vision.patch_size:
-        raise CheckpointError(
-            f"image_size {vision.image_size} is no multiple of patch_size {vision.patch_size}"
-        )
