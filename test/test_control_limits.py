@@ -49,6 +49,19 @@ def test_a_box_is_never_left_and_an_arm_outside_comes_back(action, position):
     assert (after <= before + 1e-12).all()
 
 
+@given(actions, points, st.lists(points, max_size=4), st.data())
+def test_motion_under_way_counts_whether_it_has_happened_or_not(action, position, pending, data):
+    """A pose lags behind: one action after another left the box before the pose showed it."""
+    limited, _ = ActionLimits(0.3, 1.0, 1.0, BOX).apply(action, None, position, pending)
+    happened = [p for p in pending if data.draw(st.booleans())]
+    there = position + np.sum(happened, axis=0) if happened else position
+    low, high = np.array(BOX)
+    for axis in range(3):
+        if low[axis] <= there[axis] <= high[axis]:
+            reached = there[axis] + limited[axis]
+            assert low[axis] - 1e-9 <= reached <= high[axis] + 1e-9
+
+
 @given(actions)
 def test_what_is_within_the_limits_passes_unchanged(action):
     action = np.clip(action, -0.01, 0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +31,14 @@ class ActionLimits:
         action: np.ndarray,
         gripper: float | None = None,
         position: np.ndarray | None = None,
+        pending: Sequence[np.ndarray] = (),
     ) -> tuple[np.ndarray, list[str]]:
         """Return (action within the limits, names of the limits that were met).
 
         action: [7] dx dy dz (m), droll dpitch dyaw (rad), gripper (0..1); gripper: the last
         commanded opening, None before the first; position: end effector x y z (m), needed where a
-        workspace is set. Displacements are shortened, not bent: the direction stays, except at the
+        workspace is set; pending: translations [3] (m) that were commanded and that the position
+        may not show yet. Displacements are shortened, not bent: the direction stays, except at the
         workspace's walls, where only the part that leads out is taken away.
 
         Raises:
@@ -53,7 +56,7 @@ class ActionLimits:
         limited[3:6] = _shorten(action[3:6], self.max_rotation, "rotation", met)
         limited[6] = self._limit_gripper(action[6], gripper, met)
         if self.workspace is not None:
-            limited[:3] = self._keep_inside(limited[:3], position, met)
+            limited[:3] = self._keep_inside(limited[:3], position, pending, met)
         return limited, met
 
     def _limit_gripper(self, target: float, last: float | None, met: list[str]) -> float:
@@ -65,13 +68,19 @@ class ActionLimits:
         return clipped
 
     def _keep_inside(
-        self, translation: np.ndarray, position: np.ndarray | None, met: list[str]
+        self,
+        translation: np.ndarray,
+        position: np.ndarray | None,
+        pending: Sequence[np.ndarray],
+        met: list[str],
     ) -> np.ndarray:
         if position is None or not np.isfinite(position).all():
             raise ValueError("A workspace is set but the end effector's position is not known")
         low, high = (np.asarray(corner, dtype=np.float64) for corner in self.workspace)
-        room_down = np.minimum(low - position, 0.0)
-        room_up = np.maximum(high - position, 0.0)
+        # Each pending motion may or may not have happened: the worse is assumed, axis by axis.
+        under_way = np.reshape(pending, (-1, 3))
+        room_down = np.minimum(low - position - under_way.clip(max=0.0).sum(axis=0), 0.0)
+        room_up = np.maximum(high - position - under_way.clip(min=0.0).sum(axis=0), 0.0)
         # Outside already: only motion back towards the box is allowed.
         inside = np.clip(translation, room_down, room_up)
         if not np.allclose(inside, translation, atol=1e-9):

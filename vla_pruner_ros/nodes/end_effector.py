@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 
 from vla_pruner_ros.control.poses import Pose
 from vla_pruner_ros.nodes.inference import NotReady
-from vla_pruner_ros.nodes.messages import to_pose
+from vla_pruner_ros.nodes.messages import to_nanoseconds, to_pose
 
 
 class EndEffector:
     """Keeps the newest end_effector_pose; storing and reading may happen on any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], int]) -> None:
+        """clock: the node's time (ns)."""
+        self._clock = clock
         self._newest: tuple[PoseStamped, float] | None = None
+        self.measured_at = 0
 
     def store(self, message: PoseStamped) -> None:
+        """Keep a pose; one without a stamp counts as measured now. measured_at is in ns."""
         self._newest = (message, time.monotonic())
+        self.measured_at = to_nanoseconds(message.header.stamp) or self._clock()
 
     def forget(self) -> None:
         self._newest = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Motion:
         self._targets = node.create_lifecycle_publisher(
             PoseStamped, "~/target_pose", QoSProfile(depth=10)
         )
-        self.end_effector = EndEffector()
+        self.end_effector = EndEffector(self._now)
         self._group = callback_group
         self._timers: list = []
         self._rates: tuple[float, float] | None = None
@@ -70,6 +71,7 @@ class Motion:
         self._last_action = NEVER
         self._moving = False
         self._gripper: float | None = None
+        self._commanded: deque[tuple[int, np.ndarray]] = deque(maxlen=20)
 
     @property
     def queue_length(self) -> int:
@@ -187,9 +189,17 @@ class Motion:
         self, planned: PlannedAction, settings: Any, pose: Pose | None
     ) -> np.ndarray:
         position = pose.position if pose else None
-        values, met = _limits(settings).apply(planned.values, self._gripper, position)
+        values, met = _limits(settings).apply(
+            planned.values, self._gripper, position, self._pending()
+        )
         self._health.count_clamps(met)
         return values
+
+    def _pending(self) -> list[np.ndarray]:
+        """Return the translations that the newest pose may not show: those still being carried out
+        when it was measured, and those commanded since."""
+        now, seen = self._now(), self.end_effector.measured_at - round(1e9 / self._rates[0])
+        return [translation for at, translation in self._commanded if seen < at <= now]
 
     def _publish_action(
         self, planned: PlannedAction, values: np.ndarray, pose: Pose | None, settings: Any
@@ -197,6 +207,7 @@ class Motion:
         # The timers' rate, not the parameter's: a new rate starts with the next chunk.
         now, period = self._now(), 1.0 / self._rates[0]
         self._last_action = now
+        self._commanded.append((now, values[:3]))
         self._gripper = float(values[6])
         self._twist, self._twist_period = values[:6], period
         self._twist_end = now + round(period * 1e9)
