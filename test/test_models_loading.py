@@ -1,5 +1,7 @@
 """Checkpoints that are fine, and each trouble they may have, told in words."""
 
+# ruff: noqa: F401, F811 - fixtures are imported by name and taken as arguments
+
 from __future__ import annotations
 
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from model_kit import checkpoints, observation, rewrite  # noqa: F401
+from model_kit import checkpoints, observation, rewrite
 from safetensors.torch import load_file, save_file
 
 from vla_pruner_ros.models.policy import CheckpointError
@@ -24,7 +26,7 @@ LM_HEAD = "language_model.lm_head.weight"
 
 
 @pytest.fixture
-def copy(checkpoints, tmp_path):  # noqa: F811
+def copy(checkpoints, tmp_path):
     """copy(family) -> a checkpoint directory of this test's own."""
     return lambda family="openvla": Path(shutil.copytree(checkpoints(family), tmp_path / family))
 
@@ -40,7 +42,7 @@ def refused(directory: Path, message: str, **options) -> None:
         load_policy(directory, **options)
 
 
-def test_shards_with_an_index_load_like_a_single_file(copy, checkpoints):  # noqa: F811
+def test_shards_with_an_index_load_like_a_single_file(copy, checkpoints):
     directory = copy()
     tensors = load_file(directory / "model.safetensors")
     (directory / "model.safetensors").unlink()
@@ -160,7 +162,7 @@ def test_a_missing_normalisation_is_named(copy):
     refused(directory, "preprocessor_config.json in .* has no usable mean and std")
 
 
-def test_bad_arguments_are_refused(checkpoints):  # noqa: F811
+def test_bad_arguments_are_refused(checkpoints):
     directory = checkpoints("openvla")
     refused(directory, "dtype 'float31' is not one of float32, bfloat16", dtype="float31")
     refused(directory, "device 'tpu9' is not known", device="tpu9")
@@ -251,7 +253,7 @@ def test_without_components_beside_it_a_head_is_not_needed(copy):
     assert load_policy(directory).family == "openvla"
 
 
-def test_image_path_is_checked(checkpoints):  # noqa: F811
+def test_image_path_is_checked(checkpoints):
     directory = checkpoints("openvla_oft")
     refused(directory, "image_path must be one of camera, libero", image_path="webcam")
 
@@ -269,7 +271,7 @@ def test_same_seed_same_checkpoint(tmp_path):
         write_untrained_checkpoint(tmp_path / "x", family="rt1")
 
 
-def test_the_written_tokenizer_is_one_for_transformers_too(checkpoints):  # noqa: F811
+def test_the_written_tokenizer_is_one_for_transformers_too(checkpoints):
     from transformers import PreTrainedTokenizerFast
 
     directory = checkpoints("openvla")
@@ -305,16 +307,22 @@ print((status("VmHWM") - before) / weights)
 """
 
 
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """Large enough for weights to stand out against everything else in a process."""
+    directory = tmp_path_factory.mktemp("larger")
+    return write_untrained_checkpoint(directory, hidden=384, layers=16, heads=6, mlp=1024)
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_loading_holds_the_weights_about_once(checkpoints, tmp_path, dtype):  # noqa: F811
-    big = write_untrained_checkpoint(tmp_path, hidden=384, layers=16, heads=6, mlp=1024)
-    command = [sys.executable, "-c", MEASURE, str(checkpoints("openvla")), str(big), dtype]
+def test_loading_holds_the_weights_about_once(checkpoints, larger, dtype):
+    command = [sys.executable, "-c", MEASURE, str(checkpoints("openvla")), str(larger), dtype]
     peak = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert 0.9 < peak <= 1.3
 
 
-def test_actions_are_in_the_statistics_units(checkpoints):  # noqa: F811
+def test_actions_are_in_the_statistics_units(checkpoints):
     policy = load_policy(checkpoints("openvla"))
     chunk = policy.act(observation(policy))
     low, high = policy.bounds.low, policy.bounds.high

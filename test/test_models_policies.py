@@ -1,5 +1,7 @@
 """What OpenVLA and OpenVLA-OFT policies promise to whoever drives them."""
 
+# ruff: noqa: F401, F811 - fixtures are imported by name and taken as arguments
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -7,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_kit import INSTRUCTION, checkpoints, observation, rewrite, small_policy  # noqa: F401
+from model_kit import INSTRUCTION, checkpoints, observation, rewrite, small_policy
 
 from vla_pruner_ros.models.base import ignores_image
 from vla_pruner_ros.models.policy import Observation, PolicyError
@@ -26,7 +28,7 @@ def family(request):
 
 
 @pytest.mark.parametrize("pruner", sorted(SELECTORS))
-def test_keeping_every_token_is_the_unpruned_model(small_policy, family, pruner):  # noqa: F811
+def test_keeping_every_token_is_the_unpruned_model(small_policy, family, pruner):
     policy = small_policy(family, keep_ratio=1.0, pruner=pruner)
     for seed in range(5):
         frame = observation(policy, seed)
@@ -36,7 +38,7 @@ def test_keeping_every_token_is_the_unpruned_model(small_policy, family, pruner)
 
 
 @pytest.mark.parametrize("pruner", sorted(set(SELECTORS) - {"full"}))
-def test_a_budget_is_kept_to(small_policy, family, pruner):  # noqa: F811
+def test_a_budget_is_kept_to(small_policy, family, pruner):
     policy = small_policy(family, keep_ratio=0.25, pruner=pruner)
     for seed in range(ACTS_BEFORE_PRUNING + 1):
         report = policy.act(observation(policy, seed)).pruning
@@ -50,7 +52,7 @@ def test_a_budget_is_kept_to(small_policy, family, pruner):  # noqa: F811
         assert ((kept >= 0) & (kept < rows * columns)).all()
 
 
-def test_chunk_has_the_promised_form(small_policy, family):  # noqa: F811
+def test_chunk_has_the_promised_form(small_policy, family):
     policy = small_policy(family, keep_ratio=0.5, warm_up="semantic")
     chunk = policy.act(observation(policy))
     assert chunk.actions.shape == (policy.chunk_size, 7)
@@ -61,11 +63,11 @@ def test_chunk_has_the_promised_form(small_policy, family):  # noqa: F811
     assert 0.0 < stages["selection"] < stages["prefill"] < parts <= stages["total"]
 
 
-def test_untrained_weights_say_so(small_policy, family):  # noqa: F811
+def test_untrained_weights_say_so(small_policy, family):
     assert small_policy(family).trained is False
 
 
-def test_history_fills_in_warm_up_and_reset_empties_it(small_policy, family):  # noqa: F811
+def test_history_fills_in_warm_up_and_reset_empties_it(small_policy, family):
     policy = small_policy(family, keep_ratio=0.25, temporal_window=2)
     reports = [policy.act(observation(policy, seed)).pruning for seed in range(4)]
     assert [report.warm_up for report in reports] == [True, True, False, False]
@@ -74,7 +76,7 @@ def test_history_fills_in_warm_up_and_reset_empties_it(small_policy, family):  #
     assert policy.act(observation(policy)).pruning.history_length == 0
 
 
-def test_settings_take_effect_on_the_next_act(small_policy, family):  # noqa: F811
+def test_settings_take_effect_on_the_next_act(small_policy, family):
     policy = small_policy(family, keep_ratio=0.5, warm_up="semantic")
     assert policy.act(observation(policy)).pruning.tokens_kept == policy.num_visual // 2
     policy.pruning = replace(policy.pruning, keep_ratio=0.125)
@@ -82,14 +84,14 @@ def test_settings_take_effect_on_the_next_act(small_policy, family):  # noqa: F8
     assert policy.pruning.keep_ratio == 0.125
 
 
-def test_a_prune_layer_beyond_the_model_is_refused(small_policy, family):  # noqa: F811
+def test_a_prune_layer_beyond_the_model_is_refused(small_policy, family):
     policy = small_policy(family)
     with pytest.raises(ValueError, match="prune_layer must be below the model's 5 decoder layers"):
         policy.pruning = PruningConfig(prune_layer=5)
     assert policy.pruning.prune_layer == 3
 
 
-def test_same_inputs_give_the_same_actions(small_policy, family):  # noqa: F811
+def test_same_inputs_give_the_same_actions(small_policy, family):
     runs = []
     for _ in range(2):
         policy = small_policy(family, keep_ratio=0.25)
@@ -97,7 +99,7 @@ def test_same_inputs_give_the_same_actions(small_policy, family):  # noqa: F811
     assert np.array_equal(runs[0], runs[1])
 
 
-def test_actions_depend_on_image_and_instruction(small_policy, family):  # noqa: F811
+def test_actions_depend_on_image_and_instruction(small_policy, family):
     policy = small_policy(family, keep_ratio=1.0)
     first = policy.act(observation(policy, 0)).actions
     assert not np.array_equal(first, policy.act(observation(policy, 1)).actions)
@@ -105,7 +107,7 @@ def test_actions_depend_on_image_and_instruction(small_policy, family):  # noqa:
     assert not np.array_equal(first, policy.act(other).actions)
 
 
-def test_bfloat16_keeps_the_budget_and_gives_finite_actions(checkpoints, family):  # noqa: F811
+def test_bfloat16_keeps_the_budget_and_gives_finite_actions(checkpoints, family):
     pruning = PruningConfig(keep_ratio=0.25, warm_up="semantic")
     policy = load_policy(checkpoints(family), dtype=torch.bfloat16, pruning=pruning)
     chunk = policy.act(observation(policy))
@@ -113,7 +115,7 @@ def test_bfloat16_keeps_the_budget_and_gives_finite_actions(checkpoints, family)
     assert chunk.pruning.tokens_kept == policy.num_visual // 4
 
 
-def test_blindness_is_noticed_and_leaves_no_history(checkpoints, family, tmp_path):  # noqa: F811
+def test_blindness_is_noticed_and_leaves_no_history(checkpoints, family, tmp_path):
     seeing = load_policy(checkpoints(family))
     assert not ignores_image(seeing)
     assert seeing.act(observation(seeing)).pruning.history_length == 0
@@ -137,7 +139,7 @@ def test_blindness_is_noticed_and_leaves_no_history(checkpoints, family, tmp_pat
         ("empty", r"must be \[H, W, 3\] RGB"),
     ],
 )
-def test_wrong_images_are_refused(small_policy, family, images, message):  # noqa: F811
+def test_wrong_images_are_refused(small_policy, family, images, message):
     policy = small_policy(family)
     odd = {
         "float": np.zeros((8, 8, 3), np.float32),
@@ -155,7 +157,7 @@ def test_wrong_images_are_refused(small_policy, family, images, message):  # noq
     ("instruction", "message"),
     [("  ", "instruction is empty"), ("push " * 3000, "instruction is too long")],
 )
-def test_wrong_instructions_are_refused(small_policy, family, instruction, message):  # noqa: F811
+def test_wrong_instructions_are_refused(small_policy, family, instruction, message):
     policy = small_policy(family)
     with pytest.raises(PolicyError, match=message):
         policy.act(observation(policy, instruction=instruction))
@@ -169,14 +171,14 @@ def test_wrong_instructions_are_refused(small_policy, family, instruction, messa
         (np.full(8, np.nan), "NaN or infinite"),
     ],
 )
-def test_wrong_states_are_refused(small_policy, state, message):  # noqa: F811
+def test_wrong_states_are_refused(small_policy, state, message):
     policy = small_policy("openvla_oft")
     frame = observation(policy)
     with pytest.raises(PolicyError, match=message):
         policy.act(Observation(frame.images, INSTRUCTION, state))
 
 
-def test_a_refused_observation_leaves_the_state_unharmed(small_policy, family):  # noqa: F811
+def test_a_refused_observation_leaves_the_state_unharmed(small_policy, family):
     disturbed, calm = (small_policy(family, keep_ratio=0.25) for _ in range(2))
     for seed in range(5):
         with pytest.raises(PolicyError):
@@ -187,7 +189,7 @@ def test_a_refused_observation_leaves_the_state_unharmed(small_policy, family): 
         assert one.pruning.history_length == other.pruning.history_length
 
 
-def test_a_token_that_is_no_action_is_never_motion(checkpoints, tmp_path):  # noqa: F811
+def test_a_token_that_is_no_action_is_never_motion(checkpoints, tmp_path):
     directory = write_untrained_checkpoint(tmp_path, hidden=32, layers=2, mlp=64)
 
     def prefer_words(tensors):
@@ -200,14 +202,14 @@ def test_a_token_that_is_no_action_is_never_motion(checkpoints, tmp_path):  # no
     assert policy.pruner.plan().history_length == 0
 
 
-def test_infinite_actions_are_refused(checkpoints):  # noqa: F811
+def test_infinite_actions_are_refused(checkpoints):
     policy = load_policy(checkpoints("openvla_oft"))
     policy.head.fc2.bias.data[0] = float("nan")
     with pytest.raises(PolicyError, match="not finite"):
         policy.act(observation(policy))
 
 
-def test_oft_takes_three_cameras_and_another_chunk(checkpoints):  # noqa: F811
+def test_oft_takes_three_cameras_and_another_chunk(checkpoints):
     pruning = PruningConfig(keep_ratio=0.25, warm_up="semantic")
     policy = load_policy(checkpoints("openvla_oft"), pruning=pruning, num_cameras=3, chunk_size=5)
     chunk = policy.act(observation(policy))
@@ -216,7 +218,7 @@ def test_oft_takes_three_cameras_and_another_chunk(checkpoints):  # noqa: F811
     assert chunk.pruning.tokens_total == 768
 
 
-def test_preview_is_what_the_model_sees(small_policy, family):  # noqa: F811
+def test_preview_is_what_the_model_sees(small_policy, family):
     policy = small_policy(family)
     for shape in [(480, 640, 3), (224, 224, 3), (100, 60, 3)]:
         image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
