@@ -162,6 +162,16 @@ def test_expert_succeeds(tmp_path, capsys):
     assert "100.0%" in capsys.readouterr().out
 
 
+def test_standing_still_solves_nothing(tmp_path):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    out, tasks = tmp_path / "still.jsonl", ("drawer-close", "reach", "faucet-open")
+    common = ["--policy", "still", "--episodes", "3", "--max-actions", "30"]
+    assert run(out, *common, "--tasks", *tasks) == 0
+    episodes = read_episodes(out)
+    assert len(episodes) == 9
+    assert not any(episode["success"] for episode in episodes)
+
+
 def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
     pytest.importorskip("metaworld", reason="needs the simulator")
     out = tmp_path / "results.jsonl"

@@ -3,7 +3,8 @@
 Runs policies in the simulator with every pruner and budget from the same held-out initial states.
 Each episode is a line of --out; a second run adds the missing ones only, so that an interrupted
 evaluation goes on where it stopped. Episodes that decide most come first (closed_loop_cells.py).
-With --policy expert the scripted experts act, which checks the evaluation itself.
+The evaluation itself is checked by --policy expert, the scripted experts, and --policy still, which
+does not move.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ from vla_pruner_ros.models.registry import DTYPES, load_policy
 from vla_pruner_ros.pruning.config import LOCK_IN_REMEDIES, PRUNERS, WARM_UP_MODES
 from vla_pruner_ros.sim.tasks import task_name
 
-EXPERT = "expert"
+CHECKS = ("expert", "still")
+"""Who may act in place of a checkpoint."""
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 MAX_ACTIONS = 120
 """Actions of 0.1 s an episode; the experts need at most 100 (training.collect)."""
@@ -53,8 +55,8 @@ PACKAGES = ("torch", "transformers", "numpy", "mujoco", "metaworld")
 class Subject:
     """Who is evaluated, and how; the same for all episodes of a call.
 
-    policy: its name in the results. checkpoint: None for the expert. execute: actions of a chunk
-    carried out before the next inference, None for all.
+    policy: its name in the results. checkpoint: None where one of CHECKS acts. execute: actions of
+    a chunk carried out before the next inference, None for all.
     """
 
     policy: str
@@ -70,7 +72,7 @@ def run_one(subject: Subject, episode: Episode) -> dict:
     """One line of the results. Robot and policy stay loaded for the next call."""
     from vla_pruner_ros.evaluation.closed_loop_episode import as_record, run_episode
 
-    agent = _agent(subject)
+    agent = _agent(subject, episode.cell.method)
     if subject.checkpoint is not None:
         agent.policy.pruning = episode.cell.config()
     robot = _robot(episode.task, subject.image_size)
@@ -97,13 +99,16 @@ def _robot(task: str, image_size: int):
 
 
 @lru_cache(maxsize=1)
-def _agent(subject: Subject):
-    from vla_pruner_ros.evaluation.closed_loop_episode import ExpertAgent, PolicyAgent
+def _policy(subject: Subject):
+    return load_policy(subject.checkpoint, device=subject.device, dtype=subject.dtype)
 
-    if subject.checkpoint is None:
-        return ExpertAgent()
-    policy = load_policy(subject.checkpoint, device=subject.device, dtype=subject.dtype)
-    return PolicyAgent(policy, subject.execute)
+
+def _agent(subject: Subject, method: str):
+    from vla_pruner_ros.evaluation import closed_loop_episode as episode
+
+    if subject.checkpoint is not None:
+        return episode.PolicyAgent(_policy(subject), subject.execute)
+    return episode.ExpertAgent() if method == "expert" else episode.StillAgent()
 
 
 def evaluate(
@@ -241,7 +246,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     add = parser.add_argument
-    add("--policy", choices=("checkpoint", EXPERT), default="checkpoint", help="who acts")
+    add("--policy", choices=("checkpoint", *CHECKS), default="checkpoint", help="who acts")
     add("--checkpoint", type=Path, help="folder of the policy")
     add("--policy-name", help="in the results; by default the checkpoint's folder")
     add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
@@ -263,14 +268,14 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--warm-up", nargs="+", choices=WARM_UP_MODES, default=[])
     given = parser.parse_args(argv)
     if given.policy == "checkpoint" and given.checkpoint is None:
-        parser.error("give --checkpoint, or --policy expert")
+        parser.error("give --checkpoint, or --policy expert or still")
     return given
 
 
 def _subject(given: argparse.Namespace) -> Subject:
     common = {"max_actions": given.max_actions, "image_size": given.image_size}
-    if given.policy == EXPERT:
-        return Subject(given.policy_name or EXPERT, None, **common)
+    if given.policy in CHECKS:
+        return Subject(given.policy_name or given.policy, None, **common)
     return Subject(
         given.policy_name or given.checkpoint.resolve().name,
         str(given.checkpoint),
@@ -297,10 +302,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         subject = _subject(given)
         varied = {name: getattr(given, name) for name in VARIED}
-        is_expert = given.policy == EXPERT
         cells = (
-            [Cell(EXPERT, 1.0)]
-            if is_expert
+            [Cell(given.policy, 1.0)]
+            if given.policy in CHECKS
             else make_cells(given.pruners, given.keep_ratios, varied)
         )
         episodes = list(make_episodes(cells, _tasks(given), given.episodes, given.first_seed))

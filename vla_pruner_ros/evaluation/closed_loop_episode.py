@@ -67,6 +67,19 @@ class ExpertAgent:
         return {}
 
 
+class StillAgent:
+    """Holds still with an open hand: a task that this solves says nothing about anybody."""
+
+    def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        pass
+
+    def actions(self, state: SimState) -> np.ndarray:
+        return np.array([[*HOLD_STILL, 1.0]])
+
+    def measurements(self) -> dict[str, float | None]:
+        return {}
+
+
 class PolicyAgent:
     """A policy that sees what the robot's cameras see. execute: actions of a chunk carried out
     before the next inference (None: all of them)."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vla_pruner_ros.evaluation.closed_loop import runs_path
+from vla_pruner_ros.evaluation.closed_loop import CHECKS, runs_path
 from vla_pruner_ros.evaluation.closed_loop_results import (
     ALL_TASKS,
     aggregate,
@@ -22,7 +22,7 @@ from vla_pruner_ros.evaluation.results_plot import success_plot
 from vla_pruner_ros.pruning.config import PRUNERS
 
 DASH = "–"
-METHODS = ("expert", *PRUNERS)
+METHODS = (*CHECKS, *PRUNERS)
 Format = Callable[[dict], str]
 
 
