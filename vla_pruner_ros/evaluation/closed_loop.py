@@ -136,6 +136,8 @@ def _run_all(subject: Subject, missing: list[Episode], processes: int) -> Iterat
     context = multiprocessing.get_context("spawn")  # a forked child would share OpenGL and CUDA
     with context.Pool(min(processes, len(missing)) or 1, _use_one_thread) as pool:
         yield from pool.imap_unordered(_Runner(subject), missing)
+        pool.close()
+        pool.join()  # leaving by itself would terminate the processes in the middle of their exit
 
 
 @dataclass(frozen=True)
