@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+_BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
 
 def clean_instruction(text: str) -> str:
-    """Strip an instruction and join its words by single blanks."""
-    return " ".join(str(text).split())
+    """Strip an instruction and join its words by single blanks.
+
+    Control characters, lone surrogates and bidirectional overrides go: they mean nothing to a
+    model, break terminals and tokenizers, and make a log show another text than was used.
+    """
+    words = "".join(c for c in str(text) if c.isspace() or not _is_control(c)).split()
+    return " ".join(words)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _BIDIRECTIONAL
 
 
 def state_from_joint_state(message: Any, joints: Sequence[str]) -> np.ndarray:

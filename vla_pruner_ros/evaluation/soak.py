@@ -163,9 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--domain", type=int, default=191, help="ROS domain to run in")
     parser.add_argument("--json", type=Path, help="write the report here")
     parser.add_argument("--markdown", type=Path, help="write the page of docs/reliability.md here")
+    parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
     options = parser.parse_args(arguments)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    report = soak(options.minutes, options.domain, options.seed)
+    if options.report:
+        report = json.loads(options.report.read_text())
+    else:
+        report = soak(options.minutes, options.domain, options.seed)
     print(summary(report))
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")

@@ -36,7 +36,7 @@ def read_json(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path.name} is missing in {path.parent}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
@@ -252,11 +252,22 @@ def _weight_paths(directory: Path) -> list[Path]:
                 f"{directory} has neither model.safetensors nor model.safetensors.index.json"
             )
         return [single]
-    paths = [directory / name for name in sorted(set(read_json(index)["weight_map"].values()))]
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):
+        raise CheckpointError(
+            f"{index} must map each tensor to the name of a file beside it; "
+            "copy or download it again"
+        )
+    paths = [directory / name for name in sorted(set(weight_map.values()))]
     absent = [path.name for path in paths if not path.exists()]
     if absent:
         raise CheckpointError(f"{directory} lacks the shards {', '.join(absent)}")
     return paths
+
+
+def _is_file_name(name: object) -> bool:
+    """A path could lead out of the checkpoint's directory."""
+    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 
 def _open(path: Path):

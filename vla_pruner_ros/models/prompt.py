@@ -35,6 +35,8 @@ def load_tokenizer(directory: Path) -> Tokenizer:
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    # An instruction that spells </s> means these letters, not the end of the sequence.
+    tokenizer.encode_special_tokens = True
     return lambda text: tokenizer.encode(text).ids
 
 
