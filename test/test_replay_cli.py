@@ -95,6 +95,13 @@ def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):
     assert status_message.tokens_kept == 4
 
 
+def test_limit(tmp_path, run):
+    recorded(tmp_path)
+    status, _, summary = run("--limit", "7", "--require-parity")
+    assert status == 0
+    assert summary["parity"]["recorded"] == summary["parity"]["kept_equal"] == 7
+
+
 def test_bag_of_another_software_is_swept(tmp_path, run):
     plain(tmp_path)
     status, _, summary = run("--keep-ratio", "0.5", "--every", "2", "--no-report")

@@ -65,6 +65,10 @@ class _Aligner:
         self._pending = deque(enumerate(inferences))
         self._before: Moment | None = None
 
+    @property
+    def is_done(self) -> bool:
+        return not self._pending
+
     def add(self, topic: str, one: _Held) -> None:
         (self._images.get(topic) or self._states).add(one)
 
@@ -134,4 +138,6 @@ def recorded_moments(
             continue  # the inference that needs it will say that it is missing
         aligner.add(record.topic, _Held(stamp, record.time, message, len(record.data)))
         yield from aligner.ready(record.time)
+        if aligner.is_done:
+            return
     yield from aligner.rest()

@@ -18,6 +18,8 @@ from vla_pruner_ros.report import HALF_WIDTH, Series
 SLIDER_FRAMES = 48
 SLIDERS = 3
 WORST_FRAMES = 6
+SHOWN_RUNS = 5
+"""Settings drawn into one plot; more cannot be told apart, the tables have them all."""
 
 Pictures = dict[int, list[np.ndarray]]
 
@@ -57,6 +59,14 @@ def make_report(outcome: Outcome, inferences: list[Recorded], pictures: Pictures
 
 def _main_run(outcome: Outcome) -> Run | None:
     return next((run for run in outcome.runs if run.done), None)
+
+
+def _shown_runs(outcome: Outcome) -> list[Run]:
+    """Return the runs that are drawn: the repeated one only where it differs from the recording."""
+    runs = outcome.runs
+    if outcome.parity is not None and outcome.parity.holds and outcome.swept:
+        runs = runs[1:]
+    return [run for run in runs if run.done][:SHOWN_RUNS]
 
 
 def _result(outcome: Outcome) -> report.Section:
@@ -127,7 +137,7 @@ def _action_curves(
         times = np.array([(r.image_stamps[0] - origin) * 1e-9 for r in usable])
         first = np.array([r.actions[0] for r in usable]).reshape(-1, 7)
         curves.append(("recorded", times, first))
-    for run in outcome.runs:
+    for run in _shown_runs(outcome):
         times = np.array([(step.stamp - origin) * 1e-9 for step in run.done])
         first = np.array([step.actions[0] for step in run.done]).reshape(-1, 7)
         curves.append((run.setting.name, times, first))
@@ -165,7 +175,10 @@ def _against_ratio(outcome: Outcome, pruners: list[str], of: Callable[[Swept], f
 
 
 def _latency(outcome: Outcome, inferences: list[Recorded]) -> report.Section | None:
-    groups = [(run.setting.name, [1e3 * step.seconds for step in run.done]) for run in outcome.runs]
+    groups = [
+        (run.setting.name, [1e3 * step.seconds for step in run.done])
+        for run in _shown_runs(outcome)
+    ]
     if inferences:
         groups.insert(0, ("recorded", [1e3 * r.seconds for r in inferences if r.seconds > 0]))
     groups = [(name, values) for name, values in groups if values]

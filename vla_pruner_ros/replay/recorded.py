@@ -66,15 +66,20 @@ class RecordedRun:
     remarks: list[str] = field(default_factory=list)
 
 
-def read_recorded(reader: BagReader, topics: Topics, changes: Changes) -> RecordedRun:
-    """Read every recorded inference; messages that cannot be read become remarks."""
+def read_recorded(
+    reader: BagReader, topics: Topics, changes: Changes, limit: int = 0
+) -> RecordedRun:
+    """Read the recorded inferences; messages that cannot be read become remarks.
+
+    limit: inferences at most, 0 for all.
+    """
     run = RecordedRun()
-    chunks, statuses = _read_answers(reader, topics, run.remarks)
+    chunks, statuses = _read_answers(reader, topics, limit, run.remarks)
     tracked = any(status.history_length > 0 for status in statuses.values())
     values = first_parameters(changes)  # what was in force before the first word about it
     upcoming = iter(sorted(changes, key=lambda change: change[0]))
     change = next(upcoming, None)
-    for received, chunk in chunks:
+    for received, chunk in chunks[: limit or None]:
         started = nanoseconds(chunk.inference_start)
         while change is not None and change[0] <= started:
             values.update(change[1])
@@ -88,7 +93,7 @@ def read_recorded(reader: BagReader, topics: Topics, changes: Changes) -> Record
 
 
 def _read_answers(
-    reader: BagReader, topics: Topics, remarks: list[str]
+    reader: BagReader, topics: Topics, limit: int, remarks: list[str]
 ) -> tuple[list[tuple[int, Any]], dict[tuple[int, int], Any]]:
     chunks: list[tuple[int, Any]] = []
     statuses: dict[tuple[int, int], Any] = {}
@@ -98,6 +103,8 @@ def _read_answers(
         message = _decoded(reader, record)
         if message is None:
             unreadable += 1
+        elif limit and len(chunks) > limit:
+            break  # one more than asked for: the last one's status has been seen
         elif record.topic == topics.chunks:
             chunks.append((record.time, message))
         else:

@@ -57,12 +57,10 @@ class Session:
         self.topics = choose_topics(
             reader.topics, num_cameras, choice.wanted, parameters.get("image_topics") or ()
         )
-        run = read_recorded(reader, self.topics, changes)
-        self.recorded_count = len(run.inferences)
+        run = read_recorded(reader, self.topics, changes, choice.limit)
         self._remarks = list(run.remarks)
         self.exact = choice.every == 0 and bool(run.inferences)
-        limit = choice.limit or None
-        self.inferences: list[Recorded] = run.inferences[:limit] if self.exact else []
+        self.inferences: list[Recorded] = run.inferences if self.exact else []
         self.joints = tuple(parameters.get("state_joints") or ())
         self.pruning = self._first_pruning(parameters)
         self._sampling = Sampling(

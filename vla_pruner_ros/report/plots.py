@@ -64,13 +64,18 @@ def histogram_svg(
     width: int = FULL_WIDTH,
     height: int = 280,
 ) -> str:
-    """Return the share of values per bin, the groups laid over one another."""
+    """Return the share of values per bin, the groups laid over one another.
+
+    Values above the 99th percentile of all groups go into the last bin: a single outlier would
+    squeeze the rest.
+    """
     finite = [(name, np.asarray(v, float)[np.isfinite(v)]) for name, v in groups if len(v)]
     finite = [(name, values) for name, values in finite if values.size]
     if not finite:
         return "<p class='note'>There is nothing to plot.</p>"
     low = min(values.min() for _, values in finite)
-    high = max(values.max() for _, values in finite)
+    high = max(np.percentile(values, 99) for _, values in finite)
+    finite = [(name, np.minimum(values, high)) for name, values in finite]
     edges = np.linspace(low, high if high > low else low + 1e-9, bins + 1)
     shares = [100.0 * np.histogram(values, edges)[0] / values.size for _, values in finite]
     axes = Axes.around((edges[0], edges[-1]), (0.0, max(s.max() for s in shares)), width, height)

@@ -41,8 +41,11 @@ font-variant-numeric:tabular-nums}
 margin:12px 0 18px}
 table{border-collapse:collapse;width:100%;font-size:14px;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:11px 16px 0;font-size:13px}
-th,td{padding:8px 16px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
-th{font-weight:550;color:var(--soft);font-size:13px}
+th,td{padding:8px 11px;text-align:left;border-bottom:1px solid var(--line);white-space:nowrap}
+th{font-weight:550;color:var(--soft);font-size:13px;white-space:normal;
+vertical-align:bottom;line-height:1.3}
+th:first-child,td:first-child{padding-left:16px}
+th:last-child,td:last-child{padding-right:16px}
 tbody tr:last-child td{border-bottom:0}tbody tr:hover{background:var(--grid)}
 .number{text-align:right}
 figure{margin:12px 0 18px;padding:14px 16px;border:1px solid var(--line);border-radius:12px;
