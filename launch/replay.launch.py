@@ -43,10 +43,11 @@ def is_true(value: str) -> bool:
 def play_command(bag: str, rate: str, loop: str, node: str) -> list[str]:
     """Return `ros2 bag play` with the recorded node's outputs out of the running one's way.
 
-    /parameter_events has to move too: nodes would take the recorded ones for their own.
+    /parameter_events has to move too: nodes would take the recorded ones for their own. /clock must
+    not: the rule would move the player's own clock as well.
     """
     names = [f"{node.rstrip('/')}/{output}" for output in RECORDED_OUTPUTS]
-    names += ["/parameter_events", "/diagnostics", "/clock"]
+    names += ["/parameter_events", "/diagnostics"]
     remaps = [f"{name}:=/recorded{name}" for name in names]
     looped = ["--loop"] if is_true(loop) else []
     return ["ros2", "bag", "play", bag, "--clock", "100", "--rate", rate, *looped, "-m", *remaps]
