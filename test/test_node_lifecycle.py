@@ -174,7 +174,7 @@ def test_lifecycle_under_fire():
     run_state_machine_as_test(
         UnderFire,
         settings=settings(
-            max_examples=16,
+            max_examples=12,
             derandomize=True,
             phases=[Phase.generate],  # shrinking would run for minutes
             stateful_step_count=40,

@@ -53,6 +53,11 @@ def spin_on(executor: Executor) -> None:
             return
         except InvalidHandle:
             continue
+        except RuntimeError as error:
+            # A callback that came due as the executor's threads were shut down.
+            if "after shutdown" not in str(error):
+                raise
+            return
 
 
 def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
