@@ -74,6 +74,17 @@ def find_family(directory: Path, config: dict) -> ModuleType:
     )
 
 
+def family_options(path: str | Path) -> frozenset[str]:
+    """Names of the arguments that the load() of a checkpoint's family takes.
+
+    Raises:
+        CheckpointError: no checkpoint, or of no known family.
+    """
+    directory = Path(path).expanduser()
+    family = find_family(directory, read_config(directory))
+    return frozenset(inspect.signature(family.load).parameters)
+
+
 def _checked_options(family: ModuleType, options: dict[str, object]) -> dict[str, object]:
     allowed = set(inspect.signature(family.load).parameters)
     unknown = sorted(set(options) - allowed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
-from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.models.registry import family_options, load_policy
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
 from vla_pruner_ros.nodes.parameters import UNTRAINED, Settings
 
@@ -36,12 +36,17 @@ def load_from_settings(settings: Settings) -> VlaPolicy:
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
+    directory = checkpoint_directory(settings.checkpoint)
+    # Families that take several cameras are told how many; the others are checked afterwards.
+    cameras = {"num_cameras": len(settings.image_topics)}
+    options = cameras if "num_cameras" in family_options(directory) else {}
     policy = load_policy(
-        checkpoint_directory(settings.checkpoint),
+        directory,
         device=device,
         dtype=getattr(torch, dtype),
         pruning=settings.pruning,
         unnorm_key=settings.unnorm_key or None,
+        **options,
     )
     if settings.model not in ("auto", policy.family):
         raise CheckpointError(
