@@ -15,11 +15,13 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: the recorder needs rclpy")
 
 import rclpy
+from builtin_interfaces.msg import Time
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
-from replay_bags import MemoryPolicy, picture
+from replay_bags import PERIOD, SECOND, BagMaker, MemoryPolicy, picture
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -123,6 +125,38 @@ def test_what_is_recorded_live_replays_to_the_same_actions(tmp_path, compression
         "close the drawer",
     }
     assert sum(step.reset == "recorded" for step in run.steps) >= 2
+
+
+def test_bag_played_in_a_loop_gives_the_same_actions_every_time(tmp_path):
+    """What ros2 bag play --clock --loop does: the clock jumps back and the node starts anew."""
+    with BagMaker(tmp_path / "bag") as bag:
+        for number in range(8):
+            bag.image(picture(number), number * PERIOD)
+    with bench(LivePolicy(), use_sim_time=True, temporal_window=4) as b:
+        chunks = b.listen(ActionChunk, "/vla_pruner/action_chunk")
+        b.activate()
+        clock = b._publisher(Clock, "/clock", 10)
+        camera = b._publisher(Image, "image_raw", 10)
+        for _ in range(2):
+            with BagReader(tmp_path / "bag") as reader:
+                for record in reader.messages({"/image_raw"}):
+                    play(b, clock, camera, reader.decode(record), record.time, chunks)
+        actions = np.array([chunk.actions for chunk in chunks])
+    np.testing.assert_array_equal(actions[:8], actions[8:])
+    assert len(np.unique(actions[:, 3])) > 4  # the fourth number is the policy's memory
+
+
+def play(b, clock, camera, message, time: int, chunks: list) -> None:
+    """Publish one recorded image at its time and wait for the answer."""
+    now = Time(sec=time // SECOND, nanosec=time % SECOND)
+    clock.publish(Clock(clock=now))
+    b.until(lambda: b.node.get_clock().now().nanoseconds == time, "the bag's time")
+    stamp = Time(sec=message.header.stamp.sec, nanosec=message.header.stamp.nanosec)
+    image = Image(height=message.height, width=message.width, encoding="rgb8", step=message.step)
+    image.header.stamp, image.data = stamp, message.data.tobytes()
+    seen = len(chunks)
+    camera.publish(image)
+    b.until(lambda: len(chunks) > seen, "the answer")
 
 
 def test_terminated_recorder_finishes_its_bag(tmp_path):
