@@ -20,12 +20,17 @@ class EndEffector:
         """clock: the node's time (ns)."""
         self._clock = clock
         self._newest: tuple[PoseStamped, float] | None = None
-        self.measured_at = 0
+        self.measured_at = float("-inf")
 
     def store(self, message: PoseStamped) -> None:
-        """Keep a pose; one without a stamp counts as measured now. measured_at is in ns."""
-        self._newest = (message, time.monotonic())
-        self.measured_at = to_nanoseconds(message.header.stamp) or self._clock()
+        """Keep a pose; one without a stamp counts as measured now.
+
+        measured_at is on time.monotonic() (s): the node's clock may jump.
+        """
+        arrival, now = time.monotonic(), self._clock()
+        age = max(0, now - (to_nanoseconds(message.header.stamp) or now)) * 1e-9
+        self._newest = (message, arrival)
+        self.measured_at = arrival - age
 
     def forget(self) -> None:
         self._newest = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any
 
@@ -71,7 +72,7 @@ class Motion:
         self._last_action = NEVER
         self._moving = False
         self._gripper: float | None = None
-        self._commanded: deque[tuple[int, np.ndarray]] = deque(maxlen=20)
+        self._commanded: deque[tuple[float, np.ndarray]] = deque(maxlen=20)
 
     @property
     def queue_length(self) -> int:
@@ -198,8 +199,8 @@ class Motion:
     def _pending(self) -> list[np.ndarray]:
         """Return the translations that the newest pose may not show: those still being carried out
         when it was measured, and those commanded since."""
-        now, seen = self._now(), self.end_effector.measured_at - round(1e9 / self._rates[0])
-        return [translation for at, translation in self._commanded if seen < at <= now]
+        seen = self.end_effector.measured_at - 1.0 / self._rates[0]
+        return [translation for at, translation in self._commanded if at > seen]
 
     def _publish_action(
         self, planned: PlannedAction, values: np.ndarray, pose: Pose | None, settings: Any
@@ -207,7 +208,7 @@ class Motion:
         # The timers' rate, not the parameter's: a new rate starts with the next chunk.
         now, period = self._now(), 1.0 / self._rates[0]
         self._last_action = now
-        self._commanded.append((now, values[:3]))
+        self._commanded.append((time.monotonic(), values[:3]))
         self._gripper = float(values[6])
         self._twist, self._twist_period = values[:6], period
         self._twist_end = now + round(period * 1e9)
