@@ -317,7 +317,10 @@ class VlaPrunerNode(LifecycleNode):
             self._deliver(result)
 
     def _deliver(self, result: Result) -> None:
-        task = result.task
+        task, sequence = result.task, self._sequence
+        # Counted even if discarded: the policy remembers it, and a replay must know that it is not
+        # in the bag.
+        self._sequence += 1
         queue = (self.motion.queue_length, self.motion.queue_age())
         with self.gate.passing(task.epoch) as may_pass:
             if not may_pass:
@@ -325,12 +328,11 @@ class VlaPrunerNode(LifecycleNode):
                 return
             self.health.succeeded()
             self._waiting = False
-            self.motion.submit(self.outputs.plan(result, self._sequence))
+            self.motion.submit(self.outputs.plan(result, sequence))
             arrival = max(frame.arrival for frame in task.frames)
             overhead = time.monotonic() - arrival - result.seconds
             self.health.record(result.seconds, overhead, task.settings.pruning.target_latency)
-            self.outputs.publish(result, self._sequence, self._inference.policy, queue)
-            self._sequence += 1
+            self.outputs.publish(result, sequence, self._inference.policy, queue)
 
     def _wait_for(self, sentence: str) -> None:
         self._waiting = True
