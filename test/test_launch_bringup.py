@@ -17,13 +17,10 @@ if shutil.which("ros2") is None:
 
 from vla_pruner_ros.nodes.client import PolicyClient
 
-DOMAIN = "153"
-
 
 @pytest.fixture
-def launched(tmp_path, monkeypatch):
+def launched(tmp_path):
     """Launch with the simulated robot; returns (process, log)."""
-    monkeypatch.setenv("ROS_DOMAIN_ID", DOMAIN)
     log = tmp_path / "launch.log"
     command = ["ros2", "launch", "vla_pruner_ros", "bringup.launch.py", "sim:=true",
                "keep_ratio:=0.5", "instruction:=close the drawer"]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from statistics import median
 
 import numpy as np
 import pytest
@@ -49,7 +48,7 @@ def test_twist_is_the_action_as_velocity_for_its_length_then_zero():
         assert {t.header.frame_id for t in twists} == {"base_link"}
         stamps = [at(t) for t in twists]
         assert all(a < b for a, b in pairwise(stamps)), "MoveIt Servo refuses old stamps"
-        assert median(b - a for a, b in pairwise(stamps)) <= 0.05
+        assert len(moving) >= 3, "fresh commands while the action lasts"
         assert all(at(t) < at(actions[0]) + 0.25 for t in moving)
         assert all(is_zero(t) for t in twists[len(moving) :])
         assert len(actions) == 1
@@ -64,8 +63,6 @@ def test_chunk_is_played_in_order_at_the_control_rate():
         assert [a.step for a in actions] == [0, 1, 2, 3, 4]
         assert {seconds(a.duration) for a in actions} == {0.05}
         assert at(actions[-1]) - at(actions[0]) >= 0.8 * 4 * 0.05
-        first_zero = next(i for i, t in enumerate(twists) if is_zero(t))
-        assert at(twists[first_zero]) > at(actions[-1]), "no pause within a chunk"
 
 
 @pytest.mark.parametrize(("compensate", "first"), [(True, 2), (False, 0)])

@@ -35,7 +35,7 @@ from vla_pruner_ros.replay.parity import check_parity
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
 from vla_pruner_ros.replay.session import Choice, Session
 
-DOMAIN = 152
+DOMAIN = int(os.environ["ROS_DOMAIN_ID"])
 WAIT = 20.0
 
 

@@ -25,6 +25,9 @@ def test_policy_allows_exactly_what_the_node_uses():
     with bench(ControlledPolicy(), use_sim_time=True) as b:
         b.activate()
         here = ("vla_pruner", "/")
+        # The graph is told over DDS, too: wait for its last publisher.
+        b.until(lambda: b.client.count_publishers("/vla_pruner/overlay"), "the node's publishers")
+        b.until(lambda: b.client.count_publishers("/vla_pruner/target_pose"), "all of them")
         published = {n for n, _ in b.client.get_publisher_names_and_types_by_node(*here)}
         subscribed = {n for n, _ in b.client.get_subscriber_names_and_types_by_node(*here)}
         served = {n for n, _ in b.client.get_service_names_and_types_by_node(*here)}

@@ -23,7 +23,7 @@ pytest.importorskip(
 from vla_pruner_ros.sim.realtime import RealTimeSimulation
 from vla_pruner_ros.sim.robot import SimulatedRobot
 
-DOMAIN = 143
+DOMAIN = int(os.environ["ROS_DOMAIN_ID"])
 WAIT = 20.0  # s, longest wait for an event; nothing takes nearly as long
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from typing import Any
 
@@ -10,10 +9,12 @@ import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import SetParameters
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
+
+from vla_pruner_ros.nodes.spin import spin_on
 
 
 class PolicyClient:
@@ -27,7 +28,7 @@ class PolicyClient:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
         self._instructions = self.node.create_publisher(String, "instruction", 10)
-        self._thread = threading.Thread(target=self._spin)
+        self._thread = threading.Thread(target=spin_on, args=(self._executor,))
         self._thread.start()
 
     def __enter__(self) -> PolicyClient:
@@ -88,7 +89,3 @@ class PolicyClient:
             return future.result()
         finally:
             self.node.destroy_client(client)
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            self._executor.spin()

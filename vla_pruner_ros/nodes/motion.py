@@ -31,6 +31,10 @@ HALT_TWISTS = 4
 EARLY = 0.1
 """A new action may start this share of a period early: camera and control clocks drift."""
 
+TRANSPORT = 0.2
+"""Longest time (s) from a published action to the arm that starts it, and from a pose measured
+without a stamp to its arrival here."""
+
 NEVER = -(2**62)
 """A time (ns) before any clock's, also one that was set back."""
 
@@ -197,9 +201,9 @@ class Motion:
         return values
 
     def _pending(self) -> list[np.ndarray]:
-        """Return the translations that the newest pose may not show: those still being carried out
-        when it was measured, and those commanded since."""
-        seen = self.end_effector.measured_at - 1.0 / self._rates[0]
+        """Return the translations that the newest pose may not show: those still on their way to
+        the arm or being carried out when it was measured, and those commanded since."""
+        seen = self.end_effector.measured_at - 1.0 / self._rates[0] - TRANSPORT
         return [translation for at, translation in self._commanded if at > seen]
 
     def _publish_action(

@@ -348,9 +348,11 @@ class VlaPrunerNode(LifecycleNode):
         )
         self.get_logger().debug("".join(traceback.format_exception(error)))
         self.motion.halt()
-        # The traceback's frames hold the tensors that a failed allocation could be made from.
-        traceback.clear_frames(error.__traceback__)
-        _free_device_memory()
+        if _is_out_of_memory(error):
+            # The traceback's frames hold the tensors that a failed allocation could be made from.
+            # Only then: collecting takes long enough to disturb the timers that play actions.
+            traceback.clear_frames(error.__traceback__)
+            _free_device_memory()
         if in_a_row >= self.parameters.settings.max_consecutive_failures and not self._held:
             self._held = True
             self.motion.close()
@@ -411,6 +413,13 @@ class VlaPrunerNode(LifecycleNode):
             "counts": counts,
             "new": {k: v for k, v in new.items() if v},
         }
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or bool(
+        torch and isinstance(error, torch.OutOfMemoryError)
+    )
 
 
 def _free_device_memory() -> None:
