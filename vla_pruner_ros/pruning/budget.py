@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from statistics import median
+from statistics import fmean, median
 from typing import Protocol
 
 import numpy as np
@@ -66,9 +66,9 @@ class DeadlineBudget:
 
     Every share that has run is remembered with its latency; when the current share's latency
     moves, all of them are scaled with it, for a busier machine slows every share down. Shares that
-    have not run lie on the line through the nearest two that have (through one: half of an
-    unpruned step is taken not to depend on the tokens, cf. arXiv 2511.16449, 236 ms at all and
-    126 ms at 12.5 % of the tokens).
+    have not run are reached from the nearest that has, along the slope of all of them; as long as
+    they tell little of it, half of an unpruned step is taken not to depend on the tokens (cf. arXiv
+    2511.16449, 236 ms at all and 126 ms at 12.5 % of the tokens).
 
     A share is left as soon as the median of its last three steps is over the target, and a larger
     one is entered only where HEADROOM of the target is expected to suffice, once settled where
@@ -84,6 +84,7 @@ class DeadlineBudget:
     SETTLE_STEPS = 10  # after a move; later it counts as settled
     SAMPLES = 3
     MEMORY = 500
+    PRIOR_SPREAD = 0.01
 
     def __init__(self, target_s: float, start_ratio: float = 1.0) -> None:
         self.target_s = target_s
@@ -117,12 +118,21 @@ class DeadlineBudget:
         """Seconds a step with this share should take now; needs one known share at least."""
         if ratio in self._known:
             return self._known[ratio]
-        nearest = sorted(self._known, key=lambda known: abs(known - ratio))[:2]
-        if len(nearest) == 1:
-            return self._known[nearest[0]] * (1.0 + ratio) / (1.0 + nearest[0])
-        one, two = nearest
-        slope = max(0.0, (self._known[one] - self._known[two]) / (one - two))
-        return self._known[one] + slope * (ratio - one)
+        nearest = min(self._known, key=lambda known: abs(known - ratio))
+        return self._known[nearest] + self._slope() * (ratio - nearest)
+
+    def _slope(self) -> float:
+        """Seconds per share: least squares over all that is known, drawn towards the assumption.
+
+        Shares that lie close together tell little of the slope beside the noise of their steps;
+        PRIOR_SPREAD is the squared spread at which they count as much as the assumption.
+        """
+        shares, seconds = list(self._known), list(self._known.values())
+        share, second = fmean(shares), fmean(seconds)
+        assumed = second / (1.0 + share)
+        together = sum((r - share) * (t - second) for r, t in self._known.items())
+        spread = sum((r - share) ** 2 for r in shares)
+        return max(0.0, (together + self.PRIOR_SPREAD * assumed) / (spread + self.PRIOR_SPREAD))
 
     def _learn_here(self, latency_s: float) -> None:
         previous = self._known.get(self.ratio, latency_s)
