@@ -15,6 +15,7 @@ from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay import cli
+from vla_pruner_ros.replay.arguments import make_parser
 from vla_pruner_ros.replay.bag_reader import BagReader
 
 
@@ -60,6 +61,21 @@ def test_recorded_settings_are_repeated_by_default(tmp_path, run):
     assert summary["parity"]["holds"] is True
     assert summary["settings"] == []
     assert (tmp_path / "out" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "graphs", "draft", "quantization"),
+    [
+        ((), True, "linear", "int8"),
+        (("--draft", "off", "--no-graphs"), False, "off", "int8"),
+        (("--quantization", "none"), True, "linear", "none"),
+    ],
+)
+def test_the_model_is_run_as_recorded_unless_told(arguments, graphs, draft, quantization):
+    parsed = make_parser().parse_args(["bag", "--checkpoint", "c", "--out", "o", *arguments])
+    execution = cli._execution(parsed, {"draft": "linear", "quantization": "int8"})
+    assert (execution.graphs, execution.draft) == (graphs, draft)
+    assert execution.quantization == quantization
 
 
 def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):

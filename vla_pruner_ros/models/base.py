@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from vla_pruner_ros.models.decoding import ActionAttention, Select
-from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, PruningReport
+from vla_pruner_ros.models.execution import ExecutionConfig
+from vla_pruner_ros.models.policy import (
+    ActionChunk,
+    CheckpointError,
+    Observation,
+    PolicyError,
+    PruningReport,
+)
 from vla_pruner_ros.models.timing import StageClock
 from vla_pruner_ros.pruning.combination import Selection
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -51,6 +58,9 @@ class PrunedPolicy(ABC):
     Data goes host -> device once (_prepare) and device -> host once (_to_actions).
     """
 
+    decodes_token_by_token = False
+    """True where drafting applies."""
+
     def __init__(self, facts: Facts, pruning: PruningConfig, device: torch.device) -> None:
         """Raises ValueError where the pruning settings do not fit the model."""
         self.facts, self.device = facts, device
@@ -60,6 +70,7 @@ class PrunedPolicy(ABC):
         self.grid, self.image_size = facts.grid, facts.image_size
         self.num_visual = facts.num_cameras * facts.grid[0] * facts.grid[1]
         self.pruner = TokenPruner(pruning, facts.num_layers, self.num_visual, facts.num_cameras)
+        self.execution = ExecutionConfig()
 
     @abstractmethod
     def preview(self, image: np.ndarray) -> np.ndarray:
@@ -76,6 +87,21 @@ class PrunedPolicy(ABC):
     @abstractmethod
     def _to_actions(self, raw: Tensor) -> np.ndarray:
         """Read back and convert: float64 [steps, 7]. Raises PolicyError for what is no action."""
+
+    def adopt(self, execution: ExecutionConfig) -> None:
+        """Run like this from now on; called once, right after loading.
+
+        Raises:
+            CheckpointError: this family cannot, or a library is missing.
+        """
+        if execution.draft != "off" and not self.decodes_token_by_token:
+            raise CheckpointError(
+                f"{self.family} does not decode its actions token by token, there is nothing to "
+                "draft: set draft to off"
+            )
+        if execution.quantization != "none":
+            raise CheckpointError("quantization is not available yet: set it to none")
+        self.execution = execution
 
     @property
     def pruning(self) -> PruningConfig:

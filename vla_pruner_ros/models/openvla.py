@@ -55,6 +55,8 @@ class Inputs:
 
 
 class OpenVlaPolicy(PrismaticPolicy):
+    decodes_token_by_token = True
+
     def __init__(self, parts: Components, pruning: PruningConfig) -> None:
         super().__init__(FAMILY, parts, pruning)
         self.cache = self.decoder.new_cache()

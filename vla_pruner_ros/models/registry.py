@@ -11,6 +11,7 @@ import torch
 
 from vla_pruner_ros.models.base import PrunedPolicy
 from vla_pruner_ros.models.checkpoints import read_config
+from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.prompt import Tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -33,24 +34,27 @@ def load_policy(
     device: str | torch.device = "cpu",
     dtype: str | torch.dtype = torch.float32,
     pruning: PruningConfig | None = None,
+    execution: ExecutionConfig | None = None,
     unnorm_key: str | None = None,
     tokenizer: Tokenizer | None = None,
     **options: object,
 ) -> PrunedPolicy:
     """A policy from a checkpoint directory; the family is recognised from its files.
 
+    execution: how it is run (graphs, drafting, quantisation); the defaults if left out.
     unnorm_key: whose statistics turn actions into units; may be left out if there is one data set.
     tokenizer: prompt -> ids, in place of the checkpoint's own.
     options: further arguments of the family's load(), for example num_cameras.
 
     Raises:
-        CheckpointError: what is wrong with the checkpoint, and the remedy.
+        CheckpointError: what is wrong with the checkpoint, and the remedy; also an execution that
+            the family cannot follow or a library that it lacks.
         ValueError: pruning settings that do not fit the model.
     """
     directory = Path(path).expanduser()
     config = read_config(directory)
     family = find_family(directory, config)
-    return family.load(
+    policy = family.load(
         directory,
         config,
         device=_checked_device(device),
@@ -60,6 +64,8 @@ def load_policy(
         tokenizer=tokenizer,
         **_checked_options(family, options),
     )
+    policy.adopt(execution or ExecutionConfig())
+    return policy
 
 
 def find_family(directory: Path, config: dict) -> ModuleType:

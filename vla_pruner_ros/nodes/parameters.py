@@ -1,6 +1,7 @@
 """Every parameter of the vla_pruner node, declared once: name, default, description, range.
 
-The defaults of pruning stand in PruningConfig; all others stand here.
+The defaults of pruning stand in PruningConfig, those of execution in ExecutionConfig; all others
+stand here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rcl_interfaces.msg import (
 )
 from rclpy.parameter import Parameter
 
+from vla_pruner_ros.models.execution import DRAFTS, QUANTIZATIONS, ExecutionConfig
 from vla_pruner_ros.pruning.config import (
     BUDGET_MODES,
     DECAY_ORDERS,
@@ -33,6 +35,7 @@ UNTRAINED = "untrained"
 """Value of `checkpoint` that asks for small randomly initialised weights, to try things out."""
 
 _P = PruningConfig()
+_E = ExecutionConfig()
 _MAX_INT = 2**31 - 1
 
 
@@ -108,6 +111,15 @@ SPECS = (
     Spec("unnorm_key", "",
          "Data set in the checkpoint's statistics whose action range is used; may stay empty where "
          "there is only one.", when="configure"),
+    Spec("graphs", _E.graphs,
+         "Replay each inference as a CUDA graph; without CUDA it has no effect.",
+         when="configure"),
+    Spec("draft", _E.draft,
+         "openvla: guess the action's tokens from earlier actions and verify them together; the "
+         "actions stay the same.", choices=DRAFTS, when="configure"),
+    Spec("quantization", _E.quantization,
+         "Weights of the decoder's linear layers; int8 and int4 need torchao and change actions "
+         "a little.", choices=QUANTIZATIONS, when="configure"),
     Spec("num_threads", 0, "CPU threads of torch; 0 leaves torch's own choice.", 0, 1024,
          when="configure"),
     # Inputs

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
 from vla_pruner_ros.models.registry import family_options, load_policy
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
@@ -45,6 +46,9 @@ def load_from_settings(settings: Settings) -> VlaPolicy:
         device=device,
         dtype=getattr(torch, dtype),
         pruning=settings.pruning,
+        execution=ExecutionConfig(
+            graphs=settings.graphs, draft=settings.draft, quantization=settings.quantization
+        ),
         unnorm_key=settings.unnorm_key or None,
         **options,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vla_pruner_ros.models.execution import DRAFTS, QUANTIZATIONS
 from vla_pruner_ros.pruning.config import PRUNERS
 from vla_pruner_ros.replay.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
@@ -81,6 +82,16 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
     )
+    group.add_argument(
+        "--draft", default="recorded", choices=("recorded", *DRAFTS), help="guess action tokens"
+    )
+    group.add_argument(
+        "--quantization",
+        default="recorded",
+        choices=("recorded", *QUANTIZATIONS),
+        help="of the decoder's weights",
+    )
+    group.add_argument("--no-graphs", action="store_true", help="replay no CUDA graphs")
     group.add_argument("--unnorm-key", default="", help="data set in the checkpoint's statistics")
     group.add_argument("--threads", type=_positive, default=0, help="CPU threads of torch")
 

@@ -13,6 +13,7 @@ import torch
 from rosbags.rosbag2 import WriterError
 from tqdm import tqdm
 
+from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
 from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.replay.arguments import choice_of, make_parser
@@ -86,7 +87,20 @@ def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     unnorm_key = arguments.unnorm_key or recorded.get("unnorm_key") or None
-    return load_policy(arguments.checkpoint, device=device, dtype=dtype, unnorm_key=unnorm_key)
+    return load_policy(
+        arguments.checkpoint,
+        device=device,
+        dtype=dtype,
+        execution=_execution(arguments, recorded),
+        unnorm_key=unnorm_key,
+    )
+
+
+def _execution(arguments: argparse.Namespace, recorded: dict[str, Any]) -> ExecutionConfig:
+    chosen = {"draft": arguments.draft, "quantization": arguments.quantization}
+    given = {name: value for name, value in chosen.items() if value != "recorded"}
+    known = {name: recorded[name] for name in chosen if name in recorded}
+    return ExecutionConfig(graphs=not arguments.no_graphs, **{**known, **given})
 
 
 def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) -> Source:
