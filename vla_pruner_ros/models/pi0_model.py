@@ -71,10 +71,10 @@ class Pi0Network(nn.Module):
         last = f"language_model.layers.{len(network.language_model.layers) - 1}"
         unused = (f"{last}.{name}.*" for name in LAST_LAYER_NOT_RUN)
         weights.load_into(network, device, dtype, unused=(*NOT_RUN, *unused))
-        network._restore_tables(device)
+        network.restore_tables(device)
         return network.eval()
 
-    def _restore_tables(self, device: torch.device) -> None:
+    def restore_tables(self, device: torch.device) -> None:
         """What is computed and not stored came out empty on the meta device."""
         for gemma in (self.language_model, self.expert):
             gemma.rotary_emb = type(gemma.rotary_emb)(gemma.config).to(device)

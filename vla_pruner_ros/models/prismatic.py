@@ -67,8 +67,15 @@ class PrismaticModel(nn.Module):
             for tower, shape in zip(TOWERS, (dino, siglip), strict=True)
         )
         weights.load_into(model, device, dtype, unused=(*NOT_RUN, *last_blocks))
-        _restore_rotary(model, device)
+        model.restore_tables(device)
         return model.eval()
+
+    def restore_tables(self, device: torch.device) -> None:
+        """Rotary frequencies are computed, not stored; on the meta device they came out empty."""
+        llama = self.language_model.model
+        with torch.device("cpu"):
+            llama.rotary_emb = type(llama.rotary_emb)(llama.config)
+        llama.rotary_emb.to(device)
 
     def new_decoder(self) -> PrunedDecoder:
         llama = self.language_model.model
@@ -169,11 +176,3 @@ def _fuse_norms(llama: nn.Module) -> None:
     for layer in llama.layers:
         layer.input_layernorm = RmsNorm(width, eps)
         layer.post_attention_layernorm = RmsNorm(width, eps)
-
-
-def _restore_rotary(model: PrismaticModel, device: torch.device) -> None:
-    """Rotary frequencies are computed, not stored; on the meta device they came out empty."""
-    llama = model.language_model.model
-    with torch.device("cpu"):
-        llama.rotary_emb = type(llama.rotary_emb)(llama.config)
-    llama.rotary_emb.to(device)

@@ -103,13 +103,14 @@ def write_pi0(directory: Path, seed: int, size: TinySize) -> None:
         network = PI0ForConditionalGeneration(network_config(config))
     generator = torch.Generator().manual_seed(seed)
     tensors = {
-        stored_name(module_name(name)): _pi0_tensor(name, parameter, generator).to(torch.bfloat16)
+        stored_name(module_name(name)): random_pi0_tensor(name, parameter, generator).bfloat16()
         for name, parameter in network.named_parameters()
     }
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
 
 
-def _pi0_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
+def random_pi0_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
+    """One parameter of pi0, by its role; see random_tensor."""
     tensor = random_tensor(name, like, generator)
     is_rms_norm = "layernorm" in name or name.endswith(".norm.weight")
     return tensor - 1.0 if is_rms_norm and "vision" not in name else tensor  # Gemma adds the 1
@@ -174,8 +175,8 @@ def random_weights(config: dict, seed: int, size: TinySize) -> Iterator[tuple[st
 
 
 def random_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
-    """One parameter, by its role."""
-    noise = torch.randn(like.shape, generator=generator)
+    """One parameter, by its role: float32 on the generator's device."""
+    noise = torch.randn(like.shape, generator=generator, device=generator.device)
     if "norm" in name or "scale_factor" in name:
         return noise * 0.05 + (0.0 if name.endswith("bias") else 1.0)
     if name.endswith("bias"):
@@ -190,7 +191,7 @@ def random_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> 
 
 def _action_heavy(rows: Tensor) -> Tensor:
     """Output rows [ids, d] that make greedy decoding land on action tokens."""
-    scale = torch.full((len(rows), 1), 0.05)
+    scale = rows.new_full((len(rows), 1), 0.05)
     scale[VOCABULARY - BINS : VOCABULARY] = 1.0
     return rows * scale
 
