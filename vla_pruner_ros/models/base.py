@@ -45,11 +45,18 @@ class Facts:
 
 @dataclass(frozen=True)
 class Inference:
-    """The device's half of a step. raw: whatever the family turns into actions on the host."""
+    """The device's half of a step.
+
+    raw: whatever the family turns into actions on the host.
+    cached: see Pass. drafted, accepted: guessed tokens, and those among them that held.
+    """
 
     raw: Tensor
     attention: ActionAttention
     selection: Selection | None
+    cached: tuple[int, ...] = ()
+    drafted: int = 0
+    accepted: int = 0
 
 
 class PrunedPolicy(ABC):
@@ -83,6 +90,13 @@ class PrunedPolicy(ABC):
     @abstractmethod
     def _infer(self, inputs, plan: StepPlan, select: Select, clock: StageClock) -> Inference:
         """Everything on the device; waits for nothing."""
+
+    def _complete(self, inference: Inference, inputs) -> Inference:
+        """What has to wait for the device before it can go on; nothing for most families."""
+        return inference
+
+    def _remember(self, inference: Inference) -> None:  # noqa: B027 - most have nothing to do
+        """Take in a step that gave actions; for a family that carries something of its own."""
 
     @abstractmethod
     def _to_actions(self, raw: Tensor) -> np.ndarray:
@@ -121,7 +135,8 @@ class PrunedPolicy(ABC):
         if plan.action_layers:
             self.pruner.observe(inference.attention.mean(), plan, inference.selection)
         self.pruner.record_step(timings["total"], actions)
-        report = self._report(plan, inference.selection, timings)
+        self._remember(inference)
+        report = self._report(plan, inference, timings)
         return ActionChunk(actions.astype(np.float32), report)
 
     def act_unpruned(self, observation: Observation) -> np.ndarray:
@@ -146,6 +161,8 @@ class PrunedPolicy(ABC):
         inputs = self._prepare(observation)
         clock.mark("preprocess")
         inference = self._infer(inputs, plan, _timed(select, clock), clock)
+        inference = self._complete(inference, inputs)
+        clock.mark("decode")
         actions = self._to_actions(inference.raw)
         if not np.isfinite(actions).all():
             raise PolicyError(
@@ -183,10 +200,10 @@ class PrunedPolicy(ABC):
         return tensor.to(self.device, non_blocking=True)
 
     def _report(
-        self, plan: StepPlan, selection: Selection | None, timings: dict[str, float]
+        self, plan: StepPlan, inference: Inference, timings: dict[str, float]
     ) -> PruningReport:
         return PruningReport(
-            kept_indices=self._by_camera(selection),
+            kept_indices=self._by_camera(inference.selection),
             grid=self.grid,
             tokens_total=self.num_visual,
             tokens_requested=plan.requested,
@@ -196,6 +213,8 @@ class PrunedPolicy(ABC):
             refresh=plan.refresh,
             history_length=plan.history_length,
             timings=timings,
+            drafted_tokens=inference.drafted,
+            accepted_tokens=inference.accepted,
             **asdict(self.pruner.statistics()),
         )
 

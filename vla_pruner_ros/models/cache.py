@@ -40,6 +40,18 @@ class KeyValueCache:
         values[:, :, start:stop].copy_(value)
         return keys[:, :, :stop], values[:, :, :stop]
 
+    def move(self, layer_start: Sequence[int], rows: Tensor) -> None:
+        """Bring tokens together and drop the others behind them.
+
+        layer_start: for each layer, where the first of them is to stand. rows: int64 [n], their
+        distances from there, ascending.
+        """
+        for (keys, values), start in zip(self._buffers, layer_start, strict=True):
+            for buffer in (keys, values):
+                moved = buffer.index_select(2, rows + start)
+                buffer[:, :, start : start + len(rows)].copy_(moved)
+        self.rewind([start + len(rows) for start in layer_start])
+
     def rewind(self, lengths: Sequence[int]) -> None:
         """Go back to earlier lengths, as read from `lengths`; what was added since is dropped."""
         self.lengths = list(lengths)

@@ -43,23 +43,28 @@ class Pass:
     """What one pass over a prompt leaves behind.
 
     hidden: [1, read.size, d] after the final norm. selection: None on an unpruned step.
+    cached: tokens of the prompt that each layer's cache holds, in front of guesses.
+    Where there are guesses, `attention` awaits accept().
     """
 
     hidden: Tensor
     attention: ActionAttention
     selection: Selection | None = None
+    cached: tuple[int, ...] = ()
 
 
 class ActionAttention:
     """Attention that the action-predicting rows pay to each ORIGINAL visual token, by layer.
 
-    Means over heads and rows; tokens that a layer no longer holds get exactly 0.
+    Means over heads and rows; tokens that a layer no longer holds get exactly 0. The rows of a pass
+    count once accepted: some of them may have been guesses that failed.
     """
 
     def __init__(self, prompt: Prompt, plan: StepPlan) -> None:
         self.visual, self.plan = prompt.visual, plan
         self.kept: Tensor | None = None
         self.rows = 0
+        self._pending: dict[int, Tensor] = {}
         self._sums = prompt.embeddings.new_zeros(
             len(plan.action_layers), prompt.visual.size, dtype=torch.float32
         )
@@ -68,13 +73,24 @@ class ActionAttention:
         """query: the rows [1, heads, n, h]; key: what this layer holds, [1, kv_heads, keys, h]."""
         if layer not in self.plan.action_layers:
             return
-        weights = attention_weights(query, key, mask).mean(dim=0).sum(dim=0)
-        slot = self._sums[self.plan.action_layers.index(layer)]
-        if self.kept is None or layer < self.plan.prune_layer:
-            slot.add_(self.visual.of(weights))
-        else:
-            held = weights.narrow(0, self.visual.start, len(self.kept))
-            slot.index_add_(0, self.kept, held)
+        weights = attention_weights(query, key, mask).mean(dim=0)
+        held = self.visual.size if self._is_complete(layer) else len(self.kept)
+        self._pending[layer] = weights.narrow(1, self.visual.start, held)
+
+    def accept(self, count: int, rows: Tensor | None = None) -> None:
+        """The last pass counts: its first `count` rows, or those that `rows` names."""
+        self.rows += count
+        for layer, weights in self._pending.items():
+            chosen = weights[:count] if rows is None else weights.index_select(0, rows)
+            slot = self._sums[self.plan.action_layers.index(layer)]
+            if self._is_complete(layer):
+                slot.add_(chosen.sum(dim=0))
+            else:
+                slot.index_add_(0, self.kept, chosen.sum(dim=0))
+        self._pending.clear()
+
+    def _is_complete(self, layer: int) -> bool:
+        return self.kept is None or layer < self.plan.prune_layer
 
     def mean(self) -> Tensor:
         """float32 [len(plan.action_layers), M]."""
@@ -122,11 +138,13 @@ class PrunedDecoder:
         cache: KeyValueCache,
         attention: ActionAttention | None,
         causal: bool = True,
+        verify: bool = False,
     ) -> Tensor:
         """Further tokens: [1, n, d] -> [1, n, d] after the final norm.
 
         position: of the first one, in the unpruned sequence. attention: None observes nothing.
         causal: False lets the new tokens see one another in both directions.
+        verify: some may be wrong guesses; their attention awaits accept().
         """
         hidden, count = embeddings, embeddings.shape[1]
         stream = self._stream(embeddings, position, position + count)
@@ -139,12 +157,19 @@ class PrunedDecoder:
             if attention is not None:
                 attention.add(index, query, key, mask)
             hidden = finish_layer(layer, hidden, attend(query, key, value, mask))
-        if attention is not None:
-            attention.rows += count
+        if attention is not None and not verify:
+            attention.accept(count)
         return self.norm(hidden)
 
     def _stream(self, hidden: Tensor, start: int, stop: int) -> _Stream:
         return _Stream(hidden, *(t[start:stop] for t in (self.positions, self.cos, self.sin)))
+
+    def _branching_stream(self, prompt: Prompt) -> _Stream:
+        """The prompt and guesses of which several may stand at one position."""
+        depths = prompt.branches.sum(dim=1) - 1
+        positions = torch.cat([self.positions[: prompt.length], depths + prompt.length])
+        tables = (table.index_select(0, positions) for table in (self.cos, self.sin))
+        return _Stream(prompt.embeddings, self.positions[: prompt.rows], *tables)
 
     def _behind_cache(self, count: int, keys: int) -> Tensor | None:
         """bool [count, keys]: new token i sees the cache and the new tokens up to itself."""
@@ -163,15 +188,15 @@ def finish_layer(layer: nn.Module, hidden: Tensor, mixed: Tensor) -> Tensor:
 
 @dataclass
 class _Stream:
-    """Tokens [1, n, d] with their original positions [n] and rotary tables [n, h]."""
+    """Tokens [1, n, d], their numbers in the unpruned sequence [n] and rotary tables [n, h]."""
 
     hidden: Tensor
-    positions: Tensor
+    numbers: Tensor
     cos: Tensor
     sin: Tensor
 
     def rows(self, index: Tensor) -> _Stream:
-        rest = (t.index_select(0, index) for t in (self.positions, self.cos, self.sin))
+        rest = (t.index_select(0, index) for t in (self.numbers, self.cos, self.sin))
         return _Stream(self.hidden.index_select(1, index), *rest)
 
 
@@ -190,23 +215,32 @@ class _PromptPass:
         self.attention = ActionAttention(self.prompt, self.plan)
         self.selection: Selection | None = None
         self.read = self.prompt.read  # where the read rows lie in the running sequence
+        self.visible = None if self.prompt.branches is None else self._visible_with_branches()
 
     def run(self) -> Pass:
         if self.cache is not None:
             self.cache.start(self._capacities())
-        stream = self.decoder._stream(self.prompt.embeddings, 0, self.prompt.length)
+        if self.visible is None:
+            stream = self.decoder._stream(self.prompt.embeddings, 0, self.prompt.rows)
+        else:
+            stream = self.decoder._branching_stream(self.prompt)
         if not self.plan.full and self.plan.prune_layer == 0:
             stream = stream.rows(self._choose(self.reader.before_layers()))
         *layers, last = range(len(self.decoder.layers))
         for index in layers:
             stream = self._run_layer(index, stream)
         hidden = self.decoder.norm(self._run_last_layer(last, stream))
-        self.attention.rows += self.prompt.read.size
-        return Pass(hidden, self.attention, self.selection)
+        if not self.prompt.guesses:
+            self.attention.accept(self.prompt.read.size)
+        return Pass(hidden, self.attention, self.selection, self._cached())
+
+    def _cached(self) -> tuple[int, ...]:
+        lengths = self.cache.lengths if self.cache is not None else []
+        return tuple(length - self.prompt.guesses for length in lengths)
 
     def _capacities(self) -> list[int]:
         """Tokens that each layer will hold, with room for those that may follow."""
-        full = self.prompt.length + self.prompt.following
+        full = self.prompt.length + max(self.prompt.following, self.prompt.guesses)
         pruned = full if self.plan.full else full - self.prompt.visual.size + self.plan.keep
         layers = range(len(self.decoder.layers))
         return [full if index < self.plan.prune_layer else pruned for index in layers]
@@ -247,9 +281,9 @@ class _PromptPass:
         """Selects; from here on only the returned rows of the sequence go on."""
         self.selection = self.select(signals)
         self.attention.kept = self.selection.kept
-        visual, positions = self.prompt.visual, self.decoder.positions
+        visual, numbers = self.prompt.visual, self.decoder.positions
         self.read = self.read.moved(self.plan.keep - visual.size)
-        before, after = positions[: visual.start], positions[visual.stop : self.prompt.length]
+        before, after = numbers[: visual.start], numbers[visual.stop : self.prompt.rows]
         return torch.cat([before, self.selection.kept + visual.start, after])
 
     def _keep(self, index: int, key: Tensor, value: Tensor) -> None:
@@ -261,21 +295,30 @@ class _PromptPass:
             self.attention.add(index, query, key, self._mask(self._read_rows(keys), keys))
 
     def _read_rows(self, stream: _Stream) -> _Stream:
-        rest = (self.read.of(t, 0) for t in (stream.positions, stream.cos, stream.sin))
+        rest = (self.read.of(t, 0) for t in (stream.numbers, stream.cos, stream.sin))
         return _Stream(self.read.of(stream.hidden, 1), *rest)
 
     def _attend_whole(self, query: Tensor, key: Tensor, value: Tensor, stream: _Stream) -> Tensor:
         """Every token asks: the plain causal mask needs no tensor, there are kernels for it."""
-        if self.prompt.real is None:
+        if self.prompt.real is None and self.visible is None:
             return attend(query, key, value, triangle=self.prompt.causal)
         return attend(query, key, value, self._mask(stream, stream))
 
     def _mask(self, queries: _Stream, keys: _Stream) -> Tensor | None:
         """bool [queries, keys] ([1, keys] without causality), or None: all see all."""
         mask = None
-        if self.prompt.causal:
-            mask = keys.positions <= queries.positions[:, None]
+        if self.visible is not None:
+            mask = self.visible.index_select(0, queries.numbers).index_select(1, keys.numbers)
+        elif self.prompt.causal:
+            mask = keys.numbers <= queries.numbers[:, None]
         if self.prompt.real is not None:
-            real = self.prompt.real.index_select(0, keys.positions)[None]
+            real = self.prompt.real.index_select(0, keys.numbers)[None]
             mask = real if mask is None else mask & real
         return mask
+
+    def _visible_with_branches(self) -> Tensor:
+        """bool [rows, rows]: causal, but a guess sees only those guesses that lead to it."""
+        rows, length = self.prompt.rows, self.prompt.length
+        visible = torch.ones(rows, rows, dtype=torch.bool, device=self.decoder.device).tril_()
+        visible[length:, length:] = self.prompt.branches
+        return visible

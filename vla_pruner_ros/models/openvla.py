@@ -5,7 +5,7 @@ Sequence: [BOS][256 visual][rest of the prompt, ending in 29871], causal, positi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ from torch import Tensor
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.base import Inference
 from vla_pruner_ros.models.decoding import Pass, Select
+from vla_pruner_ros.models.drafting import Drafter, accepted_path, chain
+from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.preprocessing import check_images, resize_bicubic
 from vla_pruner_ros.models.prismatic_policy import Components, PrismaticPolicy
@@ -48,10 +50,14 @@ def load(
 
 @dataclass(frozen=True)
 class Inputs:
-    """pictures: uint8 [1, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871."""
+    """pictures: uint8 [1, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
+    proposal: guessed tokens, one for each node of the drafter's tree, and guesses the same on the
+    device: int64 [nodes]; None where the step decodes plainly."""
 
     pictures: Tensor
     ids: Tensor
+    proposal: list[int] | None = None
+    guesses: Tensor | None = None
 
 
 class OpenVlaPolicy(PrismaticPolicy):
@@ -60,6 +66,20 @@ class OpenVlaPolicy(PrismaticPolicy):
     def __init__(self, parts: Components, pruning: PruningConfig) -> None:
         super().__init__(FAMILY, parts, pruning)
         self.cache = self.decoder.new_cache()
+        self.drafter: Drafter | None = None
+        self.branches: Tensor | None = None
+
+    def adopt(self, execution: ExecutionConfig) -> None:
+        super().adopt(execution)
+        if execution.draft != "off":
+            self.drafter = Drafter(execution.draft, ACTION_DIM, self.tokens.ids)
+            visible = torch.tensor(self.drafter.tree.visible, device=self.device)
+            self.branches = None if self.drafter.tree.is_chain else visible
+
+    def reset(self) -> None:
+        super().reset()
+        if self.drafter is not None:
+            self.drafter.reset()
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Bicubic to 224x224 with Pillow, equal to the official processor to the pixel."""
@@ -67,9 +87,15 @@ class OpenVlaPolicy(PrismaticPolicy):
 
     def _prepare(self, observation: Observation) -> Inputs:
         check_images(observation.images, self.num_cameras)
-        ids = self._prompt_ids(observation.instruction, others=ACTION_DIM)
+        proposal = None if self.drafter is None else self.drafter.propose()
+        others = max(ACTION_DIM, len(proposal or []))
+        ids = self._prompt_ids(observation.instruction, others)
         pictures = self._upload(self._pictures(observation.images))
-        return Inputs(pictures, self._upload(np.asarray(ids, dtype=np.int64)))
+        guesses = None if proposal is None else self._upload_ids(proposal)
+        return Inputs(pictures, self._upload_ids(ids), proposal, guesses)
+
+    def _upload_ids(self, ids: list[int]) -> Tensor:
+        return self._upload(np.asarray(ids, dtype=np.int64))
 
     def _infer(
         self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock
@@ -77,23 +103,31 @@ class OpenVlaPolicy(PrismaticPolicy):
         pixels = self.normalize(inputs.pictures, self.decoder.dtype)
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
-        prompt = self._prompt(visual, inputs.ids)
+        prompt = self._prompt(visual, inputs)
         rows = self.pruning.semantic_rows
         done = self.decoder.run_prompt(prompt, plan, select, self.cache, rows)
         clock.mark("prefill")
-        tokens = self._decode(done, prompt.length)
-        clock.mark("decode")
-        return Inference(tokens, done.attention, done.selection)
+        if inputs.guesses is None:
+            tokens = self._decode(done, prompt.length)
+        else:
+            tokens = self._greedy(done.hidden)  # after the prompt and after each guess
+        return Inference(tokens, done.attention, done.selection, done.cached)
 
-    def _prompt(self, visual: Tensor, ids: Tensor) -> Prompt:
-        text = self.model.embed(ids)[None]
-        embeddings = torch.cat([text[:, :1], visual, text[:, 1:]], dim=1)
+    def _prompt(self, visual: Tensor, inputs: Inputs) -> Prompt:
+        text = self.model.embed(inputs.ids)[None]
+        parts = [text[:, :1], visual, text[:, 1:]]
+        guesses = 0 if inputs.guesses is None else len(inputs.guesses)
+        if guesses:
+            parts.append(self.model.embed(inputs.guesses)[None])
+        length = self.num_visual + len(inputs.ids)
         return Prompt(
-            embeddings,
+            torch.cat(parts, dim=1),
             visual=Span(1, self.num_visual),
-            text=Span(1 + self.num_visual, len(ids) - 1),
-            read=Span(embeddings.shape[1] - 1, 1),
+            text=Span(1 + self.num_visual, len(inputs.ids) - 1),
+            read=Span(length - 1, 1 + guesses),
             following=ACTION_DIM - 1,
+            guesses=guesses,
+            branches=self.branches if guesses else None,
         )
 
     def _decode(self, done: Pass, position: int) -> Tensor:
@@ -106,6 +140,53 @@ class OpenVlaPolicy(PrismaticPolicy):
             )
             tokens.append(self._greedy(hidden))
         return torch.cat(tokens)
+
+    def _complete(self, inference: Inference, inputs: Inputs) -> Inference:
+        if inputs.proposal is None:
+            return inference
+        length = self.num_visual + len(inputs.ids)
+        return self._verify(inference, inputs.proposal, length)
+
+    def _verify(self, inference: Inference, proposal: list[int], position: int) -> Inference:
+        """Keep the guesses that held and decode what is missing; waits once for each pass.
+
+        position: that of the first generated token. What is missing is drafted as a chain: beside
+        the token known last, the guesses for the places after it run in the same pass.
+        """
+        attention, first_choice = inference.attention, proposal[: ACTION_DIM - 1]
+        path, tokens = accepted_path(self.drafter.tree, proposal, inference.raw.tolist())
+        self._keep_guesses(inference, path)
+        accepted = len(path)
+        while len(tokens) < ACTION_DIM:
+            guesses = first_choice[len(tokens) :]
+            embeddings = self.model.embed(self._upload_ids([tokens[-1], *guesses]))[None]
+            held = [length + len(tokens) for length in inference.cached]
+            start = position + len(tokens) - 1
+            hidden = self.decoder.run_tokens(embeddings, start, self.cache, attention, verify=True)
+            predictions = self._greedy(hidden).tolist()
+            path, found = accepted_path(chain(len(guesses)), guesses, predictions)
+            attention.accept(1 + len(path))
+            tokens += found
+            accepted += len(path)
+            self.cache.rewind([length + len(path) for length in held])
+        raw = torch.tensor(tokens)
+        return replace(inference, raw=raw, drafted=len(first_choice), accepted=accepted)
+
+    def _keep_guesses(self, inference: Inference, path: list[int]) -> None:
+        """Of the pass over prompt and guesses only these nodes count."""
+        if path == list(range(len(path))):
+            inference.attention.accept(1 + len(path))
+            self.cache.rewind([length + len(path) for length in inference.cached])
+            return
+        nodes = self._upload_ids(path)
+        rows = torch.cat([nodes.new_zeros(1), nodes + 1])
+        inference.attention.accept(len(rows), rows)
+        self.cache.move(inference.cached, nodes)
+
+    def _remember(self, inference: Inference) -> None:
+        if self.drafter is not None:
+            accepted = inference.accepted if inference.drafted else None
+            self.drafter.record(inference.raw.tolist(), accepted)
 
     def _to_actions(self, raw: Tensor) -> np.ndarray:
         return self.bounds.to_units(self.tokens.decode(raw.cpu().numpy()))[None]

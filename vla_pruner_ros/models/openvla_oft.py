@@ -136,7 +136,6 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         done = self.decoder.run_prompt(prompt, plan, select, semantic_rows=rows)
         clock.mark("prefill")
         raw = self._greedy(done.hidden) if self.head is None else self.head(done.hidden[0])
-        clock.mark("decode")
         return Inference(raw, done.attention, done.selection)
 
     def _prompt(self, visual: Tensor, inputs: Inputs) -> Prompt:

@@ -216,7 +216,6 @@ class Pi0Policy(PrunedPolicy):
         clock.mark("prefill")
         position = self.num_visual + len(inputs.ids)
         actions = self.decoder.flow(inputs.state.to(dtype), position, done.attention)
-        clock.mark("decode")
         return Inference(actions, done.attention, done.selection)
 
     def _to_actions(self, raw: Tensor) -> np.ndarray:

@@ -40,6 +40,10 @@ class Prompt:
     causal: False lets every token see every other.
     real: bool [L], False where padding stands, or None.
     following: most tokens that may follow in the cache.
+    guesses: rows of embeddings behind the prompt itself that may turn out wrong (drafting.py). No
+        row of the prompt sees them and no relevance counts them. `read` includes them.
+    branches: bool [guesses, guesses], which guess sees which; None: all that stand before it. A
+        guess's position is behind those it sees.
     """
 
     embeddings: Tensor
@@ -49,9 +53,16 @@ class Prompt:
     causal: bool = True
     real: Tensor | None = None
     following: int = 0
+    guesses: int = 0
+    branches: Tensor | None = None
 
     @property
     def length(self) -> int:
+        """Tokens without guesses."""
+        return self.rows - self.guesses
+
+    @property
+    def rows(self) -> int:
         return self.embeddings.shape[1]
 
 
@@ -66,7 +77,7 @@ class SignalReader:
         return self._signals()
 
     def at_layer(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Signals:
-        """query, key [1, heads, L, h] of the unpruned sequence; mask bool [L, L] or None."""
+        """query, key [1, heads, rows, h], none pruned yet; mask bool [rows, rows] or None."""
         last = Span(self.prompt.text.stop - 1, 1)
         rows = {
             "semantic": self._semantic(query, key, mask, last) if self._asks("semantic") else None,
@@ -91,15 +102,21 @@ class SignalReader:
     def _semantic(self, query: Tensor, key: Tensor, mask: Tensor | None, last: Span) -> Tensor:
         if self.semantic_rows == "last":
             return self._rows(query, key, mask, last)[0]
-        every = self._rows(query, key, mask, Span(0, self.prompt.length))
+        prompt = Span(0, self.prompt.length)
+        every = self._rows(query, key, mask, prompt)
         if self.semantic_rows == "all" or mask is None:
             return every.mean(dim=0)
         # Under a causal mask an early token is seen by more queries: count only those.
-        return every.sum(dim=0) / self.prompt.visual.of(mask).expand(len(every), -1).sum(dim=0)
+        seen = self.prompt.visual.of(self._of_rows(mask, prompt)).expand(len(every), -1)
+        return every.sum(dim=0) / seen.sum(dim=0)
 
     def _rows(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
         """Head-mean attention of some rows onto the visual tokens, float32 [rows, M]."""
-        if mask is not None and mask.shape[0] > 1:
-            mask = rows.of(mask, 0)
+        if mask is not None:
+            mask = self._of_rows(mask, rows)
         weights = attention_weights(rows.of(query, 2), key, mask)
         return self.prompt.visual.of(weights).mean(dim=0)
+
+    def _of_rows(self, mask: Tensor, rows: Span) -> Tensor:
+        """A mask [1, keys] is the same for every row."""
+        return rows.of(mask, 0) if mask.shape[0] > 1 else mask
