@@ -84,7 +84,7 @@ class DeadlineBudget:
     SETTLE_STEPS = 10  # after a move; later it counts as settled
     SAMPLES = 3
     MEMORY = 500
-    PRIOR_SPREAD = 0.01
+    PRIOR_SPREAD = 0.0005
 
     def __init__(self, target_s: float, start_ratio: float = 1.0) -> None:
         self.target_s = target_s
