@@ -27,7 +27,8 @@ class MemoryPolicy:
     """A deterministic policy whose actions depend on image, words, state, budget and memory.
 
     It remembers the mean colours of the last frames as a pruned VLA remembers action attention, so
-    a wrong frame, a missed reset or another order of frames changes its actions.
+    a wrong frame, a missed reset or another order of frames changes its actions. As there, only a
+    pruned step looks at the memory, and what it leaves depends on what it saw there.
     """
 
     family, trained, chunk_size = "memory", False, 2
@@ -46,7 +47,7 @@ class MemoryPolicy:
         if observation.instruction == "fail":
             raise PolicyError("this instruction is refused")
         colour = np.mean([image.mean((0, 1)) for image in observation.images], axis=0) / 255.0
-        memory = sum(self.history) / 7.0
+        memory = sum(self.history) / 7.0 if self.pruning.keep_ratio < 1.0 else 0.0
         state = 0.0 if observation.state is None else float(np.sum(observation.state))
         words = len(observation.instruction) / 100.0
         step = np.array([*colour, memory, words, state, colour[0] > 0.5])
@@ -54,7 +55,7 @@ class MemoryPolicy:
         actions[:, :3] += 0.01 * (1.0 - self.pruning.keep_ratio)
         report = self._report(colour)
         window = self.pruning.temporal_window
-        self.history = [*self.history, float(colour[0])][-window:]
+        self.history = [*self.history, float(colour[0]) + memory / 9.0][-window:]
         return ActionChunk(actions.astype(np.float32), report)
 
     def _report(self, colour: np.ndarray) -> PruningReport:

@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch, capsys):
         policies.append(MemoryPolicy())
         return policies[-1]
 
-    monkeypatch.setattr(cli, "load_policy", load)
+    monkeypatch.setattr(cli, "open_policy", load)
 
     def call(*arguments: str, bag: str = "bag"):
         command = [str(tmp_path / bag), "--checkpoint", "none", "--out", str(tmp_path / "out")]
@@ -136,7 +136,7 @@ def test_parity_that_is_required_and_missed_shows_in_the_status(tmp_path, run, m
             chunk.actions[:, 3] += 0.01
             return chunk
 
-    monkeypatch.setattr(cli, "load_policy", lambda *_, **__: Other())
+    monkeypatch.setattr(cli, "open_policy", lambda *_, **__: Other())
     status, said, summary = run("--require-parity")
     assert status == 1
     assert "0 of 24" in said.out
@@ -170,7 +170,7 @@ def test_frames_that_fail_make_a_partial_report(tmp_path, run):
             bag.image(picture(number), number * PERIOD, encoding=encoding)
     status, said, summary = run("--keep-ratio", "0.5")
     assert status == 1
-    assert "problem: 6 x image encoding 'yuv410' is not supported" in said.out
+    assert "problem: 3 inference(s) failed: image encoding 'yuv410' is not supported" in said.out
     assert summary["settings"][1]["overall"]["count"] == 3
 
 
@@ -183,7 +183,7 @@ def test_interrupted_replay_writes_what_it_has(tmp_path, run, monkeypatch):
                 raise KeyboardInterrupt
             return super().act(observation)
 
-    monkeypatch.setattr(cli, "load_policy", lambda *_, **__: Interrupted())
+    monkeypatch.setattr(cli, "open_policy", lambda *_, **__: Interrupted())
     status, _, summary = run()
     assert status == 1
     assert summary["interrupted"] is True
@@ -243,7 +243,7 @@ def test_checkpoint_that_cannot_be_loaded(tmp_path, run, monkeypatch):
     def refuse(*_, **__):
         raise CheckpointError("config.json is missing in none; give a checkpoint's directory")
 
-    monkeypatch.setattr(cli, "load_policy", refuse)
+    monkeypatch.setattr(cli, "open_policy", refuse)
     status, said, _ = run()
     assert status == 2
     assert "config.json is missing" in said.err

@@ -20,6 +20,7 @@ from vla_pruner_ros.replay.comparison import (
     token_overlap,
 )
 from vla_pruner_ros.replay.outcome import sweep
+from vla_pruner_ros.replay.parity import recorded_reference
 from vla_pruner_ros.replay.recorded import Kept
 from vla_pruner_ros.replay.replayer import Run, Setting, Step
 from vla_pruner_ros.replay.settings import sweep_settings, with_changes
@@ -124,7 +125,7 @@ def test_pruners_of_one_budget_are_compared_with_the_first_where_nothing_was_rec
     for name, ratio in (("full", 1.0), ("vla_pruner", 0.5), ("fastv", 0.25), ("fastv", 0.5)):
         setting = Setting(name, PruningConfig(pruner=name, keep_ratio=ratio))
         runs.append(Run(setting, [step(n, 0.0) for n in range(3)]))
-    overlaps = [one.overall.overlap for one in sweep(runs, None)]
+    overlaps = [one.overall.overlap for one in sweep(runs, recorded_reference([]))]
     assert np.isnan(overlaps[:3]).all()
     assert overlaps[3] == 1.0
 

@@ -159,6 +159,27 @@ def play(b, clock, camera, message, time: int, chunks: list) -> None:
     b.until(lambda: len(chunks) > seen, "the answer")
 
 
+def test_default_camera_is_recorded_until_the_node_names_another(tmp_path):
+    """A loading node answers no question and acts at once afterwards: its first images count."""
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    camera = rclpy.create_node("camera", context=context)
+    publisher = camera.create_publisher(Image, "image_raw", 10)
+    waiting = threading.Event()
+    try:
+        with recorder(context, tmp_path / "bag") as r:
+            while not r.recording.knows("/image_raw"):
+                publisher.publish(Image())
+                waiting.wait(0.02)
+            with bench(LivePolicy(), image_topics=["eye"]):
+                while publisher.get_subscription_count():
+                    waiting.wait(0.02)
+                assert r.snapshot.is_taken
+    finally:
+        camera.destroy_node()
+        context.try_shutdown()
+
+
 def test_terminated_recorder_finishes_its_bag(tmp_path):
     """Everything received before SIGTERM is in a whole bag, in order, with types and QoS."""
     context = Context()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from replay_bags import PERIOD, SECOND, START, BagMaker, MemoryPolicy, picture, record_episode
@@ -11,7 +13,7 @@ from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay import alignment
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader
-from vla_pruner_ros.replay.parity import check_parity
+from vla_pruner_ros.replay.parity import check_parity, gap_remarks
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
 from vla_pruner_ros.replay.session import Choice, Session
 from vla_pruner_ros.replay.topics import Wanted
@@ -26,7 +28,7 @@ def replay(path, policy=None, setting=None, joints=(), **choice):
         for _ in Replayer(policy, joints or session.joints).run(session.moments(), run):
             pass
         parity = check_parity(run, session.inferences) if session.exact else None
-        return session.remarks, run, parity
+        return [*session.remarks, *gap_remarks(run)], run, parity
 
 
 def moments(path, **choice) -> list:
@@ -104,6 +106,41 @@ def test_lost_image_is_told_and_what_follows_is_not_counted(tmp_path):
     assert run.problems[0].index == 3
     assert parity.comparable == 3 + 4
     assert parity.holds
+
+
+@pytest.mark.parametrize(("window", "covered"), [(1, True), (3, True), (4, False)])
+def test_a_window_of_unpruned_steps_makes_up_for_a_lost_one(tmp_path, window, covered):
+    """The demonstration's bag: the first image came before the recorder knew the camera."""
+    policy = MemoryPolicy()
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.parameters(-PERIOD, temporal_window=window, keep_ratio=1.0)
+        for number in range(12):
+            if number == 4:
+                bag.parameters(number * PERIOD - 1, keep_ratio=0.5)
+            ratio = 1.0 if number < 4 else 0.5
+            policy.pruning = PruningConfig(keep_ratio=ratio, temporal_window=window)
+            if number > 0:
+                bag.image(picture(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+    _, _, parity = replay(tmp_path / "bag")
+    # Unpruned inferences depend on their image alone, the pruned ones on the window before.
+    assert parity.comparable == (11 if covered else 3)
+    assert parity.holds
+
+
+def test_a_pruner_that_counts_its_steps_stays_apart_after_a_gap(tmp_path):
+    policy = MemoryPolicy()
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.parameters(-PERIOD, temporal_window=1, keep_ratio=1.0, pruner="random")
+        policy.pruning = PruningConfig(keep_ratio=1.0, temporal_window=1, pruner="random")
+        for number in range(6):
+            if number == 4:
+                bag.parameters(number * PERIOD - 1, keep_ratio=0.5)
+                policy.pruning = replace(policy.pruning, keep_ratio=0.5)
+            if number > 0:
+                bag.image(picture(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+    assert replay(tmp_path / "bag")[2].comparable == 3
 
 
 def test_lost_answer_is_noticed_by_its_sequence(tmp_path):

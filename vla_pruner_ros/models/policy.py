@@ -9,6 +9,9 @@ import numpy as np
 
 from vla_pruner_ros.pruning.config import PruningConfig
 
+UNTRAINED = "untrained"
+"""In place of a checkpoint's directory: small random weights, to try things out."""
+
 
 class PolicyError(RuntimeError):
     """The policy cannot answer this observation; the message says what to change."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import yaml
 
+from vla_pruner_ros.models.policy import UNTRAINED
 from vla_pruner_ros.nodes.client import PolicyClient
 from vla_pruner_ros.nodes.processes import Processes
 from vla_pruner_ros.resources import share_directory
@@ -73,7 +74,7 @@ def policy_arguments(given: dict[str, str]) -> list[str]:
     default_file = share_directory() / "config" / "vla_pruner.yaml"
     arguments = ["--params-file", str(given["params_file"] or default_file)]
     if given["checkpoint"] or is_true(given["sim"]):
-        arguments += parameter("checkpoint", given["checkpoint"] or "untrained")
+        arguments += parameter("checkpoint", given["checkpoint"] or UNTRAINED)
     if given["image_topic"]:
         arguments += parameter("image_topics", [given["image_topic"]])
     if given["instruction"]:

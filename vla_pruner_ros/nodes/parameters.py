@@ -21,6 +21,7 @@ from rcl_interfaces.msg import (
 from rclpy.parameter import Parameter
 
 from vla_pruner_ros.models.execution import DRAFTS, QUANTIZATIONS, ExecutionConfig
+from vla_pruner_ros.models.policy import UNTRAINED
 from vla_pruner_ros.pruning.config import (
     BUDGET_MODES,
     DECAY_ORDERS,
@@ -30,9 +31,6 @@ from vla_pruner_ros.pruning.config import (
     WARM_UP_MODES,
     PruningConfig,
 )
-
-UNTRAINED = "untrained"
-"""Value of `checkpoint` that asks for small randomly initialised weights, to try things out."""
 
 _P = PruningConfig()
 _E = ExecutionConfig()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 
 from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
-from vla_pruner_ros.models.registry import family_options, load_policy
-from vla_pruner_ros.models.tiny import write_untrained_checkpoint
-from vla_pruner_ros.nodes.parameters import UNTRAINED, Settings
+from vla_pruner_ros.nodes.parameters import Settings
+from vla_pruner_ros.policy_opening import open_policy
 
 WARM_UP_SIZE = (480, 640)
 
@@ -22,35 +18,17 @@ def load_from_settings(settings: Settings) -> VlaPolicy:
     Raises:
         CheckpointError: no checkpoint named, or it cannot be used; the sentence says which file.
     """
-    import torch
-
-    if not settings.checkpoint:
-        raise CheckpointError(
-            "The parameter checkpoint is empty: set it to the directory of a checkpoint, or to "
-            f"'{UNTRAINED}' to try the package with random weights"
-        )
-    if settings.num_threads:
-        torch.set_num_threads(settings.num_threads)
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = settings.dtype
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
-    directory = checkpoint_directory(settings.checkpoint)
-    # Families that take several cameras are told how many; the others are checked afterwards.
-    cameras = {"num_cameras": len(settings.image_topics)}
-    options = cameras if "num_cameras" in family_options(directory) else {}
-    policy = load_policy(
-        directory,
-        device=device,
-        dtype=getattr(torch, dtype),
+    policy = open_policy(
+        settings.checkpoint,
+        num_cameras=len(settings.image_topics),
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.num_threads,
+        unnorm_key=settings.unnorm_key,
         pruning=settings.pruning,
         execution=ExecutionConfig(
             graphs=settings.graphs, draft=settings.draft, quantization=settings.quantization
         ),
-        unnorm_key=settings.unnorm_key or None,
-        **options,
     )
     if settings.model not in ("auto", policy.family):
         raise CheckpointError(
@@ -58,18 +36,6 @@ def load_from_settings(settings: Settings) -> VlaPolicy:
             f"{settings.model}: set model to auto or to {policy.family}"
         )
     return policy
-
-
-def checkpoint_directory(name: str) -> Path:
-    """Return the checkpoint's directory; small random weights are made on their first use."""
-    if name != UNTRAINED:
-        return Path(name).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = cache / "vla_pruner_ros" / "untrained_openvla"
-    if not (directory / "config.json").is_file():
-        directory.mkdir(parents=True, exist_ok=True)
-        write_untrained_checkpoint(directory)
-    return directory
 
 
 def check_policy(policy: VlaPolicy, settings: Settings) -> None:

@@ -21,10 +21,13 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
+from vla_pruner_ros.nodes.parameters import SPEC_BY_NAME
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.replay import bag_writer
 from vla_pruner_ros.replay import definitions as types
 from vla_pruner_ros.replay.recording import Recording
+
+DEFAULT_CAMERAS = SPEC_BY_NAME["image_topics"].default
 
 POLL_PERIOD = 0.1
 """Seconds between looks for new publishers and for trouble with the disk."""
@@ -35,7 +38,11 @@ IMAGE_DEPTH = 100
 _DEFAULTS: dict[str, tuple[Any, str]] = {
     "output": ("", "Directory of the bag; empty: bags/vla_pruner_<date and time>."),
     "node": ("vla_pruner", "Name of the vla_pruner node whose answers are recorded."),
-    "image_topics": ([""], "Image topics to record; empty: those of the vla_pruner node."),
+    "image_topics": (
+        [""],
+        "Image topics to record; empty: those that the vla_pruner node names, and its default "
+        "until it has answered.",
+    ),
     "image_compression": (
         "none",
         "none, png (exact) or jpeg (small, not exact): how raw images are written.",
@@ -69,7 +76,7 @@ class RecorderNode(Node):
         self._told: set[str] = set()
         self.recording = self._open()
         self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
-        self._recorded: list[Any] = []
+        self._recorded: dict[str, Any] = {}
         self.snapshot = ParameterSnapshot(
             self, self._value("node"), self._store, self._on_parameters
         )
@@ -79,7 +86,7 @@ class RecorderNode(Node):
 
     def close(self) -> None:
         """Write everything received so far and finish the bag."""
-        for subscription in self._recorded:
+        for subscription in self._recorded.values():
             self._drain(subscription)
         counts = self.recording.close(lost=dict(self._lost), node=self._value("node"))
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
@@ -130,7 +137,10 @@ class RecorderNode(Node):
             Wanted("/parameter_events", types.PARAMETER_EVENT, True),
             Wanted("joint_states", types.JOINT_STATE, None),
         ]
-        more = [*self._value("image_topics"), *self._value("extra_topics")]
+        # The node answers no question while it loads its model, and may act right afterwards: for
+        # its first images not to be missed, its default camera is awaited from the beginning.
+        images = [topic for topic in self._value("image_topics") if topic] or DEFAULT_CAMERAS
+        more = [*images, *self._value("extra_topics")]
         named += [Wanted(topic, "", None) for topic in more if topic]
         if self.get_parameter("use_sim_time").value:
             named.append(Wanted("/clock", types.CLOCK, False))
@@ -175,13 +185,14 @@ class RecorderNode(Node):
                 message_class, topic, on_message, policy, raw=True, **events
             )
 
-        self._recorded.append(_with_loss_events(create, lambda event: self._on_loss(topic, event)))
+        self._recorded[topic] = _with_loss_events(create, lambda event: self._on_loss(topic, event))
 
     def _on_message(self, topic: str, msgtype: str, data: bytes) -> None:
         now = time.time_ns()
         if not self.recording.knows(topic):
             self.recording.add_topic(topic, msgtype, self._offered(topic))
-        if not self.recording.put(topic, now, data) and topic not in self._told:
+        self.recording.put(topic, now, data)
+        if self.recording.dropped[topic] and topic not in self._told:
             self._told.add(topic)
             self.get_logger().error(f"Messages on {topic} are dropped: the disk does not keep up")
 
@@ -204,10 +215,20 @@ class RecorderNode(Node):
         if any(self._value("image_topics")):
             return
         compressed = values.get("image_transport") == "compressed"
-        for topic in values.get("image_topics") or []:
-            suffix = "/compressed" if compressed and not topic.endswith("/compressed") else ""
-            name = self.resolve_topic_name(topic + suffix)
+        suffix = "/compressed" if compressed else ""
+        topics = values.get("image_topics") or []
+        named = {self.resolve_topic_name(t.removesuffix(suffix) + suffix) for t in topics}
+        guessed = {self.resolve_topic_name(topic) for topic in DEFAULT_CAMERAS}
+        for name in guessed - named:
+            self._forget(name)
+        for name in named - self._recorded.keys():
             self._awaited[name] = Wanted(name, "", None)
+
+    def _forget(self, topic: str) -> None:
+        self._awaited.pop(topic, None)
+        subscription = self._recorded.pop(topic, None)
+        if subscription is not None:
+            self.destroy_subscription(subscription)
 
 
 def _message_class(msgtype: str) -> type | None:

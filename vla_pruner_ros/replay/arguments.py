@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vla_pruner_ros.models.execution import DRAFTS, QUANTIZATIONS
+from vla_pruner_ros.models.policy import UNTRAINED
 from vla_pruner_ros.pruning.config import PRUNERS
 from vla_pruner_ros.replay.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
@@ -30,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bag", type=Path, help="rosbag2 directory, or one .mcap or .db3 file")
-    parser.add_argument("--checkpoint", required=True, help="directory of the checkpoint")
+    parser.add_argument("--checkpoint", required=True, help=f"its directory, or {UNTRAINED}")
     parser.add_argument("--out", type=Path, required=True, help="directory for the results")
     _add_sweep(parser)
     _add_selection(parser)

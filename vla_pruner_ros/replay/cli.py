@@ -9,20 +9,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from rosbags.rosbag2 import WriterError
 from tqdm import tqdm
 
 from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
-from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.policy_opening import open_policy
 from vla_pruner_ros.replay.arguments import choice_of, make_parser
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader
 from vla_pruner_ros.replay.html_report import chosen_indices, make_report
 from vla_pruner_ros.replay.outcome import Outcome, Source, sweep
 from vla_pruner_ros.replay.outputs import write_csv, write_json
 from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
-from vla_pruner_ros.replay.parity import check_parity, recorded_reference
+from vla_pruner_ros.replay.parity import check_parity, gap_remarks, recorded_reference
 from vla_pruner_ros.replay.pictures import collect
 from vla_pruner_ros.replay.recording import recorder_remarks
 from vla_pruner_ros.replay.replayed_bag import ReplayedBag
@@ -62,7 +61,7 @@ def replay(arguments: argparse.Namespace) -> int:
         session = Session(reader, policy.num_cameras, choice_of(arguments))
         outcome = Outcome(_source(arguments, policy, session))
         _replay_all(arguments, reader, policy, session, outcome)
-        outcome.remarks = [*session.remarks, *recorder_remarks(reader.custom_data)]
+        outcome.remarks += [*session.remarks, *recorder_remarks(reader.custom_data)]
         outcome.damage = reader.damage
         _check_something_done(outcome, session)
         _write(arguments, session, outcome)
@@ -77,22 +76,15 @@ def _recorded_parameters(arguments: argparse.Namespace, reader: BagReader) -> di
 
 def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
     """Load the checkpoint as the arguments say, else as the recorded node did."""
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    device, dtype = arguments.device, arguments.dtype
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = recorded.get("dtype", "auto")
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16"
-    unnorm_key = arguments.unnorm_key or recorded.get("unnorm_key") or None
-    return load_policy(
+    cameras = arguments.image_topic or recorded.get("image_topics") or ()
+    return open_policy(
         arguments.checkpoint,
-        device=device,
-        dtype=dtype,
+        num_cameras=len(cameras),
+        device=arguments.device,
+        dtype=recorded.get("dtype", "auto") if arguments.dtype == "auto" else arguments.dtype,
+        threads=arguments.threads,
+        unnorm_key=arguments.unnorm_key or recorded.get("unnorm_key", ""),
         execution=_execution(arguments, recorded),
-        unnorm_key=unnorm_key,
     )
 
 
@@ -151,8 +143,8 @@ def _replay_all(
             outcome.interrupted = True
     if outcome.parity_run:
         outcome.parity = check_parity(outcome.parity_run, session.inferences, arguments.tolerance)
-    kept = recorded_reference(session.inferences)
-    outcome.swept = sweep(sweep_runs, kept if kept.kept else None)
+        outcome.remarks += gap_remarks(outcome.parity_run)
+    outcome.swept = sweep(sweep_runs, recorded_reference(session.inferences))
 
 
 def _replayed_bag(

@@ -79,8 +79,7 @@ def token_overlap(ours: Kept | None, theirs: Kept | None) -> float:
     if ours is None or theirs is None or len(ours.indices) != len(theirs.indices):
         return _NAN
     smaller = min(ours.count, theirs.count)
-    everything = len(ours.indices) * ours.grid[0] * ours.grid[1]
-    if smaller == 0 or ours.grid != theirs.grid or everything in (ours.count, theirs.count):
+    if smaller == 0 or ours.grid != theirs.grid or ours.is_whole or theirs.is_whole:
         return _NAN
     pairs = zip(ours.indices, theirs.indices, strict=True)
     return sum(np.intersect1d(a, b, assume_unique=True).size for a, b in pairs) / smaller
@@ -93,6 +92,11 @@ class Reference:
     name: str
     actions: Mapping[int, np.ndarray]
     kept: Mapping[int, Kept]
+
+    @property
+    def prunes(self) -> bool:
+        """At least once some tokens were dropped."""
+        return not all(kept.is_whole for kept in self.kept.values())
 
     @classmethod
     def of_run(cls, run: Run) -> Reference:

@@ -12,7 +12,12 @@ from vla_pruner_ros.replay.outcome import Outcome, Swept
 from vla_pruner_ros.replay.pictures import evenly, side_by_side
 from vla_pruner_ros.replay.recorded import Recorded
 from vla_pruner_ros.replay.replayer import Run, Step
-from vla_pruner_ros.replay.summary_table import HEADERS, parity_sentence, summary_row
+from vla_pruner_ros.replay.summary_table import (
+    HEADERS,
+    parity_sentence,
+    summary_row,
+    table_sentence,
+)
 from vla_pruner_ros.report import HALF_WIDTH, Series
 
 SLIDER_FRAMES = 48
@@ -78,7 +83,7 @@ def _result(outcome: Outcome) -> report.Section:
     if outcome.swept:
         full = outcome.swept[0].overall
         rows = [summary_row(one.run.setting.name, one.overall, full) for one in outcome.swept]
-        parts.append(report.table(HEADERS, rows, "Against the unpruned actions of the same frames"))
+        parts.append(report.table(HEADERS, rows, table_sentence(outcome)))
     lead = "What the policy answers to the recorded frames under other token budgets."
     return report.section("Result", *parts, lead=lead)
 
@@ -273,7 +278,7 @@ def _per_instruction(outcome: Outcome) -> report.Section | None:
 def _notes(outcome: Outcome) -> report.Section | None:
     parts = [report.note(f"Damaged: {why}", "error") for why in outcome.damage]
     parts += [
-        report.note(f"{count} inferences failed: {why}", "warning")
+        report.note(f"{count} inference(s) failed: {why}", "warning")
         for why, count in outcome.problems.items()
     ]
     if outcome.interrupted:

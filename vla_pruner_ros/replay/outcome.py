@@ -31,12 +31,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Swept:
-    """One setting of the sweep against the unpruned actions."""
+    """One setting of the sweep against the unpruned actions; overlap_with: whose kept tokens."""
 
     run: Run
     compared: list[Compared]
     overall: Summary
     instructions: dict[str, Summary]
+    overlap_with: str
 
 
 @dataclass
@@ -66,12 +67,12 @@ class Outcome:
 
     @property
     def problems(self) -> dict[str, int]:
-        """How many inferences had each problem, over all runs."""
-        counts: dict[str, int] = {}
+        """How many inferences had each problem in one run or more."""
+        places: dict[str, set[int]] = {}
         for run in self.runs:
             for step in run.problems:
-                counts[step.problem] = counts.get(step.problem, 0) + 1
-        return counts
+                places.setdefault(step.problem, set()).add(step.index)
+        return {problem: len(indices) for problem, indices in places.items()}
 
     @property
     def is_partial(self) -> bool:
@@ -85,21 +86,25 @@ class Outcome:
         return sum(run.reading_seconds for run in self.runs) / steps if steps else float("nan")
 
 
-def sweep(runs: list[Run], kept: Reference | None) -> list[Swept]:
+def sweep(runs: list[Run], recorded: Reference) -> list[Swept]:
     """Compare each run with the first, the unpruned one.
+
+    The overlap is taken with the tokens that the robot kept, if it pruned at all, else with the
+    first run of as many tokens.
 
     Args:
         runs: of the same moments.
-        kept: whose kept tokens the overlap is taken with: the robot's if they were recorded, else
-            those of the run before it with as many tokens.
+        recorded: what the robot did.
     """
     if not runs:
         return []
     full = Reference.of_run(runs[0])
     found = []
     for place, run in enumerate(runs):
-        compared = compare_run(run, full, kept or _same_budget(runs[1:place], run))
-        found.append(Swept(run, compared, summarise(compared), by_instruction(compared)))
+        kept = recorded if recorded.prunes else _same_budget(runs[1:place], run)
+        compared = compare_run(run, full, kept)
+        summaries = summarise(compared), by_instruction(compared)
+        found.append(Swept(run, compared, *summaries, kept.name))
     return found
 
 

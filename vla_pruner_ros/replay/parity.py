@@ -11,6 +11,8 @@ from vla_pruner_ros.replay.comparison import Compared, Reference, compare_run
 from vla_pruner_ros.replay.recorded import Kept, Recorded
 from vla_pruner_ros.replay.replayer import Run
 
+RECORDED_ACTIONS = "recorded"
+
 TOLERANCE = 1e-4
 """Largest difference of any number of a chunk (m, rad, opening) that counts as equal: for float32
 on one class of device; other devices and dtypes need more, see --tolerance."""
@@ -39,7 +41,7 @@ def recorded_reference(inferences: Sequence[Recorded]) -> Reference:
     """Return what the robot did as a reference; answers without steps are left out."""
     usable = {i: r for i, r in enumerate(inferences) if r.actions.size and r.actions.shape[1] == 7}
     return Reference(
-        "recorded",
+        RECORDED_ACTIONS,
         {index: recorded.actions for index, recorded in usable.items()},
         {index: r.kept for index, r in usable.items() if r.kept is not None},
     )
@@ -59,6 +61,17 @@ def check_parity(run: Run, inferences: Sequence[Recorded], tolerance: float = TO
         tolerance=tolerance,
         compared=tuple(compared),
     )
+
+
+def gap_remarks(run: Run) -> list[str]:
+    """Say how many inferences depended on frames that are not in the bag."""
+    uncovered = sum(not step.history_known for step in run.done)
+    if not uncovered:
+        return []
+    return [
+        f"{uncovered} recorded inferences remember frames that are not in the bag (recording began "
+        "later, or messages were lost); they are replayed but not counted in the parity"
+    ]
 
 
 def _same_length(one: Compared, recorded: Recorded) -> bool:

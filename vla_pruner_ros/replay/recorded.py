@@ -6,7 +6,7 @@ Read from ActionChunk, PruningStatus and /parameter_events before any image is t
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,12 @@ class Kept:
     def count(self) -> int:
         return sum(len(one) for one in self.indices)
 
+    @property
+    def is_whole(self) -> bool:
+        """Every token of every camera was kept."""
+        rows, columns = self.grid
+        return self.count == rows * columns * len(self.indices)
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -41,7 +47,7 @@ class Recorded:
     actions: float32 [steps, 7].
     pruning: settings in force, with the budget as a fixed one.
     resets: True: the temporal relevance was forgotten just before; None: the bag does not say.
-    history_known: every inference since the last reset is in the bag, so a replay can be exact.
+    history_length: steps of action relevance it was pruned with; None: the bag does not say.
     """
 
     received: int
@@ -55,7 +61,12 @@ class Recorded:
     pruning: PruningConfig | None = None
     kept: Kept | None = None
     resets: bool | None = None
-    history_known: bool = False
+    history_length: int | None = None
+
+    @property
+    def is_unpruned(self) -> bool:
+        """All visual tokens were kept, so that the actions depend on the images alone."""
+        return self.kept is not None and self.kept.is_whole
 
 
 @dataclass
@@ -88,7 +99,7 @@ def read_recorded(
         one = _inference(received, chunk)
         if status is not None:
             one = _with_status(one, status, values, tracked)
-        run.inferences.append(_judged(one, run))
+        run.inferences.append(one)
     return run
 
 
@@ -150,6 +161,7 @@ def _with_status(one: Recorded, status: Any, values: Mapping[str, Any], tracked:
         pruning=pruning_in_force(values, status),
         kept=Kept(indices, (int(status.grid_rows), int(status.grid_columns))),
         resets=bool(status.history_length == 0) if tracked else None,
+        history_length=int(status.history_length),
     )
 
 
@@ -182,25 +194,3 @@ def pruning_in_force(values: Mapping[str, Any], status: Any) -> PruningConfig:
         return base  # the parameter has more digits than the status
     ratio = min(1.0, max(requested, 1) / total)
     return replace(base, budget_mode="fixed", token_budget=0, keep_ratio=ratio)
-
-
-def _judged(one: Recorded, run: RecordedRun) -> Recorded:
-    """Decide whether the bag holds everything this inference remembered."""
-    before = run.inferences[-1] if run.inferences else None
-    if one.resets:
-        return replace(one, history_known=True)
-    follows = before is not None and one.sequence == before.sequence + 1
-    if one.resets is None:  # nothing is remembered, or nothing is known: a first one starts anew
-        return replace(one, history_known=(follows and before.history_known) or one.sequence == 0)
-    return replace(one, history_known=follows and before.history_known)
-
-
-def remarks_on_history(inferences: Iterable[Recorded]) -> list[str]:
-    """Say how many inferences depend on frames that are not in the bag."""
-    unknown = sum(not one.history_known for one in inferences)
-    if not unknown:
-        return []
-    return [
-        f"{unknown} recorded inferences remember frames that are not in the bag (recording began "
-        "later, or messages were lost); they are replayed but not counted in the parity"
-    ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, VlaPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.replay.history import History
 from vla_pruner_ros.replay.moments import Moment
 from vla_pruner_ros.replay.recorded import Kept
 
@@ -82,24 +83,24 @@ class Replayer:
         Yields:
             The step and what the policy answered, None where there is a problem.
         """
-        broken = False  # a recorded inference could not be repeated: what follows remembers less
+        history = History()
         started = time.perf_counter()
         for moment in moments:
-            broken = broken and not moment.reset
-            step, chunk, ended = self._step(moment, run.setting, broken)
+            known = moment.recorded is None or history.covers(moment.recorded)
+            step, chunk, ended = self._step(moment, run.setting, known)
             run.reading_seconds += ended - started
-            broken = broken or bool(step.problem)
+            if moment.recorded is not None:
+                history.add(moment.recorded, replayed=not step.problem)
             run.steps.append(step)
             yield step, chunk
             started = time.perf_counter()
 
     def _step(
-        self, moment: Moment, setting: Setting, broken: bool
+        self, moment: Moment, setting: Setting, known: bool
     ) -> tuple[Step, ActionChunk | None, float]:
         """Do one inference; also return when its reading and converting was over."""
         if moment.reset:
             self._policy.reset()
-        known = not broken and (moment.recorded is None or moment.recorded.history_known)
         blank = Step(moment.index, moment.stamp, moment.instruction, moment.reset)
         try:
             observation = moment.observation(self._joints, self._policy.state_dim > 0)

@@ -15,7 +15,6 @@ from vla_pruner_ros.replay.recorded import (
     Recorded,
     pruning_config,
     read_recorded,
-    remarks_on_history,
 )
 from vla_pruner_ros.replay.sampling import Sampling, sampled_moments
 from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node
@@ -77,7 +76,7 @@ class Session:
     @property
     def remarks(self) -> list[str]:
         """What was left out or is uncertain, complete after one pass."""
-        return [*self._remarks, *remarks_on_history(self.inferences), *self._last_pass.remarks()]
+        return [*self._remarks, *self._last_pass.remarks()]
 
     @property
     def expected(self) -> int:

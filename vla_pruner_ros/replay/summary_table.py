@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vla_pruner_ros.replay.comparison import Summary
 from vla_pruner_ros.replay.outcome import Outcome
+from vla_pruner_ros.replay.parity import RECORDED_ACTIONS
 from vla_pruner_ros.report.parts import Cell, cell_text
 
 HEADERS = (
@@ -53,11 +54,24 @@ def terminal_text(outcome: Outcome) -> str:
         full = outcome.swept[0].overall
         rows = [summary_row(s.run.setting.name, s.overall, full) for s in outcome.swept]
         lines.append(text_table(HEADERS, rows))
-        lines.append("Errors are against the unpruned actions; latency is policy.act() alone.")
+        lines.append(table_sentence(outcome))
     lines += [f"note: {remark}" for remark in outcome.remarks]
-    lines += [f"problem: {count} x {why}" for why, count in outcome.problems.items()]
+    lines += [
+        f"problem: {count} inference(s) failed: {why}" for why, count in outcome.problems.items()
+    ]
     lines += [f"damaged: {why}" for why in outcome.damage]
     return "\n".join(lines)
+
+
+def table_sentence(outcome: Outcome) -> str:
+    """Say what the numbers of the table mean."""
+    words = "Errors are against the unpruned actions of the same frames; latency is the model alone"
+    names = {one.overlap_with for one in outcome.swept if one.overall.overlap >= 0.0}
+    if names == {RECORDED_ACTIONS}:
+        words += "; overlap is with the tokens that the robot kept"
+    elif names:
+        words += "; overlap is with the first pruner's tokens at the same ratio"
+    return f"{words}."
 
 
 def parity_sentence(outcome: Outcome) -> str:

@@ -115,10 +115,12 @@ def _recorded_images(topics: Mapping[str, Topic], recorded: Sequence[str]) -> tu
     chosen = []
     for name in recorded:
         endings = tuple(f"/{name.lstrip('/')}{suffix}" for suffix in ("", "/compressed"))
-        matches = [t.name for t in topics.values() if _is_image(t) and t.name.endswith(endings)]
+        matches = [t for t in topics.values() if _is_image(t) and t.name.endswith(endings)]
         if not matches:
             return ()
-        chosen.append(min(matches, key=len))
+        # A recorder that began before the node had answered holds a few images of both kinds.
+        best = min(matches, key=lambda t: (len(t.name.removesuffix("/compressed")), -t.count))
+        chosen.append(best.name)
     return tuple(chosen)
 
 

@@ -1,0 +1,46 @@
+"""Whether a replay remembers what the recorded policy remembered, inference by inference."""
+
+from __future__ import annotations
+
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.replay.recorded import Recorded
+
+_COUNTS_STEPS = ("random",)
+"""Pruners that count their steps since the last reset: no later frame makes up for a lost one."""
+
+
+class History:
+    """Follows the recorded inferences in order; a lost answer or image leaves a gap in the memory.
+
+    The memory is the window of action relevance (pruning/relevance.py). What a pruned step leaves
+    in it depends on the window before, so a gap lasts; what an unpruned step leaves depends on its
+    images alone. So the gap is closed by a reset, or by a whole window of unpruned steps.
+    """
+
+    def __init__(self) -> None:
+        self._known = False
+        self._unpruned = 0  # steps in a row just before
+        self._next_sequence = 0
+
+    def covers(self, recorded: Recorded) -> bool:
+        """Return whether everything this inference depends on has been replayed."""
+        if self._starts_anew(recorded):
+            self._known, self._unpruned = True, 0
+        elif recorded.sequence != self._next_sequence:
+            self._known, self._unpruned = False, 0
+        pruning = recorded.pruning or PruningConfig()
+        if self._unpruned >= pruning.temporal_window and pruning.pruner not in _COUNTS_STEPS:
+            self._known = True
+        return self._known or recorded.is_unpruned
+
+    def _starts_anew(self, recorded: Recorded) -> bool:
+        if recorded.resets or recorded.sequence == 0:
+            return True
+        counts = recorded.pruning is not None and recorded.pruning.pruner in _COUNTS_STEPS
+        return recorded.history_length == 0 and not counts
+
+    def add(self, recorded: Recorded, replayed: bool) -> None:
+        """Take note of the inference that covers() was asked about; replayed: it has succeeded."""
+        self._known = self._known and replayed
+        self._unpruned = self._unpruned + 1 if replayed and recorded.is_unpruned else 0
+        self._next_sequence = recorded.sequence + 1
