@@ -45,7 +45,7 @@ class PlainOpenVla(OpenVlaPolicy):
     def _infer(self, inputs, plan, select, clock) -> Inference:
         visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
         clock.mark("vision")
-        prompt = self._prompt(visual, inputs.ids)
+        prompt = self._prompt(visual, inputs)
         done = self._forward(inputs_embeds=prompt.embeddings)
         clock.mark("prefill")
         tokens, maps = [_likeliest(done.logits)], [done.attentions]

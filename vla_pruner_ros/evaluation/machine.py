@@ -19,7 +19,7 @@ import torch
 from vla_pruner_ros.evaluation.roofline import Rates
 
 MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
-COPY_BYTES = {"cpu": 2**27, "cuda": 2**31}
+COPY_BYTES = {"cpu": 2**26, "cuda": 2**31}
 """Well above any cache."""
 REPEATS = 8
 
