@@ -19,6 +19,7 @@ from vla_pruner_ros.models.policy import (
     PolicyError,
     PruningReport,
 )
+from vla_pruner_ros.models.staging import Staging
 from vla_pruner_ros.models.timing import StageClock
 from vla_pruner_ros.pruning.combination import Selection
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -78,10 +79,16 @@ class PrunedPolicy(ABC):
         self.num_visual = facts.num_cameras * facts.grid[0] * facts.grid[1]
         self.pruner = TokenPruner(pruning, facts.num_layers, self.num_visual, facts.num_cameras)
         self.execution = ExecutionConfig()
+        self.staging = Staging(device)
+        self.resizes_on_device = device.type == "cuda"
 
     @abstractmethod
     def preview(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> what the model sees of it, uint8 [image_size, image_size, 3]."""
+
+    def _view(self, picture: Tensor) -> Tensor:
+        """preview on the device, uint8; for families that upload with _upload_pictures."""
+        raise NotImplementedError
 
     @abstractmethod
     def _prepare(self, observation: Observation) -> object:
@@ -192,12 +199,20 @@ class PrunedPolicy(ABC):
             history_length=0,
         )
 
-    def _upload(self, array: np.ndarray) -> Tensor:
-        """Host -> device without waiting."""
-        tensor = torch.from_numpy(array)
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
+    def _upload_pictures(self, images: list[np.ndarray]) -> Tensor:
+        """Camera images -> what the model sees: uint8 [cameras, S, S, 3].
+
+        A GPU gets the frames as they come and resizes them itself; on a CPU the host's ways are
+        the faster ones.
+        """
+        if not self.resizes_on_device:
+            return self._upload("pictures", np.stack([self.preview(image) for image in images]))
+        frames = (self._upload(f"image {n}", image) for n, image in enumerate(images))
+        return torch.stack([self._view(frame) for frame in frames])
+
+    def _upload(self, name: str, array: np.ndarray) -> Tensor:
+        """Host -> device without waiting; see Staging."""
+        return self.staging.upload(name, array)
 
     def _report(
         self, plan: StepPlan, inference: Inference, timings: dict[str, float]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from torch import Tensor
 
+from vla_pruner_ros.models import device_images
 from vla_pruner_ros.models.jpeg import jpeg_round_trip
 from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.preprocessing import IMAGE_SIZE
@@ -33,15 +35,31 @@ class ImagePath:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> uint8 [224, 224, 3]."""
-        if self.name == "libero":
-            image = image[::-1, ::-1]
-        resized = self.resize(image)
+        resized = self.resize(self._upright(image))
         return crop_center(resized, CROP_AREA) if self.center_crop else resized
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Pictures of the right size pass unchanged, without JPEG, as in the official code."""
-        if image.shape[:2] == (IMAGE_SIZE, IMAGE_SIZE):
-            return np.ascontiguousarray(image)
-        if self.name != "camera":
-            image = jpeg_round_trip(image)
-        return resize_lanczos(image, IMAGE_SIZE)
+        image = self._through_jpeg(image)
+        return image if _has_size(image) else resize_lanczos(image, IMAGE_SIZE)
+
+    def on_host(self, image: np.ndarray) -> np.ndarray:
+        """What comes before resizing, where resizing is left to the device."""
+        return self._through_jpeg(self._upright(image))
+
+    def on_device(self, picture: Tensor) -> Tensor:
+        """The rest: uint8 [H, W, 3] -> uint8 [224, 224, 3]."""
+        if not _has_size(picture):
+            picture = device_images.resize_lanczos(picture, IMAGE_SIZE)
+        return device_images.crop_center(picture, CROP_AREA) if self.center_crop else picture
+
+    def _upright(self, image: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(image[::-1, ::-1] if self.name == "libero" else image)
+
+    def _through_jpeg(self, image: np.ndarray) -> np.ndarray:
+        skips = self.name == "camera" or _has_size(image)
+        return image if skips else jpeg_round_trip(image)
+
+
+def _has_size(image: np.ndarray | Tensor) -> bool:
+    return tuple(image.shape[:2]) == (IMAGE_SIZE, IMAGE_SIZE)

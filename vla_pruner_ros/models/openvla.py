@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_pruner_ros.models import device_images
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.base import Inference
 from vla_pruner_ros.models.decoding import Pass, Select
 from vla_pruner_ros.models.drafting import Drafter, accepted_path, chain
 from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import Observation
-from vla_pruner_ros.models.preprocessing import check_images, resize_bicubic
+from vla_pruner_ros.models.preprocessing import IMAGE_SIZE, check_images, resize_bicubic
 from vla_pruner_ros.models.prismatic_policy import Components, PrismaticPolicy
 from vla_pruner_ros.models.prompt import Tokenizer
 from vla_pruner_ros.models.signals import Prompt, Span
@@ -85,17 +86,17 @@ class OpenVlaPolicy(PrismaticPolicy):
         """Bicubic to 224x224 with Pillow, equal to the official processor to the pixel."""
         return resize_bicubic(image)
 
+    def _view(self, picture: Tensor) -> Tensor:
+        return device_images.resize_bicubic(picture, IMAGE_SIZE, IMAGE_SIZE)
+
     def _prepare(self, observation: Observation) -> Inputs:
         check_images(observation.images, self.num_cameras)
         proposal = None if self.drafter is None else self.drafter.propose()
         others = max(ACTION_DIM, len(proposal or []))
         ids = self._prompt_ids(observation.instruction, others)
-        pictures = self._upload(self._pictures(observation.images))
-        guesses = None if proposal is None else self._upload_ids(proposal)
-        return Inputs(pictures, self._upload_ids(ids), proposal, guesses)
-
-    def _upload_ids(self, ids: list[int]) -> Tensor:
-        return self._upload(np.asarray(ids, dtype=np.int64))
+        pictures = self._upload_pictures(observation.images)
+        guesses = None if proposal is None else self._upload_ids("guesses", proposal)
+        return Inputs(pictures, self._upload_ids("ids", ids), proposal, guesses)
 
     def _infer(
         self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock
@@ -159,7 +160,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         accepted = len(path)
         while len(tokens) < ACTION_DIM:
             guesses = first_choice[len(tokens) :]
-            embeddings = self.model.embed(self._upload_ids([tokens[-1], *guesses]))[None]
+            embeddings = self.model.embed(self._upload_ids("tokens", [tokens[-1], *guesses]))[None]
             held = [length + len(tokens) for length in inference.cached]
             start = position + len(tokens) - 1
             hidden = self.decoder.run_tokens(embeddings, start, self.cache, attention, verify=True)
@@ -178,7 +179,7 @@ class OpenVlaPolicy(PrismaticPolicy):
             inference.attention.accept(1 + len(path))
             self.cache.rewind([length + len(path) for length in inference.cached])
             return
-        nodes = self._upload_ids(path)
+        nodes = self._upload_ids("path", path)
         rows = torch.cat([nodes.new_zeros(1), nodes + 1])
         inference.attention.accept(len(rows), rows)
         self.cache.move(inference.cached, nodes)

@@ -112,18 +112,26 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         """Lanczos to 224x224 and the centre crop of training, see oft_images.py."""
         return self.images(image)
 
+    def _upload_pictures(self, images: list[np.ndarray]) -> Tensor:
+        on_host = images if not self.resizes_on_device else map(self.images.on_host, images)
+        return super()._upload_pictures(list(on_host))
+
+    def _view(self, picture: Tensor) -> Tensor:
+        return self.images.on_device(picture)
+
     def _prepare(self, observation: Observation) -> Inputs:
         check_images(observation.images, self.num_cameras)
         ids = self._prompt_ids(observation.instruction, others=self.placeholders + 2)
         state = self._prepare_state(observation.state)
-        pictures = self._upload(self._pictures(observation.images))
-        return Inputs(pictures, self._upload(np.asarray(ids, dtype=np.int64)), state)
+        pictures = self._upload_pictures(observation.images)
+        return Inputs(pictures, self._upload_ids("ids", ids), state)
 
     def _prepare_state(self, state: np.ndarray | None) -> Tensor | None:
         if self.state_bounds is None:
             return None
         values = checked_state(state, self.state_dim)
-        return self._upload(self.state_bounds.from_units(values).astype(np.float32))[None, None]
+        normalized = self.state_bounds.from_units(values).astype(np.float32)
+        return self._upload("state", normalized)[None, None]
 
     def _infer(
         self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_pruner_ros.models import device_images
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.base import Facts, Inference, PrunedPolicy
 from vla_pruner_ros.models.checkpoints import WeightFiles, is_trained, read_optional_json
@@ -179,12 +180,16 @@ class Pi0Policy(PrunedPolicy):
         """Shrunk without distortion, padded with black, see pi0_images.py."""
         return resize_with_padding(image, self.image_size, self.options.image_padding)
 
+    def _view(self, picture: Tensor) -> Tensor:
+        padding = self.options.image_padding
+        return device_images.resize_with_padding(picture, self.image_size, padding)
+
     def _prepare(self, observation: Observation) -> Inputs:
         check_images(observation.images, self.num_cameras)
         ids = np.asarray(self._prompt_ids(observation.instruction), dtype=np.int64)
         state = self._padded_state(observation.state)
-        pictures = np.stack([self.preview(image) for image in observation.images])
-        return Inputs(*map(self._upload, (pictures, ids, state)))
+        pictures = self._upload_pictures(observation.images)
+        return Inputs(pictures, self._upload("ids", ids), self._upload("state", state))
 
     def _prompt_ids(self, instruction: str) -> list[int]:
         """BOS, instruction, newline."""

@@ -1,7 +1,8 @@
 """Camera images -> what the vision towers take.
 
-Everything up to the uint8 picture runs on the host and is what `preview` shows; scaling and
-normalisation run on the device, so that 150 kB a camera are uploaded and not 1.2 MB.
+`preview` shows the uint8 picture that the model sees. On a CPU it is what the model gets; a GPU
+makes the same picture itself from the raw frame (device_images.py). Scaling and normalisation
+always run on the device.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ class PrismaticPolicy(PrunedPolicy):
             )
         return ids
 
-    def _pictures(self, images: list[np.ndarray]) -> np.ndarray:
-        return np.stack([self.preview(image) for image in images])
+    def _upload_ids(self, name: str, ids: list[int]) -> Tensor:
+        return self._upload(name, np.asarray(ids, dtype=np.int64))
 
     def _greedy(self, hidden: Tensor) -> Tensor:
         """[1, n, d] -> the likeliest ids of the whole vocabulary, as trained: int64 [n]."""

@@ -71,7 +71,7 @@ def crop_center(image: np.ndarray, area: float) -> np.ndarray:
 
     tf.image.crop_and_resize on values in 0..1, then convert_image_dtype: equal to the bit.
     """
-    low, high, weight = _crop_samples(image.shape[0], area)
+    low, high, weight = crop_samples(image.shape[0], area)
     values = image.astype(np.float32) * np.float32(1.0 / 255.0)
     across = _blend(values[:, low], values[:, high], weight[None, :, None])
     mixed = _blend(across[low], across[high], weight[:, None, None])
@@ -86,7 +86,7 @@ def _blend(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndar
 
 
 @lru_cache(maxsize=4)
-def _crop_samples(size: int, area: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def crop_samples(size: int, area: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each output row: the input rows below and above its sample, and the weight between."""
     side = np.sqrt(np.float32(area))
     begin = (np.float32(1.0) - side) / np.float32(2.0)
