@@ -35,7 +35,7 @@ def run(tmp_path, monkeypatch, capsys):
         status = cli.main([*command, *arguments])
         said = capsys.readouterr()
         summary_file = tmp_path / "out" / "summary.json"
-        summary = json.loads(summary_file.read_text()) if summary_file.exists() else None
+        summary = json.loads(summary_file.read_text()) if summary_file.is_file() else None
         return status, said, summary
 
     return call
@@ -293,3 +293,47 @@ def test_real_model_repeats_itself(tmp_path, capsys):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["parity"]["equal"] == 8
     assert summary["parity"]["kept_equal"] == 8
+
+
+def test_what_is_missing_because_of_damage_is_told_with_it(tmp_path, run):
+    recorded(tmp_path)
+    file = tmp_path / "bag" / "bag.mcap"
+    file.write_bytes(file.read_bytes()[:500])
+    status, said, summary = run()
+    assert (status, summary) == (2, None)
+    assert "no image topic" in said.err
+    assert "ends at byte 500" in said.err
+
+
+def test_directory_above_a_bag_names_the_bag(tmp_path, run):
+    plain(tmp_path)
+    status, said, _ = run(bag=".")
+    assert status == 2
+    assert "but in bag below it" in said.err
+
+
+def test_output_that_is_a_file_is_refused(tmp_path, run):
+    plain(tmp_path)
+    (tmp_path / "out").write_text("mine")
+    status, said, _ = run("--no-report")
+    assert status == 2
+    assert "is a file" in said.err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_frames_far_apart_are_told_to_start_anew(tmp_path, run):
+    plain(tmp_path, frames=61)
+    status, said, _ = run("--every", "30", "--keep-ratio", "0.5")
+    assert status == 0
+    assert "2 inferences came more than relevance_timeout (2 s) after" in said.out
+
+
+def test_instructions_on_two_topics_have_to_be_chosen(tmp_path, run):
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.instruction("go", -PERIOD, "/chatter")
+        bag.instruction("stay", -PERIOD, "/words")
+        bag.image(picture(0), 0)
+    status, said, _ = run()
+    assert status == 2
+    assert "/chatter, /words; choose one with --instruction-topic" in said.err
+    assert run("--instruction-topic", "/words")[0] == 0

@@ -164,27 +164,28 @@ class BagReader:
         else:
             self._open_files([self.path])
         if not self._storages:
-            reasons = "; ".join(self._damage) or "no .mcap or .db3 file is in it"
+            reasons = "; ".join(self._damage) or _why_empty(self.path)
             raise BagError(f"{self.path} cannot be read as a bag: {reasons}")
 
     def _open_directory(self, directory: Path) -> None:
+        reason = "is missing"
         if (directory / "metadata.yaml").is_file():
             try:
                 self._add(_Indexed(directory))
                 return
             except Exception as error:
-                self._damage.append(_words(error))
-        elif _bag_files(directory):
-            self._damage.append(f"{directory.name} has no metadata.yaml; its files were read alone")
-        self._open_files(_bag_files(directory))
+                reason = f"cannot be used ({_words(error)})"
+        files = _bag_files(directory)
+        self._open_files(files)
+        if files and not self.damage:  # else it was a file that the metadata could not help
+            self._damage.append(f"metadata.yaml {reason}; the files beside it were read alone")
 
     def _open_files(self, files: list[Path]) -> None:
         for path in files:
             try:
                 self._open_file(path)
             except (ReaderError, ValueError, OSError) as error:
-                if not any(_words(error) in said for said in self._damage):
-                    self._damage.append(f"{path.name}: {_words(error)}")
+                self._damage.append(f"{path.name}: {_words(error).removeprefix(f'{path.name} ')}")
 
     def _open_file(self, path: Path) -> None:
         if path.suffix in _PACKED_SUFFIXES:
@@ -199,9 +200,14 @@ class BagReader:
         except Exception as error:
             scans = {".mcap": McapScan, ".db3": SqliteScan}
             if path.suffix not in scans:
-                raise ValueError(_words(error)) from None
+                raise ValueError(
+                    "not a rosbag2 file (.mcap or .db3); rosbags-convert makes one of a ROS 1 bag"
+                ) from None
             scan = scans[path.suffix](path)
-            scan.damage = scan.damage or f"{path.name}: {_words(error)}"
+            scan.damage = scan.damage or (
+                f"{path.name}: the index at its end cannot be used ({_words(error)}), as after a "
+                "recorder that was killed; the messages were read one by one"
+            )
             self._add(scan)
 
     def _add(self, storage: _Storage) -> None:
@@ -219,6 +225,12 @@ def _bag_files(directory: Path) -> list[Path]:
         )
     ]
     return sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)] or [0])
+
+
+def _why_empty(path: Path) -> str:
+    inside = sorted(p.name for p in path.iterdir() if p.is_dir() and _bag_files(p))
+    hint = f", but in {', '.join(inside)} below it" if inside else ""
+    return f"no .mcap or .db3 file is in it{hint}"
 
 
 def _topics(connections: list[Connection]) -> dict[str, Topic]:

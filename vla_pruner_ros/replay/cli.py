@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,9 @@ def replay(arguments: argparse.Namespace) -> int:
         BagError, PolicyError, WriterError, ValueError, OSError: nothing could be done; the
         sentence says why.
     """
-    with BagReader(arguments.bag) as reader:
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"--out {arguments.out} is a file; a directory is wanted")
+    with BagReader(arguments.bag) as reader, _damage_told(reader):
         arguments.out.mkdir(parents=True, exist_ok=True)
         policy = _load(arguments, _recorded_parameters(arguments, reader))
         session = Session(reader, policy.num_cameras, choice_of(arguments))
@@ -67,6 +69,16 @@ def replay(arguments: argparse.Namespace) -> int:
         _write(arguments, session, outcome)
     print(terminal_text(outcome))
     return _status(arguments, outcome)
+
+
+@contextmanager
+def _damage_told(reader: BagReader) -> Iterator[None]:
+    """What is missing from a damaged bag may be missing because of the damage: say both."""
+    try:
+        yield
+    except BagError as error:
+        damage = [why for why in reader.damage if why not in str(error)]
+        raise BagError("; ".join([str(error), *damage])) from None
 
 
 def _recorded_parameters(arguments: argparse.Namespace, reader: BagReader) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from vla_pruner_ros.replay.recorded import Kept
 from vla_pruner_ros.replay.replayer import Run, Step
 
 DIMENSIONS = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
-UNITS = ("m", "m", "m", "rad", "rad", "rad", "")
+UNITS = ("m", "m", "m", "rad", "rad", "rad", "1 is open")
 GRIPPER_OPEN = 0.5
 """Above this opening a gripper counts as open."""
 STILL = 1e-9

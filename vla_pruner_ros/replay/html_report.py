@@ -57,7 +57,7 @@ def make_report(outcome: Outcome, inferences: list[Recorded], pictures: Pictures
     return report.page(
         f"Replay of {source.bag.rstrip('/').rsplit('/', 1)[-1]}",
         [section for section in sections if section is not None],
-        subtitle=f"{source.family} on {source.device} · checkpoint {source.checkpoint}",
+        subtitle=f"{source.bag} · {source.family} {source.checkpoint} on {source.device}",
         badge="" if source.trained else "untrained weights: actions mean nothing",
     )
 
@@ -113,40 +113,39 @@ def _actions(outcome: Outcome, inferences: list[Recorded]) -> report.Section | N
     run = _main_run(outcome)
     if run is None:
         return None
-    origin = run.done[0].stamp
-    names, curves = _action_curves(outcome, inferences, origin)
+    curves = _action_curves(outcome, inferences)
+    origin = min(stamps.min() for _, stamps, _ in curves)
     figures = []
     for place, (name, unit) in enumerate(zip(DIMENSIONS, UNITS, strict=True)):
         series = [
-            Series(label, times, values[:, place], dashed=label == "recorded")
-            for label, times, values in curves
+            Series(label, (stamps - origin) * 1e-9, values[:, place], dashed=label == "recorded")
+            for label, stamps, values in curves
         ]
-        plot = report.line_plot_svg(
-            series, "time (s)", unit and f"({unit})", width=HALF_WIDTH, height=210
-        )
-        figures.append(report.figure(plot, name))
+        plot = report.line_plot_svg(series, "time (s)", width=HALF_WIDTH, height=210)
+        figures.append(report.figure(plot, f"{name} ({unit})"))
     return report.section(
         "Actions over time",
-        report.legend(names),
+        report.legend([name for name, _, _ in curves]),
         report.columns(figures, least_width=420),
         lead="The first action of every inference.",
     )
 
 
 def _action_curves(
-    outcome: Outcome, inferences: list[Recorded], origin: int
-) -> tuple[list[str], list[tuple[str, np.ndarray, np.ndarray]]]:
-    curves = []
-    if inferences:
-        usable = [r for r in inferences if r.actions.size and r.actions.shape[1] == 7]
-        times = np.array([(r.image_stamps[0] - origin) * 1e-9 for r in usable])
-        first = np.array([r.actions[0] for r in usable]).reshape(-1, 7)
-        curves.append(("recorded", times, first))
-    for run in _shown_runs(outcome):
-        times = np.array([(step.stamp - origin) * 1e-9 for step in run.done])
-        first = np.array([step.actions[0] for step in run.done]).reshape(-1, 7)
-        curves.append((run.setting.name, times, first))
-    return [name for name, _, _ in curves], curves
+    outcome: Outcome, inferences: list[Recorded]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return name, stamps [n] (ns) and first actions [n, 7]; what was recorded lies on top."""
+    curves = [
+        (run.setting.name, [(step.stamp, step.actions[0]) for step in run.done])
+        for run in _shown_runs(outcome)
+    ]
+    usable = [r for r in inferences if r.actions.size and r.actions.shape[1] == 7]
+    curves.append(("recorded", [(r.image_stamps[0], r.actions[0]) for r in usable]))
+    return [
+        (name, np.array([stamp for stamp, _ in points]), np.array([first for _, first in points]))
+        for name, points in curves
+        if points
+    ]
 
 
 def _budget(outcome: Outcome) -> report.Section | None:
@@ -199,13 +198,26 @@ def _latency(outcome: Outcome, inferences: list[Recorded]) -> report.Section | N
 
 def _kept_tokens(outcome: Outcome, pictures: Pictures) -> report.Section | None:
     runs = [run for run in outcome.runs if any(_is_pruned(step) for step in run.done)]
-    shown = runs[:1] + runs[1:][-(SLIDERS - 1) :]
-    sliders = [_slider(run, pictures) for run in shown]
+    sliders = [_slider(run, pictures) for run in _telling_runs(runs)]
     sliders = [slider for slider in sliders if slider]
     if not sliders:
         return None
     lead = "What each setting let the model see: dimmed patches were pruned."
     return report.section("Kept tokens", report.columns(sliders, least_width=320), lead=lead)
+
+
+def _telling_runs(runs: list[Run]) -> list[Run]:
+    """Return the smallest budget of every pruner, or budgets of one pruner, SLIDERS at most."""
+    smallest: dict[str, Run] = {}
+    for run in runs:
+        name = run.setting.pruning.pruner if run.setting.pruning else run.setting.name
+        known = smallest.get(name)
+        ours = run.done[-1].tokens[0]
+        if known is None or ours < known.done[-1].tokens[0]:
+            smallest[name] = run
+    if len(smallest) > 1:
+        return list(smallest.values())[:SLIDERS]
+    return [runs[place] for place in evenly(range(len(runs)), SLIDERS)]
 
 
 def _is_pruned(step: Step) -> bool:

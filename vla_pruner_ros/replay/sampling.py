@@ -40,6 +40,7 @@ class Sampling:
     relevance_timeout: float = 2.0
     without_instruction: int = field(default=0, init=False)
     late: int = field(default=0, init=False)
+    after_gap: int = field(default=0, init=False)
     unreadable: dict[str, int] = field(default_factory=dict, init=False)
 
     def remarks(self) -> list[str]:
@@ -52,6 +53,12 @@ class Sampling:
             )
         if self.late:
             found.append(f"{self.late} frames came after newer ones and were skipped")
+        if self.after_gap:
+            found.append(
+                f"{self.after_gap} inferences came more than relevance_timeout "
+                f"({self.relevance_timeout:g} s) after the one before and start anew: a pruner "
+                "that remembers runs unpruned there"
+            )
         found += [f"{count} messages skipped: {why}" for why, count in self.unreadable.items()]
         return found
 
@@ -83,7 +90,9 @@ def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> It
             sampling.without_instruction += 1
         elif (sets - 1) % sampling.every == 0:
             moment = _moment(index, frames, arrival)
-            yield replace(moment, reset=_reset(before, moment, sampling))
+            reset = _reset(before, moment, sampling)
+            sampling.after_gap += reset == "gap"
+            yield replace(moment, reset=reset)
             before, index = moment, index + 1
 
 

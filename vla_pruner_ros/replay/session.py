@@ -17,7 +17,7 @@ from vla_pruner_ros.replay.recorded import (
     read_recorded,
 )
 from vla_pruner_ros.replay.sampling import Sampling, sampled_moments
-from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node
+from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node, remarks_on_choice
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class Session:
             reader.topics, num_cameras, choice.wanted, parameters.get("image_topics") or ()
         )
         run = read_recorded(reader, self.topics, changes, choice.limit)
-        self._remarks = list(run.remarks)
         self.exact = choice.every == 0 and bool(run.inferences)
+        self._remarks = list(run.remarks)
+        if not self.exact:  # an answer names its instruction and its state
+            self._remarks += remarks_on_choice(reader.topics, self.topics)
         self.inferences: list[Recorded] = run.inferences if self.exact else []
         self.joints = tuple(parameters.get("state_joints") or ())
         self.pruning = self._first_pruning(parameters)

@@ -34,12 +34,14 @@ def summary_row(name: str, summary: Summary, full: Summary) -> list[Cell]:
         1e3 * summary.translation,
         1e3 * summary.translation_p95,
         1e3 * summary.rotation,
-        summary.cosine,
-        100 * summary.gripper,
-        100 * summary.overlap,
+        round(summary.cosine, 3),
+        round(100 * summary.gripper, 1),
+        round(100 * summary.overlap, 1),
         1e3 * summary.latency_median,
         1e3 * summary.latency_p95,
-        full.latency_median / summary.latency_median if summary.latency_median else float("nan"),
+        round(full.latency_median / summary.latency_median, 2)
+        if summary.latency_median
+        else float("nan"),
     ]
 
 

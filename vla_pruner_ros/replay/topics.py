@@ -149,6 +149,22 @@ def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> 
     return candidates[0] if len(candidates) == 1 else None
 
 
+def remarks_on_choice(topics: Mapping[str, Topic], chosen: Topics) -> list[str]:
+    """Say which topics are not used because several could be meant."""
+    found = []
+    for name, topic, msgtype in (
+        ("instruction", chosen.instruction, types.STRING),
+        ("state", chosen.state, types.JOINT_STATE),
+    ):
+        candidates = [t.name for t in topics.values() if t.msgtype == msgtype]
+        if topic is None and len(candidates) > 1:
+            found.append(
+                f"several topics could be the {name}: {_listed(candidates)}; choose one with "
+                f"--{name}-topic"
+            )
+    return found
+
+
 def _of_node(topics: Mapping[str, Topic], node: str, name: str) -> str | None:
     full = f"{node}/{name}"
     return full if node and full in topics else None

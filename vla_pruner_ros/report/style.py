@@ -15,13 +15,14 @@ body{margin:0;background:var(--ground);color:var(--ink);
 font:15px/1.55 Inter,system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
 -webkit-font-smoothing:antialiased}
 main{max-width:1120px;margin:0 auto;padding:44px 28px 96px}
-h1{font-size:29px;line-height:1.2;letter-spacing:-.018em;margin:0;font-weight:650}
+h1{display:flex;flex-wrap:wrap;align-items:center;gap:8px 14px;
+font-size:29px;line-height:1.2;letter-spacing:-.018em;margin:0;font-weight:650}
 h2{font-size:19px;letter-spacing:-.01em;margin:0 0 4px;font-weight:620}
 .subtitle,.lead,figcaption,caption{color:var(--soft)}
 .subtitle{margin:8px 0 0;overflow-wrap:anywhere}.lead{margin:0 0 16px;max-width:76ch}
 p{margin:0 0 12px;max-width:80ch}
-.badge{display:inline-block;margin-left:12px;padding:3px 10px;border-radius:99px;font-size:13px;
-font-weight:600;letter-spacing:0;vertical-align:4px;color:var(--warn);
+.badge{padding:3px 10px;border-radius:99px;font-size:13px;
+font-weight:600;letter-spacing:0;color:var(--warn);
 background:var(--warn-ground);border:1px solid currentColor}
 nav{display:flex;flex-wrap:wrap;gap:4px 20px;margin:26px 0 0;padding:11px 0;
 border-block:1px solid var(--line);font-size:14px}
@@ -30,9 +31,9 @@ section{margin-top:40px;scroll-margin-top:16px}
 .note{padding:10px 14px;border-radius:8px;background:var(--info-ground);max-width:none}
 .note.warning{background:var(--warn-ground);color:var(--warn)}
 .note.error{background:var(--error-ground);color:var(--error)}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:1px;margin:18px 0;
+.tiles{display:flex;flex-wrap:wrap;gap:1px;margin:18px 0;
 background:var(--line);border:1px solid var(--line);border-radius:12px;overflow:hidden}
-.tile{background:var(--card);padding:15px 18px 13px}
+.tile{flex:1 1 150px;background:var(--card);padding:15px 18px 13px}
 .tile dt{color:var(--soft);font-size:13px}
 .tile dd{margin:2px 0 0;font-size:25px;font-weight:620;letter-spacing:-.02em;line-height:1.25;
 font-variant-numeric:tabular-nums}
