@@ -14,6 +14,7 @@ from rosbags.typesys.store import Typestore
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, PruningReport
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay import definitions as types
+from vla_pruner_ros.replay.answers import AnswerMessages
 from vla_pruner_ros.replay.definitions import standard_store
 
 SECOND = 1_000_000_000
@@ -217,59 +218,30 @@ class BagMaker:
         """Let the policy act and record what the node would publish."""
         chunk = policy.act(observation)
         time = stamps[0] + 40_000_000 if received is None else received
-        state = self.time(START + state_stamp if state_stamp else 0)
-        message = self.make(
-            types.ACTION_CHUNK,
-            header=self.header(stamps[0]),
-            image_stamps=[self.time(START + stamp) for stamp in stamps],
-            state_stamp=state,
+        messages = AnswerMessages(self.store, policy.family, policy.trained)
+        message = messages.chunk(
+            chunk,
             sequence=self.sequence,
+            image_stamps=[START + stamp for stamp in stamps],
+            state_stamp=START + state_stamp if state_stamp else 0,
             instruction=observation.instruction,
-            inference_start=self.time(START + stamps[0] + 2_000_000),
-            inference_time=self.make("builtin_interfaces/msg/Duration", sec=0, nanosec=30_000_000),
-            steps=len(chunk.actions),
+            started=START + stamps[0] + 2_000_000,
+            seconds=0.03,
             period=0.1,
-            actions=chunk.actions.reshape(-1),
         )
         self.add(f"{node}/action_chunk", types.ACTION_CHUNK, time, message)
         if status:
-            self.status(chunk.pruning, policy, stamps[0], time + 1000, node)
+            pruning = policy.pruning
+            message = messages.status(
+                chunk.pruning,
+                sequence=self.sequence,
+                stamp=START + stamps[0],
+                keep_ratio=pruning.keep_ratio,
+                budget_mode=pruning.budget_mode,
+            )
+            self.add(f"{node}/pruning", types.PRUNING_STATUS, time + 1000, message)
         self.sequence += 1
         return chunk
-
-    def status(self, report: PruningReport, policy, stamp: int, time: int, node: str) -> None:
-        kept = [np.asarray(k, np.uint32) for k in report.kept_indices]
-        message = self.make(
-            types.PRUNING_STATUS,
-            header=self.header(stamp),
-            sequence=self.sequence,
-            model=policy.family,
-            trained=policy.trained,
-            pruner=report.pruner,
-            budget_mode=policy.pruning.budget_mode,
-            keep_ratio=policy.pruning.keep_ratio,
-            tokens_total=report.tokens_total,
-            tokens_requested=report.tokens_requested,
-            tokens_kept=report.tokens_kept,
-            grid_rows=report.grid[0],
-            grid_columns=report.grid[1],
-            kept_per_camera=np.array([len(k) for k in kept], np.uint32),
-            kept_indices=np.concatenate(kept),
-            warm_up=report.warm_up,
-            refresh=False,
-            history_length=report.history_length,
-            semantic_action_overlap=0.5,
-            action_overlap=0.5,
-            semantic_share=0.5,
-            action_share=0.5,
-            stage_names=["total"],
-            stage_times=np.array([0.001], np.float32),
-            drafted_tokens=0,
-            accepted_tokens=0,
-            queue_length=0,
-            queue_age=0.0,
-        )
-        self.add(f"{node}/pruning", types.PRUNING_STATUS, time, message)
 
 
 def record_episode(bag: BagMaker, frames: int = 12, policy: MemoryPolicy | None = None) -> list:

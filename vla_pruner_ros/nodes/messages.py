@@ -13,6 +13,7 @@ from vla_pruner_ros.control.action_queue import PlannedAction
 from vla_pruner_ros.control.poses import Pose
 from vla_pruner_ros.models.policy import PruningReport
 from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
+from vla_pruner_ros.status_fields import status_fields
 
 _NANOSECONDS = 1_000_000_000
 
@@ -80,30 +81,11 @@ def pose_message(pose: Pose, now: int, frame: str) -> PoseStamped:
 
 def status_message(report: PruningReport, header: Header, sequence: int) -> PruningStatus:
     """Build a PruningStatus from a report; model, budget and queue are filled in by the node."""
-    indices = [np.asarray(kept, dtype=np.uint32) for kept in report.kept_indices]
-    return PruningStatus(
-        header=header,
-        sequence=sequence,
-        pruner=report.pruner,
-        tokens_total=report.tokens_total,
-        tokens_requested=report.tokens_requested,
-        tokens_kept=report.tokens_kept,
-        grid_rows=report.grid[0],
-        grid_columns=report.grid[1],
-        kept_per_camera=[len(kept) for kept in indices],
-        kept_indices=np.concatenate(indices).tolist() if indices else [],
-        warm_up=report.warm_up,
-        refresh=report.refresh,
-        history_length=report.history_length,
-        semantic_action_overlap=report.semantic_action_overlap,
-        action_overlap=report.action_overlap,
-        semantic_share=report.semantic_share,
-        action_share=report.action_share,
-        stage_names=list(report.timings),
-        stage_times=list(report.timings.values()),
-        drafted_tokens=report.drafted_tokens,
-        accepted_tokens=report.accepted_tokens,
-    )
+    fields = {
+        name: value.tolist() if isinstance(value, np.ndarray) else value
+        for name, value in status_fields(report).items()
+    }
+    return PruningStatus(header=header, sequence=sequence, **fields)
 
 
 def _vector(xyz: np.ndarray) -> Vector3:

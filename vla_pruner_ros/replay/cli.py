@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def replay(arguments: argparse.Namespace) -> int:
-    """Do everything the arguments ask for.
+    """Do everything the arguments ask for; return the exit status.
 
     Raises:
         BagError, PolicyError, WriterError, ValueError, OSError: nothing could be done; the
@@ -58,17 +58,23 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is a file; a directory is wanted")
     with BagReader(arguments.bag) as reader, _damage_told(reader):
-        arguments.out.mkdir(parents=True, exist_ok=True)
         policy = _load(arguments, _recorded_parameters(arguments, reader))
-        session = Session(reader, policy.num_cameras, choice_of(arguments))
-        outcome = Outcome(_source(arguments, policy, session))
-        _replay_all(arguments, reader, policy, session, outcome)
-        outcome.remarks += [*session.remarks, *recorder_remarks(reader.custom_data)]
-        outcome.damage = reader.damage
-        _check_something_done(outcome, session)
-        _write(arguments, session, outcome)
+        outcome = replay_with(policy, reader, arguments)
     print(terminal_text(outcome))
     return _status(arguments, outcome)
+
+
+def replay_with(policy: VlaPolicy, reader: BagReader, arguments: argparse.Namespace) -> Outcome:
+    """Replay an open bag with a loaded policy and write the results; errors as of replay()."""
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    session = Session(reader, policy.num_cameras, choice_of(arguments))
+    outcome = Outcome(_source(arguments, policy, session))
+    _replay_all(arguments, reader, policy, session, outcome)
+    outcome.remarks += [*session.remarks, *recorder_remarks(reader.custom_data)]
+    outcome.damage = reader.damage
+    _check_something_done(outcome, session)
+    _write(arguments, session, outcome)
+    return outcome
 
 
 @contextmanager
