@@ -50,7 +50,8 @@ def test_measures_and_reports_every_cell(tmp_path, capsys):
     assert pruned["family"] == "openvla"
     assert (pruned["device"], pruned["dtype"]) == ("cpu", "float32")
     assert (pruned["keep_ratio"], pruned["tokens_kept"], pruned["samples"]) == (0.25, 64, 2)
-    assert pruned["p95_ms"] >= pruned["median_ms"] > pruned["selection_ms"] > 0
+    assert pruned["p95_ms"] >= pruned["median_ms"] >= pruned["fastest_ms"]
+    assert pruned["fastest_ms"] > pruned["selection_ms"] > 0
     assert pruned["peak_memory_mb"] > 0
     assert pruned["fraction_of_flop_speedup"] == pytest.approx(
         pruned["speedup_vs_full"] / pruned["flop_speedup"]
@@ -71,6 +72,7 @@ def test_ratios_compare_rounds_with_the_cells_they_name():
     full, quarter, maps = make_records(shape, samples, Rates(1e12, 1e11), "cpu", "float32")
     assert (full.speedup_vs_full, full.flop_speedup, full.bound_speedup) == (1.0, 1.0, 1.0)
     assert quarter.speedup_vs_full == 2.0  # of 2, 2 and 4
+    assert (quarter.fastest_ms, quarter.speedup_of_fastest) == (1000.0, 2.0)
     assert quarter.speedup_vs_transformers_eager == 5.0  # of 6, 2 and 5
     allowed = flop_speedup(shape, QUARTER.pruning(shape))
     assert quarter.fraction_of_flop_speedup == pytest.approx(2.0 / allowed)

@@ -124,9 +124,9 @@ PRESETS = {
         keep_ratios=RATIOS,
         selectors=("vla_pruner",),
         modes=("eager", "transformers_eager"),
-        rounds=12,
+        rounds=20,
         repeats=1,
-        time_limit=240.0,
+        time_limit=210.0,
     ),
     "gpu": Preset(
         size="full",

@@ -20,6 +20,8 @@ class Record:
 
     stages_ms: medians, as the policy's own clock tells them (selection lies within prefill).
     speedup_vs_full: against the unpruned cell of the same mode (of mode eager for transformers).
+    speedup_of_fastest: the same of the two fastest steps, which depend least on what else the
+        machine does.
     flop_speedup: what the model's FLOPs allow; fraction_of_flop_speedup: the share that arrived,
         selection included. bound_*: the same against the roofline, which knows bytes as well.
     roofline_ms: least time by the measured rates; fraction_of_roofline: that over median_ms.
@@ -40,9 +42,11 @@ class Record:
     dtype: str
     median_ms: float | None
     p95_ms: float | None
+    fastest_ms: float | None
     stages_ms: dict[str, float]
     selection_ms: float
     speedup_vs_full: float | None
+    speedup_of_fastest: float | None
     flop_speedup: float
     fraction_of_flop_speedup: float | None
     bound_speedup: float
@@ -75,7 +79,7 @@ def _record(
     dtype: str,
 ) -> Record:
     cell = samples.cell
-    times = [seconds for one in samples.rounds for seconds in one]
+    times, fastest = _times(samples), _fastest(samples)
     stages = _median_stages(samples.stages)
     speedup = _ratio(by_cell.get(cell.full), samples)
     allowed = flop_speedup(shape, cell.pruning(shape))
@@ -90,9 +94,11 @@ def _record(
         dtype=dtype,
         median_ms=typical,
         p95_ms=1e3 * float(np.percentile(times, 95)) if times else None,
+        fastest_ms=1e3 * fastest if times else None,
         stages_ms=stages,
         selection_ms=stages.get("selection", 0.0),
         speedup_vs_full=speedup,
+        speedup_of_fastest=_over(_fastest(by_cell.get(cell.full)), fastest),
         flop_speedup=allowed,
         fraction_of_flop_speedup=_over(speedup, allowed),
         bound_speedup=bound,
@@ -121,6 +127,14 @@ def _ratio(slow: Samples | None, fast: Samples) -> float | None:
     rounds = zip(slow.rounds, fast.rounds, strict=False)
     ratios = [median(a) / median(b) for a, b in rounds]
     return median(ratios) if ratios else None
+
+
+def _times(samples: Samples) -> list[float]:
+    return [seconds for one in samples.rounds for seconds in one]
+
+
+def _fastest(samples: Samples | None) -> float | None:
+    return min(_times(samples), default=None) if samples else None
 
 
 def _over(value: float | None, divisor: float | None) -> float | None:

@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_pruner_ros.evaluation.machine import cpu_name
 from vla_pruner_ros.pruning import diversity_triton
 from vla_pruner_ros.pruning.combination import TINY, combine, select_by_relevance, top_k
 from vla_pruner_ros.pruning.diversity import cosine_distances, greedy_max_min, max_min_diversity
@@ -128,7 +129,7 @@ def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
         "date": date.today().isoformat(),
         "command": "python -m vla_pruner_ros.evaluation.selection_benchmark "
         + shlex.join(sys.argv[1:]),
-        "CPU": f"{_cpu_name()}, {torch.get_num_threads()} threads used",
+        "CPU": f"{cpu_name()}, {torch.get_num_threads()} threads used",
         "software": f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {np.__version__}",
         "features": f"{dim} wide, float32 on the CPU, bfloat16 on a GPU",
@@ -139,15 +140,6 @@ def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
         form = "fused Triton kernel" if diversity_triton.AVAILABLE else "plain torch"
         facts["GPU"] = f"{torch.cuda.get_device_name()}, greedy choice as {form}"
     return facts
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def format_markdown(facts: dict[str, str], timings: list[Timing]) -> str:

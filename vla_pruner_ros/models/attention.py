@@ -62,7 +62,7 @@ def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None = None) ->
     kv_heads, queries = key.shape[1], query.shape[2]
     by_group = query[0].reshape(kv_heads, -1, query.shape[3])
     scores = torch.matmul(by_group, key[0].transpose(1, 2)).view(-1, queries, key.shape[2])
-    scores = scores.to(torch.float32) * query.shape[3] ** -0.5
+    scores = scores.to(torch.float32).mul_(query.shape[3] ** -0.5)
     if mask is not None:
-        scores = scores.masked_fill_(~mask, float("-inf"))
+        scores.masked_fill_(~mask, float("-inf"))
     return scores.softmax(dim=-1)
