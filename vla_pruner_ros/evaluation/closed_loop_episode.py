@@ -96,14 +96,22 @@ class PolicyAgent:
 
     def actions(self, state: SimState) -> np.ndarray:
         images = [self._robot.render(name) for name in CAMERAS[: self.policy.num_cameras]]
-        proprioception = state.proprioception if self.policy.state_dim else None
+        observation = Observation(images, self._instruction, self._state(state))
         try:
-            chunk = self.policy.act(Observation(images, self._instruction, proprioception))
+            chunk = self.policy.act(observation)
         except PolicyError:
             self._refused += 1
             return np.array([[*HOLD_STILL, state.gripper_opening]])
         self._reports.append(chunk.pruning)
         return chunk.actions[: self.execute]
+
+    def _state(self, state: SimState) -> np.ndarray | None:
+        """LIBERO's eight numbers or the nine joints, whichever has the policy's size."""
+        if not self.policy.state_dim:
+            return None
+        known = (state.proprioception, state.joint_positions)
+        fitting = (values for values in known if len(values) == self.policy.state_dim)
+        return next(fitting, state.joint_positions)
 
     def measurements(self) -> dict[str, float | None]:
         reports = self._reports

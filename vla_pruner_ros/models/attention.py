@@ -8,21 +8,21 @@ from torch import Tensor, nn
 
 
 def project_query(attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """[1, n, d] -> rotated query [1, heads, n, h]; cos, sin: [n, h]."""
+    """[B, n, d] -> rotated query [B, heads, n, h]; cos, sin: [n, h] or [B, 1, n, h]."""
     return rotate(heads_first(attention.q_proj(hidden), attention.head_dim), cos, sin)
 
 
 def project_key_value(
     attention: nn.Module, hidden: Tensor, cos: Tensor, sin: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """[1, n, d] -> rotated key and value, each [1, kv_heads, n, h]; cos, sin: [n, h]."""
+    """[B, n, d] -> rotated key and value, each [B, kv_heads, n, h]; cos, sin as for the query."""
     key = heads_first(attention.k_proj(hidden), attention.head_dim)
     return rotate(key, cos, sin), heads_first(attention.v_proj(hidden), attention.head_dim)
 
 
 def heads_first(flat: Tensor, head_dim: int) -> Tensor:
-    """[1, n, heads * h] -> [1, heads, n, h]."""
-    return flat.view(1, flat.shape[1], -1, head_dim).transpose(1, 2)
+    """[B, n, heads * h] -> [B, heads, n, h]."""
+    return flat.unflatten(-1, (-1, head_dim)).transpose(1, 2)
 
 
 def rotate(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -45,10 +45,10 @@ def rotary_tables(
 def attend(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, triangle: bool = False
 ) -> Tensor:
-    """Mixed values [1, n, heads * h].
+    """Mixed values [B, n, heads * h].
 
-    mask: bool [n, keys] (or [1, keys]), True where a query may look; triangle: the causal mask of
-    equally many queries and keys, which has faster kernels.
+    mask: bool [n, keys] (or what expands to [B, heads, n, keys]), True where a query may look;
+    triangle: the causal mask of equally many queries and keys, which has faster kernels.
     """
     grouped = query.shape[1] != key.shape[1]
     mixed = F.scaled_dot_product_attention(

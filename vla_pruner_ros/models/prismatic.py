@@ -89,6 +89,11 @@ class PrismaticModel(nn.Module):
         """[cameras, 6, S, S] -> [1, cameras * patches, d], camera after camera."""
         return self.projector(self.vision_backbone(pixels)).flatten(0, 1)[None]
 
+    def visual_tokens_of(self, patches: Tensor, places: Tensor) -> Tensor:
+        """Some patches of each camera, [cameras, n, 6, P, P] at places [cameras, n] ->
+        [cameras, n, d]."""
+        return self.projector(self.vision_backbone.forward_some(patches, places))
+
 
 def check_architecture(config: dict) -> None:
     """Raises CheckpointError for what this file does not build."""

@@ -51,6 +51,7 @@ class TinySize:
     vision_width: int = 64
     vision_depth: int = 3
     vision_heads: int = 4
+    state: int = STATE_DIM
 
 
 def write_untrained_checkpoint(
@@ -80,12 +81,13 @@ def write_openvla(directory: Path, seed: int, size: TinySize) -> None:
 
 
 def write_openvla_oft(directory: Path, seed: int, size: TinySize) -> None:
-    """Head and projector are scaled as the weights are; the state is LIBERO's eight numbers."""
-    statistics = {"action": action_statistics(), "proprio": state_statistics()}
+    """Head and projector are scaled as the weights are; the state is LIBERO's eight numbers, where
+    it has as many."""
+    statistics = {"action": action_statistics(), "proprio": state_statistics(size.state)}
     _write_prismatic(directory, seed, size, {UNNORM_KEY: statistics})
     with torch.device("meta"):
         head = L1ActionHead(ACTION_DIM, size.hidden, blocks=2)
-        projector = ProprioProjector(STATE_DIM, size.hidden)
+        projector = ProprioProjector(size.state, size.hidden)
     _write_component(directory / "action_head--0_checkpoint.pt", head, "module.model.", seed + 1)
     projector_path = directory / "proprio_projector--0_checkpoint.pt"
     _write_component(projector_path, projector, "module.", seed + 2)
@@ -156,9 +158,12 @@ def action_statistics() -> dict:
     }
 
 
-def state_statistics() -> dict:
-    """Position (m), axis-angle (rad) and two gripper joints (m) of a table-top arm."""
+def state_statistics(size: int = STATE_DIM) -> dict:
+    """Position (m), axis-angle (rad) and two gripper joints (m) of a table-top arm; another
+    size: that many joints (rad)."""
     reach = [0.5, 0.5, 1.2, 3.2, 3.2, 3.2, 0.04, 0.04]
+    if size != STATE_DIM:
+        reach = [3.2] * size
     return {"q01": [-limit for limit in reach], "q99": reach}
 
 

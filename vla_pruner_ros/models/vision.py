@@ -44,6 +44,16 @@ class FusedVisionBackbone(nn.Module):
         dino, siglip = self.featurizer(pixels[:, :3]), self.fused_featurizer(pixels[:, 3:])
         return torch.cat([dino, siglip], dim=-1)
 
+    def forward_some(self, patches: Tensor, places: Tensor) -> Tensor:
+        """Some patches of each picture: [cameras, n, 6, P, P] -> [cameras, n, widths].
+
+        places: int64 [cameras, n], which ones they are. With all of them, in order, the same as
+        forward; training leaves most of them out.
+        """
+        dino = self.featurizer.forward_some(patches[:, :, :3], places)
+        siglip = self.fused_featurizer.forward_some(patches[:, :, 3:], places)
+        return torch.cat([dino, siglip], dim=-1)
+
 
 class VisionTower(nn.Module):
     """A pre-norm ViT up to its second-to-last block, prefix tokens dropped at the end."""
@@ -60,7 +70,14 @@ class VisionTower(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """[cameras, 3, S, S] -> [cameras, patches, width]."""
-        hidden = self.patch_embed(pixels) + self.pos_embed
+        return self._run_blocks(self.patch_embed(pixels) + self.pos_embed)
+
+    def forward_some(self, patches: Tensor, places: Tensor) -> Tensor:
+        """[cameras, n, 3, P, P] at places [cameras, n] -> [cameras, n, width]."""
+        embedded = self.patch_embed.forward_patches(patches)
+        return self._run_blocks(embedded + F.embedding(places, self.pos_embed[0]))
+
+    def _run_blocks(self, hidden: Tensor) -> Tensor:
         if self.prefix:
             hidden = torch.cat([self._prefix_tokens(len(hidden)), hidden], dim=1)
         for block in self.blocks:
@@ -81,6 +98,10 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.proj(pixels).flatten(2).transpose(1, 2)
+
+    def forward_patches(self, patches: Tensor) -> Tensor:
+        """[..., 3, P, P] -> [..., width], for patches that were cut out already."""
+        return F.linear(patches.flatten(-3), self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Block(nn.Module):

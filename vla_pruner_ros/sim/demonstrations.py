@@ -15,6 +15,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,15 @@ from PIL import Image
 TRAINING_SEEDS = 1_000_000
 """Training episodes start from seeds at and above this one, so that those below are held out."""
 JPEG_QUALITY = 85
+
+
+class Percept(NamedTuple):
+    """What the robot knew at one instant besides pictures. state: float32 [8]; joints: [9]."""
+
+    instruction: str
+    state: np.ndarray
+    joints: np.ndarray
+    task: str
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,10 @@ class Demonstrations:
         return int(self._shard_ends[-1])
 
     def __getitem__(self, index: int) -> Frame:
+        return Frame(self.pictures(index), *self.words_and_state(index))
+
+    def pictures(self, index: int) -> list[np.ndarray]:
+        """uint8 [H, W, 3] per camera of frame `index`, decoded."""
         shard, row = self._locate(index)
         ends, jpeg = shard["jpeg_ends"].reshape(-1), shard["jpeg"]
         total = shard["jpeg_ends"].shape[1]
@@ -140,13 +154,13 @@ class Demonstrations:
             k = row * total + column
             start = ends[k - 1] if k else 0
             pictures.append(decode_jpeg(jpeg[start : ends[k]].tobytes()))
-        return Frame(
-            pictures,
-            str(shard["instructions"][_episode_of(shard, row)]),
-            shard["states"][row],
-            shard["joints"][row],
-            shard["task"],
-        )
+        return pictures
+
+    def words_and_state(self, index: int) -> Percept:
+        """The rest of frame `index`, without decoding a picture."""
+        shard, row = self._locate(index)
+        instruction = str(shard["instructions"][_episode_of(shard, row)])
+        return Percept(instruction, shard["states"][row], shard["joints"][row], shard["task"])
 
     def action_chunk(self, index: int, steps: int) -> np.ndarray:
         """float32 [steps, 7] expert actions from frame `index` on.
@@ -169,6 +183,11 @@ class Demonstrations:
     def states(self) -> np.ndarray:
         """float32 [frames, 8], for statistics."""
         return np.concatenate([shard["states"] for shard in self._shards])
+
+    @property
+    def joints(self) -> np.ndarray:
+        """float32 [frames, 9], for statistics."""
+        return np.concatenate([shard["joints"] for shard in self._shards])
 
     @property
     def tasks(self) -> list[str]:

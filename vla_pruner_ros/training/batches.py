@@ -7,6 +7,7 @@ uninterrupted one would have seen, with any number of loading processes.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from torch import Tensor
 
 from vla_pruner_ros.models import prompt
 from vla_pruner_ros.models.actions import ACTION_DIM, BINS, ActionTokens, Bounds
-from vla_pruner_ros.models.oft_images import ImagePath
 from vla_pruner_ros.models.openvla_oft import STOP
-from vla_pruner_ros.models.preprocessing import resize_bicubic
 from vla_pruner_ros.sim.demonstrations import Demonstrations
+from vla_pruner_ros.training import sharing
+from vla_pruner_ros.training.augmentation import random_window, stored_size
+from vla_pruner_ros.training.pictures import PATCHES, PictureStore, cut_patches, draw_places
 
 CAMERAS = {"openvla": ("scene",), "openvla_oft": ("scene", "gripper")}
 CHUNK_SIZE = {"openvla": 1, "openvla_oft": 8}
@@ -30,14 +32,16 @@ PADDING = 0
 class Batch:
     """B frames.
 
-    pictures: uint8 [B, cameras, S, S, 3]. ids: int64 [B, T], what follows the visual tokens (and
-    the state): the prompt without BOS, then action tokens (OpenVLA) or placeholders and the stop
-    token (OFT), then padding. lengths: int64 [B], ids that are not padding. read: int64 [B, R],
-    columns of ids whose outputs are the actions. targets: int64 [B, 7] token ids or float32
+    patches: uint8 [B, cameras, n, P, P, 3], all 256 of a picture or a random part of them. places:
+    int64 [B, cameras, n], which ones, ascending. ids: int64 [B, T], what follows the visual tokens
+    (and the state): the prompt without BOS, then action tokens (OpenVLA) or placeholders and the
+    stop token (OFT), then padding. lengths: int64 [B], ids that are not padding. read: int64
+    [B, R], columns of ids whose outputs are the actions. targets: int64 [B, 7] token ids or float32
     [B, steps, 7] in -1..1. states: float32 [B, state_dim] in -1..1, or None.
     """
 
-    pictures: Tensor
+    patches: Tensor
+    places: Tensor
     ids: Tensor
     lengths: Tensor
     read: Tensor
@@ -67,10 +71,15 @@ def normalize_actions(bounds: Bounds, actions: np.ndarray) -> np.ndarray:
 
 
 class BatchSource(torch.utils.data.Dataset):
-    """Item `step` is that step's batch: tasks drawn evenly, then frames of the task evenly."""
+    """Item `step` is that step's batch: tasks drawn evenly, then frames of the task evenly.
+
+    visual_tokens: patches of each picture that steps before full_from see; later ones see all.
+    augment: random crops or shifts. folder: of the run, for decoded pictures.
+    """
 
     def __init__(
         self,
+        folder: Path,
         data: Demonstrations,
         family: str,
         tokenize: prompt.Tokenizer,
@@ -78,39 +87,61 @@ class BatchSource(torch.utils.data.Dataset):
         statistics: dict,
         batch_size: int,
         seed: int,
+        visual_tokens: int = PATCHES,
+        full_from: int = 0,
+        augment: bool = True,
     ) -> None:
         self.data, self.family, self.tokenize, self.tokens = data, family, tokenize, tokens
         self.batch_size, self.seed = batch_size, seed
+        self.visual_tokens, self.full_from, self.augment = visual_tokens, full_from, augment
         self.action_bounds = Bounds(statistics["action"], "action")
         self.state_bounds = Bounds(statistics["proprio"], "proprio")
         tasks = np.array(data.tasks)
         self.frames_by_task = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
-        self.resize = ImagePath().resize if family == "openvla_oft" else resize_bicubic
+        cameras = len(CAMERAS[family])
+        self.pictures = PictureStore(folder, data, cameras, *stored_size(family, augment))
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
         picks = rng.integers(len(self.frames_by_task), size=self.batch_size)
-        return self.batch([int(rng.choice(self.frames_by_task[pick])) for pick in picks])
+        indices = [int(rng.choice(self.frames_by_task[pick])) for pick in picks]
+        indices = indices[sharing.rank() :: sharing.count()]
+        count = self.visual_tokens if step < self.full_from else PATCHES
+        return self.batch(indices, rng, count)
 
-    def batch(self, indices: list[int]) -> Batch:
-        """The batch of the given frames."""
-        frames = [self.data[index] for index in indices]
+    def batch(self, indices: list[int], rng: np.random.Generator, count: int = PATCHES) -> Batch:
+        """The batch of the given frames, `count` patches of each picture."""
+        frames = [self.data.words_and_state(index) for index in indices]
         chunks = np.stack([self.data.action_chunk(i, CHUNK_SIZE[self.family]) for i in indices])
         normalized = normalize_actions(self.action_bounds, chunks)
         prompts = [self._prompt(frame.instruction) for frame in frames]
         tails, targets = self._tails(normalized)
         rows = [[*words, *tail] for words, tail in zip(prompts, tails, strict=True)]
         starts = torch.tensor([len(words) - 1 for words in prompts])
-        count = normalized[0].size
-        pictures = np.stack([[self.resize(image) for image in f.images] for f in frames])
+        patches, places = self._patches(indices, rng, count)
         return Batch(
-            torch.from_numpy(pictures),
+            torch.from_numpy(patches),
+            torch.from_numpy(places),
             _padded(rows),
             torch.tensor([len(row) for row in rows]),
-            starts[:, None] + torch.arange(count),
+            starts[:, None] + torch.arange(normalized[0].size),
             targets,
-            self._states(np.stack([frame.state for frame in frames])),
+            self._states(np.stack([frame.joints for frame in frames])),
         )
+
+    def _patches(
+        self, indices: list[int], rng: np.random.Generator, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Patches and places of Batch."""
+        patches, places = [], []
+        for picture in (picture for index in indices for picture in self.pictures[index]):
+            if self.augment:
+                picture = random_window(picture, self.family, rng)
+            chosen = draw_places(picture, count, rng)
+            patches.append(cut_patches(picture, chosen))
+            places.append(chosen)
+        shape = (len(indices), -1, count)
+        return np.stack(patches).reshape(*shape, *patches[0].shape[1:]), np.reshape(places, shape)
 
     def _prompt(self, instruction: str) -> list[int]:
         """The prompt's ids without BOS, which stands before the pictures."""

@@ -1,10 +1,10 @@
 """Trained networks as checkpoint directories in the official layout, and what goes in beside them.
 
 Size of the standard shape, in numbers of two bytes: embeddings and lm_head 2 x 32064 x 96 =
-6.16 M; 12 decoder layers of 4 x 96^2 + 3 x 96 x 352 = 1.66 M; two towers of 5 stored blocks of
-12 x 96^2 and of patches and positions, together 1.27 M; projector 0.23 M. That is 9.3 M numbers,
-18.7 MB with the tokenizer; OpenVLA-OFT's head and projector add 0.2 MB. The vocabulary takes two
-thirds of it and cannot be smaller: action tokens and 29871 are LLaMA's ids.
+6.16 M; 5 decoder layers of 4 x 96^2 + 3 x 96 x 192 = 0.46 M; two towers of 3 stored blocks of
+12 x 64^2 and of patches and positions, together 0.40 M; projector 0.12 M. That is 7.2 M numbers,
+14.3 MB; OpenVLA-OFT's head and projector add 0.2 MB. The vocabulary takes most of it and cannot be
+smaller: action tokens and 29871 are LLaMA's ids.
 """
 
 from __future__ import annotations
@@ -20,17 +20,30 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vla_pruner_ros.models import tiny
+from vla_pruner_ros.models.actions import BINS
 from vla_pruner_ros.models.checkpoints import read_json
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS
+from vla_pruner_ros.training.vocabulary import spread_rows, used_ids
 
+JOINTS = 9
+"""Seven of the arm, two fingers: the state that OpenVLA-OFT is given, as joint_states has it."""
 STANDARD_SIZE = tiny.TinySize(
-    hidden=96, layers=12, heads=4, mlp=352, vision_width=96, vision_depth=6, vision_heads=4
+    hidden=96,
+    layers=5,
+    heads=3,
+    mlp=192,
+    vision_width=64,
+    vision_depth=3,
+    vision_heads=2,
+    state=JOINTS,
 )
 SMALLEST_RANGE = 0.02
-"""A state number that hardly moves (m, rad) is given this range, or its noise would fill -1..1."""
+"""A joint that hardly moves (m, rad) is given this range, or its noise would fill -1..1."""
 WEIGHTS_FILE = "model.safetensors"
 HEAD_FILE = "action_head--0_checkpoint.pt"
+EMBEDDINGS = "language_model.model.embed_tokens.weight"
+OUTPUTS = "language_model.lm_head.weight"
 PROPRIO_FILE = "proprio_projector--0_checkpoint.pt"
 
 
@@ -52,7 +65,7 @@ def measure_statistics(data: Demonstrations) -> dict:
 
     The gripper passes through, as in OpenVLA's data sets: it is 0 or 1 already.
     """
-    actions, states = _percentiles(data.actions), _percentiles(data.states)
+    actions, states = _percentiles(data.actions), _percentiles(data.joints)
     middle = (states["q01"] + states["q99"]) / 2
     half = np.maximum(states["q99"] - states["q01"], SMALLEST_RANGE) / 2
     return {
@@ -75,7 +88,8 @@ def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict)
     """Write weights as a checkpoint: the start's files with its tensors replaced, marked trained.
 
     weights: a TrainingNetwork's parameters by name. note: goes into config.json beside the mark.
-    The towers' last block, which nothing runs, keeps the start's numbers.
+    The towers' last block, which nothing runs, keeps the start's numbers; rows of the vocabulary
+    that training does not use become zero.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for path in start.iterdir():
@@ -85,6 +99,10 @@ def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict)
     config["vla_pruner_ros"] = {"trained": True, **note}
     _write_json(directory / "config.json", config)
     tensors = {**_tensors(start / WEIGHTS_FILE), **_part(weights, "model.")}
+    tokens = tiny.VOCABULARY
+    rows_of = {EMBEDDINGS: used_ids(start, tokens), OUTPUTS: range(tokens - BINS, tokens)}
+    for name, ids in rows_of.items():
+        tensors[name] = spread_rows(tensors[name], list(ids), tiny.VOCABULARY_PADDED)
     save_file(tensors, directory / WEIGHTS_FILE, metadata={"format": "pt"})
     for part, prefix, name in (
         ("head.", "module.model.", HEAD_FILE),

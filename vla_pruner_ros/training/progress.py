@@ -49,7 +49,7 @@ def make_optimizer(network: nn.Module, peak: float, weight_decay: float) -> torc
         {"params": matrices, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95))
+    return torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.95), fused=True)
 
 
 class SavedState:

@@ -26,10 +26,12 @@ from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.sim.tasks import task_name
-from vla_pruner_ros.training import layout
-from vla_pruner_ros.training.augmentation import augment
+from vla_pruner_ros.training import layout, sharing
+from vla_pruner_ros.training.augmentation import change_colours
 from vla_pruner_ros.training.batches import CAMERAS, Batch, BatchSource
-from vla_pruner_ros.training.network import TrainingNetwork, initialise
+from vla_pruner_ros.training.initial_weights import initialise
+from vla_pruner_ros.training.network import TrainingNetwork
+from vla_pruner_ros.training.pictures import PATCHES, remove_pictures
 from vla_pruner_ros.training.progress import (
     Metrics,
     MovingAverage,
@@ -63,6 +65,10 @@ class Settings:
     precision: str = "float32"
     augment: bool = True
     seed: int = 0
+    visual_tokens: int = PATCHES
+    """Patches of each picture that are drawn and seen, the others left out before the towers."""
+    full_from: float = 0.8
+    """Share of the steps after which all patches are seen."""
     tasks: tuple[str, ...] = ()
     """These tasks of the collection; all where empty."""
     size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
@@ -94,13 +100,14 @@ class Training:
         self.saved = SavedState(out)
         data = Demonstrations(data_folder, settings.tasks or None, CAMERAS[settings.family])
         resumes = self._check_folder(resume, len(data))
-        if not resumes:
+        if not resumes and sharing.rank() == 0:
             statistics = layout.measure_statistics(data)
             layout.write_start(
                 self.start, settings.family, settings.size, statistics, settings.seed
             )
             described = json.dumps(_described(settings, len(data)), indent=2)
             (out / SETTINGS_FILE).write_text(described + "\n")
+        sharing.wait_for_all()
         self.source = self._source(data)
         self.network = TrainingNetwork.load(self.start, device)
         initialise(self.network, settings.size.layers, settings.seed)
@@ -112,9 +119,12 @@ class Training:
 
     def run(self, limits: Limits) -> bool:
         """Train until the steps or the minutes are over, save and export; True if all is done."""
-        metrics = Metrics(self.out / "metrics.jsonl", self.step)
+        metrics = Metrics(self.out / "metrics.jsonl", self.step) if sharing.rank() == 0 else None
         began = saved = logged = time.monotonic()
-        bar = tqdm(total=self.settings.steps, initial=self.step, unit="step", smoothing=0.05)
+        bar = tqdm(
+            total=self.settings.steps, initial=self.step, unit="step", smoothing=0.05,
+            disable=sharing.rank() != 0,
+        )  # fmt: skip
         with bar:
             for batch in self._loader(limits.workers):
                 loss, norm = self.train_step(batch.to(self.device))
@@ -127,10 +137,14 @@ class Training:
                 if now - saved > limits.save_minutes * 60:
                     self.save()
                     saved = time.monotonic()
-                if limits.minutes is not None and now - began > limits.minutes * 60:
+                late = limits.minutes is not None and now - began > limits.minutes * 60
+                if sharing.any_wants(late, self.device):
                     break
         self.save()
-        return self.step == self.settings.steps
+        done = self.step == self.settings.steps
+        if done:
+            remove_pictures(self.out)
+        return done
 
     def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """One update; returns loss and gradient norm, still on the device."""
@@ -141,21 +155,28 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast():
-            loss = self.network.loss(batch, self._pictures(batch))
+            loss = self.network.loss(batch, self._patches(batch))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = sharing.average_gradients(self.network.parameters(), loss)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
         self.optimizer.step()
         self.average.update(self.network, self.step)
         self.step += 1
-        return loss.detach(), norm
+        return loss, norm
 
     def save(self) -> None:
         """State to resume from, and the moving average as a checkpoint to evaluate."""
+        if sharing.rank() != 0:
+            return
         self.saved.save(self.network, self.average, self.optimizer, self.step)
         note = {
             "steps": self.step,
             "steps_planned": self.settings.steps,
+            "batch_size": self.settings.batch_size,
+            "visual_tokens_per_picture": self.settings.visual_tokens,
+            "all_visual_tokens_from_step": self.source.full_from,
+            "seed": self.settings.seed,
             "frames": len(self.source.data),
             "tasks": sorted(set(self.source.data.tasks)),
             "date": datetime.now(timezone.utc).date().isoformat(),
@@ -175,6 +196,7 @@ class Training:
     def _source(self, data: Demonstrations) -> BatchSource:
         statistics = read_json(self.start / "dataset_statistics.json")[UNNORM_KEY]
         return BatchSource(
+            self.out,
             data,
             self.settings.family,
             load_tokenizer(self.start),
@@ -182,6 +204,9 @@ class Training:
             statistics,
             self.settings.batch_size,
             self.settings.seed,
+            self.settings.visual_tokens,
+            round(self.settings.full_from * self.settings.steps),
+            self.settings.augment,
         )
 
     def _loader(self, workers: int) -> torch.utils.data.DataLoader:
@@ -192,11 +217,12 @@ class Training:
             num_workers=workers,
         )
 
-    def _pictures(self, batch: Batch) -> torch.Tensor:
+    def _patches(self, batch: Batch) -> torch.Tensor:
         if not self.settings.augment:
-            return batch.pictures
-        generator = torch.Generator().manual_seed(self.settings.seed * 2**32 + self.step)
-        return augment(batch.pictures, self.settings.family, generator)
+            return batch.patches
+        seed = (self.settings.seed * 2**32 + self.step) * sharing.count() + sharing.rank()
+        generator = torch.Generator().manual_seed(seed)
+        return change_colours(batch.patches, generator)
 
     def _autocast(self):
         dtype = PRECISIONS[self.settings.precision]
@@ -204,7 +230,9 @@ class Training:
             contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
         )
 
-    def _log(self, metrics: Metrics, bar, loss, norm, rate: float) -> None:
+    def _log(self, metrics: Metrics | None, bar, loss, norm, rate: float) -> None:
+        if metrics is None:
+            return
         values = {"loss": float(loss), "gradient_norm": float(norm), "samples_per_second": rate}
         lr = self.optimizer.param_groups[0]["lr"]
         metrics.add(step=self.step, learning_rate=lr, **values)
@@ -234,6 +262,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     fastest = "bfloat16" if torch.cuda.is_available() else defaults.precision
     add("--precision", choices=PRECISIONS, default=fastest, help="of the matrix products")
     add("--no-augment", action="store_true", help="train on the pictures as they are")
+    add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each picture's 256")
+    add("--full-from", type=float, default=defaults.full_from, help="share of steps, then all")
     add("--seed", type=int, default=defaults.seed)
     for name, value in asdict(layout.STANDARD_SIZE).items():
         add(f"--{name.replace('_', '-')}", type=int, default=value, help="of the network")
@@ -257,6 +287,8 @@ def _settings(given: argparse.Namespace) -> Settings:
         ema_decay=given.ema_decay,
         precision=given.precision,
         augment=not given.no_augment,
+        visual_tokens=given.visual_tokens,
+        full_from=given.full_from,
         seed=given.seed,
         tasks=tuple(given.tasks),
         size=TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)}),
@@ -268,6 +300,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loading processes are forked
     torch.backends.cuda.matmul.allow_tf32 = True
     device = torch.device(given.device)
+    sharing.join()
     try:
         training = Training(_settings(given), given.data, given.out, device, given.resume)
     except (FileExistsError, FileNotFoundError, ValueError) as error:
@@ -275,6 +308,8 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     limits = Limits(given.save_minutes, given.minutes, given.log_every, given.workers)
     done = training.run(limits)
+    if sharing.rank() != 0:
+        return 0
     policy = load_policy(training.checkpoint)
     size = layout.directory_bytes(training.checkpoint) / 1e6
     print(f"{training.checkpoint}: {policy.family}, {size:.1f} MB, step {training.step}")
@@ -284,4 +319,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    code = main()
+    sharing.leave()
+    raise SystemExit(code)
