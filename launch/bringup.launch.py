@@ -21,6 +21,7 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
+from vla_pruner_ros import shipped
 
 PACKAGE = "vla_pruner_ros"
 
@@ -28,7 +29,7 @@ PACKAGE = "vla_pruner_ros"
 ARGUMENTS = (
     ("params_file", PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "vla_pruner.yaml"]),
      "YAML file of parameters"),
-    ("checkpoint", "", "Directory of the checkpoint; with sim:=true empty means a small one"),
+    ("checkpoint", "", "Directory of the checkpoint; with sim:=true empty means the package's own"),
     ("image_topic", "", "Image topic of a single camera; several go into params_file"),
     ("instruction", "", "The task in words"),
     ("keep_ratio", "", "Share of visual tokens kept, 0 < r <= 1"),
@@ -75,8 +76,10 @@ def make_nodes(context: LaunchContext) -> list:
 def policy_parameters(given: dict) -> dict:
     """Return the parameters that were named on the command line."""
     parameters = {}
-    if given["checkpoint"] or is_true(given["sim"]):
-        parameters["checkpoint"] = given["checkpoint"] or "untrained"
+    if is_true(given["sim"]) and not given["checkpoint"]:
+        parameters.update(shipped.policy_parameters(given["task"]))
+    if given["checkpoint"]:
+        parameters["checkpoint"] = given["checkpoint"]
     if given["image_topic"]:
         parameters["image_topics"] = [given["image_topic"]]
     if given["instruction"]:
@@ -91,7 +94,7 @@ def sim_robot(given: dict, common: dict) -> Node:
         package=PACKAGE,
         executable="sim_robot_node",
         name="sim_robot",
-        parameters=[{"task": given["task"]}],
+        parameters=[shipped.robot_parameters(given["task"])],
         **common,
     )
 

@@ -11,6 +11,7 @@ pytest.importorskip("metaworld", reason="MetaWorld is not installed: there is no
 
 from vla_pruner_ros.nodes.processes import find_executable
 from vla_pruner_ros.replay.bag_reader import BagReader
+from vla_pruner_ros.shipped import SIMULATION_POLICY
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +26,18 @@ def demo(tmp_path_factory):
 def test_every_budget_was_obeyed(demo):
     done, _ = demo
     assert done.returncode == 0, done.stdout + done.stderr
-    for ratio, tokens in ((1, 256), (0.5, 128), (0.25, 64)):
+    for ratio, tokens in ((1, 512), (0.5, 256), (0.25, 128)):
         lines = [line.split() for line in done.stdout.splitlines()]
         row = next(line for line in lines if line[:1] == [f"{ratio:g}"])
         assert row[3] == str(tokens)
         assert int(row[2]) > 0
 
 
-def test_report_is_one_file_that_says_untrained(demo):
+def test_report_is_one_file_of_a_trained_policy(demo):
     _, out = demo
     report = (out / "report.html").read_text()
-    assert "untrained" in report
+    assert SIMULATION_POLICY in report
+    assert "untrained" not in report
     assert "data:image/" in report
     assert 'src="http' not in report
 
@@ -46,6 +48,8 @@ def test_bag_holds_what_replay_needs(demo):
         topics = set(bag.topics)
     assert {
         "/image_raw",
+        "/gripper/image_raw",
+        "/joint_states",
         "/instruction",
         "/vla_pruner/action",
         "/vla_pruner/action_chunk",
@@ -53,6 +57,8 @@ def test_bag_holds_what_replay_needs(demo):
     } <= topics
 
 
-def test_node_said_its_weights_are_untrained_and_stopped_the_arm(demo):
+def test_weights_were_called_trained_and_the_task_was_the_robots(demo):
     _, out = demo
-    assert "UNTRAINED" in (out / "logs" / "vla_pruner_node.log").read_text()
+    assert "UNTRAINED" not in (out / "logs" / "vla_pruner_node.log").read_text()
+    assert "Task: close the drawer" in (out / "logs" / "sim_robot_node.log").read_text()
+    assert "close the drawer" in demo[0].stdout

@@ -12,6 +12,7 @@ from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, VlaPolicy
 from vla_pruner_ros.models.registry import family_options, load_policy
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.shipped import policy_directory
 
 
 def open_policy(
@@ -28,7 +29,7 @@ def open_policy(
     """Load a checkpoint.
 
     Args:
-        checkpoint: its directory, or UNTRAINED.
+        checkpoint: its directory, the name of one in the package's policies/, or UNTRAINED.
         num_cameras: told to families that take several; 0 leaves it to the checkpoint. Other
             families' number has to be compared afterwards.
         device: auto takes CUDA where there is one.
@@ -60,7 +61,9 @@ def open_policy(
 
 
 def checkpoint_directory(name: str) -> Path:
-    """Return the checkpoint's directory; small random weights are made on their first use.
+    """Return the checkpoint's directory: a path, or the name of one that the package brings.
+
+    Small random weights are made on their first use.
 
     Raises:
         CheckpointError: no name.
@@ -71,7 +74,8 @@ def checkpoint_directory(name: str) -> Path:
             f"'{UNTRAINED}' to try the package with random weights"
         )
     if name != UNTRAINED:
-        return Path(name).expanduser()
+        path = Path(name).expanduser()
+        return path if path.exists() else policy_directory(name) or path
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "vla_pruner_ros" / "untrained_openvla"
     if not (directory / "config.json").is_file():

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vla_pruner_ros import shipped
 from vla_pruner_ros.demo.observer import Observer
 from vla_pruner_ros.demo.report import write_report
 from vla_pruner_ros.demo.summary import summarise, text_table
@@ -33,7 +34,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint",
         default="",
-        help="checkpoint directory; default: a small one",
+        help="directory of a policy that sees one camera; default: the one of the package, which "
+        "sees two",
     )
     parser.add_argument(
         "--inferences", type=int, default=80, help="inferences to watch under each keep_ratio"
@@ -66,11 +68,13 @@ def _watch(
 ) -> Observer:
     print("Starting the simulated robot, the recorder and the policy node (logs in "
           f"{arguments.out / 'logs'})")  # fmt: skip
-    checkpoint = arguments.checkpoint or _small_checkpoint(arguments.out)
-    processes.start("sim_robot_node", *parameter("task", arguments.task))
+    policy = shipped.policy_parameters(arguments.task)
+    if arguments.checkpoint:
+        policy = {"checkpoint": arguments.checkpoint}
+    processes.start("sim_robot_node", *_parameters(shipped.robot_parameters(arguments.task)))
     processes.start("vla_pruner_recorder", *parameter("output", str(bag)))
     processes.start(
-        "vla_pruner_node", *parameter("checkpoint", str(checkpoint)),
+        "vla_pruner_node", *_parameters(policy),
         *parameter("keep_ratio", RATIOS[0]),
         # One core stays free for the simulated robot.
         *parameter("num_threads", max(1, (os.cpu_count() or 2) // 2)),
@@ -86,14 +90,8 @@ def _watch(
     return observer
 
 
-def _small_checkpoint(out: Path) -> Path:
-    from vla_pruner_ros.models.tiny import write_untrained_checkpoint
-
-    directory = out / "checkpoints" / "untrained_openvla"
-    if not (directory / "config.json").is_file():
-        write_untrained_checkpoint(directory)
-    print("No trained checkpoint given: the weights are UNTRAINED, the actions mean nothing")
-    return directory
+def _parameters(values: dict[str, object]) -> list[str]:
+    return [part for name, value in values.items() for part in parameter(name, value)]
 
 
 def _watch_ratio(
@@ -118,6 +116,10 @@ def _conclude(observer: Observer, arguments: argparse.Namespace, bag: Path) -> i
     write_report(report, observer, rows, _facts(arguments, bag))
     print("\n" + text_table(rows))
     print("Latencies: p50 / p95 per inference; warm-up inferences left out.\n")
+    if observer.episodes_done():
+        print(
+            f"Episodes of {arguments.task} done: {observer.episodes_done()}, all budgets together\n"
+        )
     print(f"Report: {report}\nBag:    {bag}")
     problems = [row.problem for row in rows if row.problem]
     for problem in problems:
@@ -134,6 +136,6 @@ def _facts(arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
         "Machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "Python, torch": f"{platform.python_version()}, {torch.__version__}",
         "Task": arguments.task,
-        "Checkpoint": str(arguments.checkpoint or "small random weights (untrained)"),
+        "Checkpoint": arguments.checkpoint or shipped.SIMULATION_POLICY,
         "Bag": str(bag),
     }

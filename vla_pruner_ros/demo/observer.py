@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
@@ -57,10 +58,13 @@ class Observer:
         self._ratio = float("nan")
         self.seen: defaultdict[float, Seen] = defaultdict(Seen)
         self.stops = 0
+        self.episodes: dict[str, str] = {}
+        """What the simulated robot last said of its episodes, by name."""
         subscribe = client.node.create_subscription
         subscribe(Image, "image_raw", self._on_image, qos_profile_sensor_data)
         subscribe(PruningStatus, "vla_pruner/pruning", self._on_status, 50)
         subscribe(EndEffectorAction, "vla_pruner/action", self._on_action, 50)
+        subscribe(DiagnosticStatus, "sim_robot/episode", self._on_episode, 10)
 
     def expect(self, ratio: float) -> None:
         """Count pictures from now on under this ratio."""
@@ -72,6 +76,13 @@ class Observer:
         with self._arrived:
             self._arrived.wait_for(lambda: len(self.seen[ratio].settled) >= count, timeout)
             return len(self.seen[ratio].settled)
+
+    def episodes_done(self) -> str:
+        """Of the finished episodes of the simulated task, those that succeeded; empty: none yet."""
+        with self._arrived:
+            finished = int(self.episodes.get("episodes_finished", 0))
+            succeeded = self.episodes.get("episodes_succeeded", "0")
+        return f"{succeeded} of {finished}" if finished else ""
 
     def actions(self, ratio: float) -> int:
         """Return the actions that followed from inferences under a ratio."""
@@ -93,6 +104,10 @@ class Observer:
             ratio = round(float(message.keep_ratio), 6)
             self.seen[ratio].moments.append(Moment(message, picture))
             self._arrived.notify_all()
+
+    def _on_episode(self, message: DiagnosticStatus) -> None:
+        with self._arrived:
+            self.episodes = {pair.key: pair.value for pair in message.values}
 
     def _on_action(self, message: EndEffectorAction) -> None:
         with self._arrived:

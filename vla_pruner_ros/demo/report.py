@@ -33,7 +33,7 @@ def write_report(path: Path, observer: Observer, rows: list[Row], facts: dict[st
     """Write the page; facts: name -> value lines about the run (machine, date, command, ...)."""
     trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].moments)
     sections = [
-        section("At a glance", _tiles(rows), _training_note(trained)),
+        section("At a glance", _tiles(rows, observer.episodes_done()), _training_note(trained)),
         section(
             "Budgets",
             table(*cells(rows)),
@@ -66,7 +66,7 @@ def _training_note(trained: bool) -> str:
     )
 
 
-def _tiles(rows: list[Row]) -> str:
+def _tiles(rows: list[Row], episodes: str) -> str:
     full, last = rows[0], rows[-1]
     facts = [
         ("Inferences", sum(row.inferences for row in rows), "settled, all budgets"),
@@ -75,6 +75,8 @@ def _tiles(rows: list[Row]) -> str:
     if "total" in full.latency and "total" in last.latency:
         ratio = full.latency["total"][0] / last.latency["total"][0]
         facts.append((f"Speed-up at {last.keep_ratio:g}", f"{ratio:.2f}x", "median, whole step"))
+    if episodes:
+        facts.append(("Episodes done", episodes, "of the simulated task, all budgets"))
     facts.append(("Tokens", f"{full.tokens_expected} to {last.tokens_expected}", "per inference"))
     return tiles(facts)
 

@@ -20,8 +20,11 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
 )
 from vla_pruner_ros.evaluation.results_plot import success_plot
 from vla_pruner_ros.pruning.config import PRUNERS
+from vla_pruner_ros.training.pictures import PATCHES
 
+ANIMATION = "episode.webp"
 DASH = "–"
+UNPRUNED = (*CHECKS, "full")
 METHODS = (*CHECKS, *PRUNERS)
 Format = Callable[[dict], str]
 
@@ -56,13 +59,17 @@ def _document(records: list[dict], runs: list[dict], episodes: list[dict], docs:
         own = [record for record in records if record["policy"] == policy]
         lines += _policy_part(policy, own, [run for run in runs if run["policy"] == policy], docs)
     dates = sorted(episode["date"] for episode in episodes)
+    lines += _animation(docs)
     return [*lines, f"Episodes run from {dates[0]} to {dates[-1]}."]
 
 
 def _policy_part(policy: str, records: list[dict], runs: list[dict], docs: Path) -> list[str]:
-    plain = [r for r in records if not r["variant"]]
+    main = _main_variant(records)
+    plain = [r for r in records if r["variant"] == main or r["method"] in UNPRUNED]
     pooled = [r for r in plain if r["task"] == ALL_TASKS]
     lines = [f"## {policy}", "", *_about(runs)]
+    if main:
+        lines += [f"Tables show the variant with most episodes: {main}.", ""]
     lines += ["### Success over all tasks", "", *_by_ratio(pooled, _success), ""]
     if any(not record["balanced"] for record in pooled):
         lines += ["\\* Tasks have different numbers of episodes so far: not yet comparable.", ""]
@@ -74,7 +81,7 @@ def _policy_part(policy: str, records: list[dict], runs: list[dict], docs: Path)
     for title, show in FURTHER_TABLES:
         if any(show(record) not in (DASH, "0") for record in pooled):
             lines += [f"### {title}", "", *_by_ratio(pooled, show), ""]
-    return [*lines, *_ablations(records), *_tasks(plain), *_commands(runs)]
+    return [*lines, *_ablations(records, main), *_tasks(plain), *_commands(runs)]
 
 
 def _about(runs: list[dict]) -> list[str]:
@@ -88,12 +95,40 @@ def _about(runs: list[dict]) -> list[str]:
             f"Trained for {note['steps']} of {note['steps_planned']} planned steps on "
             f"{note['frames']} frames of {', '.join(note['tasks'])} ({note['date']})."
         )
+        lines += _training_caution(note)
     for device in dict.fromkeys(run["device"] for run in runs):
         lines.append(f"Measured on: {device}.")
     for packages in dict.fromkeys(json.dumps(run["versions"]) for run in runs):
         named = json.loads(packages).items()
         lines.append("Versions: " + ", ".join(f"{name} {value}" for name, value in named) + ".")
     return [*lines, ""]
+
+
+def _training_caution(note: dict) -> list[str]:
+    """What the way of training does to this comparison."""
+    seen = note.get("visual_tokens_per_picture", PATCHES)
+    if seen >= PATCHES:
+        return []
+    return [
+        f"Until step {note['all_visual_tokens_from_step']} it saw {seen} of each picture's "
+        f"{PATCHES} patches, drawn at random by contrast (docs/training.md): it bears pruning, "
+        "random pruning above all, better than a policy that always saw all of them, and the "
+        "methods differ less than they would there."
+    ]
+
+
+def _animation(docs: Path) -> list[str]:
+    if not (docs / ANIMATION).exists():
+        return []
+    return [
+        "## One episode",
+        "",
+        f"![The same start with all tokens and with a quarter of them]({ANIMATION})",
+        "",
+        "Patches without a token after the pruning layer are dimmed. Made by "
+        "`python -m vla_pruner_ros.evaluation.episode_animation`.",
+        "",
+    ]
 
 
 def _by_ratio(records: list[dict], show: Format) -> list[str]:
@@ -108,10 +143,20 @@ def _by_ratio(records: list[dict], show: Format) -> list[str]:
     return markdown_table(["method", *(f"keep {ratio:g}" for ratio in ratios)], rows)
 
 
-def _ablations(records: list[dict]) -> list[str]:
-    """Every variant beside the default of the same method and ratio."""
-    pooled = [record for record in records if record["task"] == ALL_TASKS]
-    varied = {(r["method"], r["keep_ratio"]) for r in pooled if r["variant"]}
+def _main_variant(records: list[dict]) -> str:
+    """The settings that most pruned episodes ran with; the defaults where there are none."""
+    episodes: dict[str, int] = {"": 0}
+    for record in records:
+        if record["method"] not in UNPRUNED and record["task"] == ALL_TASKS:
+            variant = record["variant"]
+            episodes[variant] = episodes.get(variant, 0) + record["episodes"]
+    return max(episodes, key=episodes.__getitem__)
+
+
+def _ablations(records: list[dict], main: str) -> list[str]:
+    """Every other variant beside the main one of the same method and ratio."""
+    pooled = [r for r in records if r["task"] == ALL_TASKS and r["method"] not in UNPRUNED]
+    varied = {(r["method"], r["keep_ratio"]) for r in pooled if r["variant"] != main}
     if not varied:
         return []
     chosen = [r for r in pooled if (r["method"], r["keep_ratio"]) in varied]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from vla_pruner_ros.models.policy import UNTRAINED
+from vla_pruner_ros import shipped
 from vla_pruner_ros.nodes.client import PolicyClient
 from vla_pruner_ros.nodes.processes import Processes
 from vla_pruner_ros.resources import share_directory
@@ -73,8 +73,11 @@ def policy_arguments(given: dict[str, str]) -> list[str]:
     """Return the ROS arguments of vla_pruner_node for the arguments as given."""
     default_file = share_directory() / "config" / "vla_pruner.yaml"
     arguments = ["--params-file", str(given["params_file"] or default_file)]
-    if given["checkpoint"] or is_true(given["sim"]):
-        arguments += parameter("checkpoint", given["checkpoint"] or UNTRAINED)
+    if is_true(given["sim"]) and not given["checkpoint"]:
+        for name, value in shipped.policy_parameters(given["task"]).items():
+            arguments += parameter(name, value)
+    if given["checkpoint"]:
+        arguments += parameter("checkpoint", given["checkpoint"])
     if given["image_topic"]:
         arguments += parameter("image_topics", [given["image_topic"]])
     if given["instruction"]:
@@ -88,7 +91,9 @@ def start(processes: Processes, given: dict[str, str]) -> None:
     """Start the nodes that the arguments ask for."""
     common = common_arguments(given)
     if is_true(given["sim"]):
-        processes.start("sim_robot_node", *common, *parameter("task", given["task"]))
+        robot = shipped.robot_parameters(given["task"]).items()
+        ours = [part for name, value in robot for part in parameter(name, value)]
+        processes.start("sim_robot_node", *common, *ours)
     if given["record"] and given["record"].lower() != "false":
         directory = "" if is_true(given["record"]) else given["record"]
         processes.start("vla_pruner_recorder", *common, *parameter("output", directory))
