@@ -223,7 +223,10 @@ def _percent(name: str) -> Format:
 
 FURTHER_TABLES: tuple[tuple[str, Format], ...] = (
     ("Relative to the unpruned policy, over the starts that both ran (pairs)", _relative),
-    ("Latency of one inference, median (ms)", _number("latency_ms", "{:.1f}")),
+    (
+        "Latency of one inference beside the run's other processes, median (ms)",
+        _number("latency_ms", "{:.1f}"),
+    ),
     ("Multiply-accumulates of one inference's prompt, decoder (G)", _giga),
     ("Visual tokens from the pruning layer on, mean with warm-up", _number("kept", "{:.0f}")),
     ("Semantic top-k found in the action top-k (%)", _percent("semantic_action_overlap")),

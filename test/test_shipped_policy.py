@@ -1,0 +1,58 @@
+"""The policy that comes with the package does its tasks, and still does them with 3/4 pruned."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("metaworld", reason="the policy's tasks are simulated")
+
+from vla_pruner_ros.evaluation.closed_loop_episode import (
+    CAMERAS,
+    PolicyAgent,
+    StillAgent,
+    run_episode,
+)
+from vla_pruner_ros.models.checkpoints import is_trained, read_config
+from vla_pruner_ros.models.registry import load_policy
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.shipped import SIMULATION_POLICY, policy_directory
+from vla_pruner_ros.sim.robot import SimulatedRobot
+
+EASY_TASKS = ("drawer-close", "window-close")
+SEEDS = range(300, 303)
+MARGIN = 1
+"""Episodes of all six that pruning may lose here; docs/results.md has the real comparison."""
+
+
+@pytest.fixture(scope="module")
+def robots():
+    robots = [SimulatedRobot(task, cameras=CAMERAS) for task in EASY_TASKS]
+    yield robots
+    for robot in robots:
+        robot.close()
+
+
+def successes(robots, agent) -> int:
+    return sum(
+        run_episode(robot, agent, seed, max_actions=60).success
+        for robot in robots
+        for seed in SEEDS
+    )
+
+
+def test_pruned_policy_is_within_a_margin_of_the_full_one(robots):
+    policy = load_policy(policy_directory(SIMULATION_POLICY))
+    agent = PolicyAgent(policy, execute=4)
+    counts = {}
+    for ratio in (1.0, 0.25):
+        policy.pruning = PruningConfig(keep_ratio=ratio, warm_up="semantic")
+        counts[ratio] = successes(robots, agent)
+    assert successes(robots, StillAgent()) == 0
+    assert counts[1.0] >= len(EASY_TASKS) * len(SEEDS) - MARGIN
+    assert counts[0.25] >= counts[1.0] - MARGIN
+
+
+def test_it_says_that_it_is_trained_and_is_small():
+    directory = policy_directory(SIMULATION_POLICY)
+    assert is_trained(read_config(directory))
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 20e6
