@@ -22,6 +22,13 @@ import numpy as np
 from tqdm import tqdm
 
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
+from vla_pruner_ros.resources import share_directory
+
+DISCOVERY = 10.0
+"""Longest wait for the node's subscription (s)."""
+
+ENOUGH = 0.9
+"""Share of the pictures that must reach the node: else it is the transport that was measured."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -36,16 +43,27 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ.setdefault("ROS_DOMAIN_ID", "154")
+    os.environ.setdefault("ROS_DOMAIN_ID", "54")
+    # Whoever publishes raw pictures needs it, see the file.
+    profile = share_directory() / "config" / "fastdds_large_images.xml"
+    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as directory:
         write_untrained_checkpoint(directory)
         values = measure(arguments, Path(directory))
+    received, sent = int(values.get("frames", 0)), pictures(arguments)
+    if received < ENOUGH * sent:
+        print(f"Only {received} of {sent} pictures reached the node: nothing was measured")
+        return 1
     text = report(arguments, values)
     print(text)
     if arguments.markdown:
         arguments.markdown.write_text(text)
     return 0
+
+
+def pictures(arguments: argparse.Namespace) -> int:
+    return int(arguments.seconds * arguments.rate)
 
 
 def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
@@ -58,9 +76,11 @@ def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
     from vla_pruner_ros.nodes.processes import Processes
 
     newest: dict[str, str] = {}
+    heard = threading.Event()
 
     def keep(message: DiagnosticArray) -> None:
         newest.update({pair.key: pair.value for pair in message.status[0].values})
+        heard.set()
 
     with Processes(checkpoint / "logs") as processes, PolicyClient("node_overhead") as client:
         client.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
@@ -71,6 +91,8 @@ def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
         if not (client.configure() and client.activate()):
             raise RuntimeError(processes.last_words("vla_pruner_node"))
         publish_pictures(client, arguments)
+        heard.clear()
+        heard.wait(5.0)  # diagnostics come once a second
     return newest
 
 
@@ -84,7 +106,10 @@ def publish_pictures(client, arguments: argparse.Namespace) -> None:
     image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
     image.data = np.random.default_rng(0).integers(0, 256, height * width * 3, np.uint8).tobytes()
     pause, next_time = threading.Event(), time.monotonic()
-    for _ in tqdm(range(int(arguments.seconds * arguments.rate)), unit="picture"):
+    while not publisher.get_subscription_count() and time.monotonic() < next_time + DISCOVERY:
+        pause.wait(0.05)
+    next_time = time.monotonic()
+    for _ in tqdm(range(pictures(arguments)), unit="picture", disable=None):
         image.header.stamp = client.node.get_clock().now().to_msg()
         publisher.publish(image)
         next_time += 1.0 / arguments.rate
@@ -105,8 +130,8 @@ Image callback to action publication, less the policy's own time.
 | policy (small random OpenVLA, one thread) | {milliseconds["latency_p50"]:.1f} | \
 {milliseconds["latency_p95"]:.1f} |
 
-{values.get("inferences", "0")} inferences on {arguments.width}x{arguments.height} rgb8 \
-pictures at {arguments.rate:g} Hz; percentiles over the last 100.
+{values["frames"]} of {pictures(arguments)} {arguments.width}x{arguments.height} rgb8 pictures at \
+{arguments.rate:g} Hz received, {values["inferences"]} inferences; percentiles over the last 100.
 The overhead holds everything around the policy: waiting for the worker's turn (at most one \
 inference a control period), conversion, limits, publication.
 

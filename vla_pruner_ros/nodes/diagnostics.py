@@ -9,6 +9,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 _WARNING_COUNTS = {
     "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
     "frames_unusable": "images could not be used: see the log for the first reason",
+    "frames_lost": "images were lost on the way here: see Large pictures in docs/node.md",
     "instructions_refused": "instructions were refused: see the log",
 }
 

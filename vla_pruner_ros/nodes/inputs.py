@@ -16,6 +16,11 @@ from vla_pruner_ros.control.frames import Frame, FrameBuffer
 from vla_pruner_ros.control.health import Health
 from vla_pruner_ros.nodes.messages import to_nanoseconds
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
 _NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
@@ -46,10 +51,11 @@ class Inputs:
                 message_type, topic, callback, qos, callback_group=group
             )
 
+        self._topics = self.topics(settings)
         image_type = CompressedImage if settings.image_transport == "compressed" else Image
         self._subscriptions = [
-            subscribe(image_type, topic, self._camera_callback(camera), _NEWEST_FRAME)
-            for camera, topic in enumerate(self.topics(settings))
+            self._subscribe_camera(image_type, topic, camera, callback_group)
+            for camera, topic in enumerate(self._topics)
         ]
         # One after the other: of two instructions at once the later one must win.
         in_order = MutuallyExclusiveCallbackGroup()
@@ -73,10 +79,31 @@ class Inputs:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
+    def has_publisher(self, camera: int) -> bool:
+        """Return whether anybody offers this camera's images; False is also: not discovered yet."""
+        return self._node.count_publishers(self._topics[camera]) > 0
+
     def camera_ages(self) -> list[float | None]:
         """Return the time since each camera last delivered (s), None where it never did."""
         now = time.monotonic()
         return [None if t is None else now - t for t in self.frames.arrivals()]
+
+    def _subscribe_camera(self, image_type: Any, topic: str, camera: int, group: Any) -> Any:
+        """Subscribe, and count what the middleware lost on the way where it can tell."""
+
+        def subscribe(**events: Any) -> Any:
+            callback = self._camera_callback(camera)
+            return self._node.create_subscription(
+                image_type, topic, callback, _NEWEST_FRAME, callback_group=group, **events
+            )
+
+        def on_lost(event: Any) -> None:
+            self._health.count("frames_lost", event.total_count_change)
+
+        try:
+            return subscribe(event_callbacks=SubscriptionEventCallbacks(message_lost=on_lost))
+        except UnsupportedEventTypeError:
+            return subscribe()
 
     def _camera_callback(self, camera: int) -> Callable[[Any], None]:
         def on_image(message: Any) -> None:

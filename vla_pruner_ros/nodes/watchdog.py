@@ -30,12 +30,19 @@ def silence(
 
 
 def _silent_cameras(inputs: Inputs, settings: Settings, waited: float) -> str:
-    limit = settings.max_image_age
-    ages = zip(settings.image_topics, inputs.camera_ages(), strict=True)
-    silent = [topic for topic, age in ages if (waited if age is None else age) > limit]
+    limit, topics = settings.max_image_age, settings.image_topics
+    ages = [waited if age is None else age for age in inputs.camera_ages()]
+    silent = [camera for camera, age in enumerate(ages) if age > limit]
     if not silent:
         return ""
-    return f"No image on {', '.join(silent)} for over {limit:.2f} s: motion stops"
+    names = ", ".join(topics[camera] for camera in silent)
+    sentence = f"No image on {names} for over {limit:.2f} s: motion stops"
+    if any(inputs.has_publisher(camera) for camera in silent):
+        sentence += (
+            ", though there is a publisher. Pictures of 0.5 MB and more can be lost on the way: "
+            "see Large pictures in docs/node.md"
+        )
+    return sentence
 
 
 def _silent_state(inputs: Inputs, settings: Settings) -> str:
