@@ -20,14 +20,13 @@ from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.context import Context
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PruningReport
-from vla_pruner_ros.nodes.spin import spin_on
+from vla_pruner_ros.nodes.spin import NodeExecutor, spin_on
 from vla_pruner_ros.nodes.vla_pruner_node import VlaPrunerNode
 from vla_pruner_ros.pruning.config import PruningConfig
 
@@ -224,7 +223,7 @@ def bench(policy: Any, **parameters: Any):
     context = Context()
     rclpy.init(context=context, domain_id=DOMAIN)
     made = Bench(context, policy, {"instruction": "push the button", **parameters})
-    executor = MultiThreadedExecutor(num_threads=4, context=context)
+    executor = NodeExecutor(4, context=context)
     executor.add_node(made.node)
     executor.add_node(made.client)
     spinner = threading.Thread(target=spin_on, args=(executor,))

@@ -1,4 +1,4 @@
-"""A raw picture beyond the shared memory of Fast DDS gets lost: our profile cures it, the node tells."""
+"""A raw picture beyond the shared memory of Fast DDS gets lost: our profile cures it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,6 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from rosgraph_msgs.msg import Clock
@@ -25,7 +24,7 @@ from std_srvs.srv import Trigger
 from vla_pruner_ros.evaluation.soak_policy import STATE_JOINTS, SoakPolicy
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.messages import to_time
-from vla_pruner_ros.nodes.spin import spin_on
+from vla_pruner_ros.nodes.spin import NodeExecutor, spin_on
 from vla_pruner_ros.nodes.vla_pruner_node import VlaPrunerNode
 
 TICK = 0.1
@@ -82,7 +81,7 @@ class World:
         )
         self.robot = rclpy.create_node("robot", context=self._context)
         self._connect()
-        self._executor = MultiThreadedExecutor(num_threads=4, context=self._context)
+        self._executor = NodeExecutor(4, context=self._context)
         for node in (self.node, self.robot):
             self._executor.add_node(node)
         self._spinner = threading.Thread(target=spin_on, args=(self._executor,))

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import rclpy
@@ -16,6 +17,35 @@ from rclpy.executors import (
     MultiThreadedExecutor,
 )
 from rclpy.signals import SignalHandlerOptions
+
+
+class _PatientPool(ThreadPoolExecutor):
+    """Hands a callback over and waits until a thread has begun it."""
+
+    def submit(self, callback: Callable[[], Any]) -> Future:
+        begun = threading.Event()
+
+        def run() -> None:
+            begun.set()
+            callback()
+
+        future = super().submit(run)
+        begun.wait()
+        return future
+
+
+class NodeExecutor(MultiThreadedExecutor):
+    """rclpy's multi-threaded executor, handing each callback to its threads once.
+
+    rclpy hands every callback that has not begun yet over again whenever anything happens: two to
+    three times each as a rule, and without bound while all threads are occupied. With this pool the
+    executor sleeps until the callback has begun.
+    """
+
+    def __init__(self, num_threads: int, context: Any = None) -> None:
+        super().__init__(num_threads=num_threads, context=context)
+        self._executor.shutdown()
+        self._executor = _PatientPool(num_threads)
 
 
 def run_node(make_node: Callable[[], Any], args: list[str] | None = None, threads: int = 3) -> int:
@@ -61,7 +91,7 @@ def spin_on(executor: Executor) -> None:
 
 
 def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
-    executor = MultiThreadedExecutor(num_threads=threads)
+    executor = NodeExecutor(threads)
     executor.add_node(node)
     failures: list[BaseException] = []
 
