@@ -41,6 +41,7 @@ class ControlledPolicy:
 
     family = "controlled"
     trained = True
+    can_miss_cameras = True
 
     def __init__(self, num_cameras: int = 1, state_dim: int = 0, chunk_size: int = 1) -> None:
         self.num_cameras = num_cameras

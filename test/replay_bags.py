@@ -34,6 +34,8 @@ class MemoryPolicy:
 
     family, trained, chunk_size = "memory", False, 2
 
+    can_miss_cameras = False
+
     def __init__(self, num_cameras: int = 1, state_dim: int = 0) -> None:
         self.num_cameras, self.state_dim = num_cameras, state_dim
         self.pruning = PruningConfig()

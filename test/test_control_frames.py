@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +67,28 @@ def test_every_set_is_new_complete_and_close(cameras, puts):
             used = {(i, f.message) for i, f in enumerate(found)}
             assert not used & taken, "a frame was handed out twice"
             taken |= used
+
+
+def test_a_silent_camera_is_waited_for_only_as_long_as_patience_lasts():
+    buffer, now = FrameBuffer(2, 0.1), time.monotonic()
+    buffer.put(0, frame(0, now))
+    assert not buffer.put(0, frame(1, now)), "waited for without end by default"
+    buffer.patience = 1.0
+    assert not buffer.put(0, frame(2, now)), "camera 1 may still come"
+    buffer.put(1, frame(3, now - 1.5))
+    assert buffer.missing() == [1]
+    assert buffer.put(0, frame(400, now)), "its old frame is neither used nor compared"
+    assert [f and f.stamp for f in buffer.take()] == [400 * MS, None]
+    buffer.put(1, frame(410, now))
+    assert buffer.missing() == []
+    assert buffer.put(0, frame(420, now))
+    assert None not in buffer.take()
+
+
+def test_where_all_cameras_are_silent_there_is_no_set():
+    buffer = FrameBuffer(2, 0.1)
+    buffer.patience = 1.0
+    for camera in (0, 1):
+        buffer.put(camera, frame(0, time.monotonic() - 2.0))
+    assert buffer.take() is None
+    assert buffer.missing() == []

@@ -61,10 +61,9 @@ def test_pictures_of_3_megabytes_arrive_from_a_publisher_with_the_profile(driver
         b.until(lambda: b.count("frames") >= 9, "nine pictures of ten", patience=20.0)
 
 
-def test_lost_pictures_are_counted_and_explained(driver):
-    with bench(ControlledPolicy(), max_image_age=0.3) as b:
+def test_lost_pictures_are_counted(driver):
+    with bench(ControlledPolicy()) as b:
         b.activate()
         # Far beyond the default 512 KiB: hardly one gets through.
         driver(40, None)
         b.until(lambda: b.count("frames_lost"), "the count of lost pictures", patience=20.0)
-        b.until(lambda: "Large pictures" in b.node.health.problem, "what to do about it")

@@ -152,6 +152,23 @@ def test_absent_cameras_are_those_that_transformers_masks(policy, reference):
     assert close(run(policy, frame)[0], reference.sample(policy, frame, slots))
 
 
+def test_a_camera_without_image_is_as_if_the_model_had_one_less(checkpoints):  # noqa: F811
+    two, one = (load_policy(checkpoints("pi0"), num_cameras=count) for count in (2, 1))
+    whole = observation(two)
+    first, second = whole.images
+    for images, seen in (([first, None], 0), ([None, second], 1)):
+        one.reset()
+        chunk = two.act(replace(whole, images=images))
+        alone = one.act(replace(whole, images=[images[seen]]))
+        assert np.array_equal(chunk.actions, alone.actions)
+        assert np.array_equal(chunk.pruning.kept_indices[seen], alone.pruning.kept_indices[0])
+        assert len(chunk.pruning.kept_indices[1 - seen]) == 0
+    fresh = load_policy(checkpoints("pi0"), num_cameras=2)
+    assert np.array_equal(two.act(whole).actions, fresh.act(whole).actions)
+    with pytest.raises(PolicyError, match="0 picture"):
+        two.act(replace(whole, images=[None, None]))
+
+
 def test_number_of_flow_steps_is_transformers(checkpoints, reference):  # noqa: F811
     policy = load_policy(checkpoints("pi0"), num_flow_steps=3)
     frame = observation(policy)

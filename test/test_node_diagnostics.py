@@ -15,6 +15,7 @@ RUNNING = {
     "waiting": False,
     "problem": "",
     "trained": True,
+    "cameras_missing": [],
     "counts": {"inferences": 7},
     "new": {},
 }
@@ -40,6 +41,13 @@ RUNNING = {
         ({"new": {"instructions_refused": 1}}, WARN, "instructions were refused"),
         ({"new": {"clamped_rotation": 1}}, WARN, "shortened"),
         ({"trained": False}, WARN, "untrained"),
+        ({"cameras_missing": ["wrist"]}, WARN, "without wrist"),
+        ({"new": {"frames_lost": 1}}, WARN, "Large pictures"),
+        (
+            {"waiting": True, "problem": "No image.", "new": {"frames_lost": 1}},
+            WARN,
+            "No image. Images were lost",
+        ),
         ({"new": {"frames": 30, "actions": 10}}, OK, "Running"),
         ({"counts": {"clamped_rotation": 5, "deadline_misses": 9}}, OK, "Running"),
     ],

@@ -75,13 +75,13 @@ def send_picture(b, number: int) -> None:
 
 def drive(b, chunks: list) -> None:
     """An episode with everything that changes what the policy remembers or is asked."""
-    first = b.node._instruction
+    first = b.node.runner.instruction
     for number in range(24):
         if number == 6:
             assert b.set_parameter("keep_ratio", 0.5).successful
         if number == 12:
             b.instruct("close the drawer")
-            b.until(lambda: b.node._instruction != first, "the instruction")
+            b.until(lambda: b.node.runner.instruction != first, "the instruction")
         if number == 18:
             b.call(Trigger, "/vla_pruner/reset", Trigger.Request())
         seen = len(chunks)

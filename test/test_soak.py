@@ -15,11 +15,6 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: the soak test needs
 from vla_pruner_ros.evaluation.soak import is_clean
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="open fault: on a machine that stalls, the soak reports motion after joint states "
-    "stopped (docs/reliability.md)",
-)
 def test_twenty_seconds_of_faults_is_survived(tmp_path):
     path = tmp_path / "soak.json"
     # A process of its own: the garbage collector of a long test run pauses for half a second.

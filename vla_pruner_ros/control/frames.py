@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +26,15 @@ class FrameBuffer:
 
     A set is complete when each camera has delivered since the last set was taken and the stamps lie
     within `max_spread` of each other. Waiting for every camera keeps a set from pairing a new frame
-    with one that was used before.
+    with one that was used before. A camera silent for longer than `patience` (s; unlimited at
+    first) is not waited for: None takes its place in the sets until it delivers again.
     """
 
     def __init__(self, num_cameras: int, max_spread: float) -> None:
         """max_spread: largest difference between the stamps of one set (s)."""
         self.max_spread = max_spread
+        self.patience = math.inf
+        self._since = time.monotonic()
         self._lock = threading.Lock()
         self._newest: list[Frame | None] = [None] * num_cameras
         self._is_new = [False] * num_cameras
@@ -43,32 +48,58 @@ class FrameBuffer:
             self._is_new[camera] = True
             return self._is_complete()
 
-    def take(self) -> list[Frame] | None:
+    def take(self) -> list[Frame | None] | None:
         """Return one frame per camera and mark them used, or None where no set is complete."""
         with self._lock:
             if not self._is_complete():
                 return None
             self._is_new = [False] * len(self._is_new)
-            return list(self._newest)
+            present = self._present()
+            return [f if there else None for f, there in zip(self._newest, present, strict=True)]
 
     def arrivals(self) -> list[float | None]:
         """Return when each camera last delivered (time.monotonic(), s)."""
         with self._lock:
             return [frame.arrival if frame else None for frame in self._newest]
 
+    def silence(self) -> list[float]:
+        """Return for how long (s) each camera was silent, or awaited where it never came."""
+        with self._lock:
+            return self._silence()
+
+    def missing(self) -> list[int]:
+        """Return the cameras that are not waited for, where there are others."""
+        with self._lock:
+            present = self._present()
+        return [camera for camera, there in enumerate(present) if not there and any(present)]
+
     def clear(self) -> None:
         with self._lock:
+            self._since = time.monotonic()
             self._newest = [None] * len(self._newest)
             self._is_new = [False] * len(self._is_new)
 
     def spread(self) -> float:
         """Return the spread of the newest stamps (s); 0.0 until every camera has delivered."""
         with self._lock:
-            return self._spread() if all(self._newest) else 0.0
+            return _spread(self._newest) if all(self._newest) else 0.0
+
+    def _silence(self) -> list[float]:
+        now = time.monotonic()
+        return [now - (frame.arrival if frame else self._since) for frame in self._newest]
+
+    def _present(self) -> list[bool]:
+        return [silence <= self.patience for silence in self._silence()]
 
     def _is_complete(self) -> bool:
-        return all(self._is_new) and self._spread() <= self.max_spread
+        present = self._present()
+        news = [new for new, there in zip(self._is_new, present, strict=True) if there]
+        if not news or not all(news):
+            return False
+        frames = [f for f, there in zip(self._newest, present, strict=True) if there]
+        return _spread(frames) <= self.max_spread
 
-    def _spread(self) -> float:
-        stamps = [frame.stamp for frame in self._newest]
-        return (max(stamps) - min(stamps)) * 1e-9
+
+def _spread(frames: list[Frame]) -> float:
+    stamps = [frame.stamp for frame in frames]
+    return (max(stamps) - min(stamps)) * 1e-9

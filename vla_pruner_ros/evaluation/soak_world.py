@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -57,7 +58,7 @@ class World:
         self.received = self.motions = self.stops = self.frames = self.ticks = 0
         self._published_before = 0
         self.camera_on = self.joints_on = True
-        self.may_move = False
+        self._last_allowed = 0
         self.position = np.array([0.0, 0.0, 0.3])
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
@@ -167,17 +168,18 @@ class World:
         self._call(Trigger, "reset", Trigger.Request())
 
     def change_state(self, transition: int) -> None:
-        """Request a transition; while the node is not active no action may be stamped."""
+        """Request a transition; once one other than to active is answered, no action may follow."""
         to_active = transition == Transition.TRANSITION_ACTIVATE
         if transition == Transition.TRANSITION_CONFIGURE:
             self._published_before = self.published()  # configuring starts the counts anew
         if to_active:
-            self.may_move = True
+            self._last_allowed = sys.maxsize
         request = ChangeState.Request(transition=Transition(id=transition))
         if not self._call(ChangeState, "change_state", request).success:
             self.violations.append(f"transition {transition} failed: {self.node.health.problem}")
         if not to_active:
-            self.may_move = False
+            # Counted, not timed: what was sent before may still be on its way.
+            self._last_allowed = self.published()
 
     def published(self) -> int:
         """Return how many actions and stops the node says it has published."""
@@ -214,7 +216,7 @@ class World:
         self._judge_position()
 
     def _judge(self, move: np.ndarray, turn: np.ndarray, gripper: float) -> None:
-        if not self.may_move:
+        if self.received > self._last_allowed:
             self.violations.append("an action came while the node was not active")
         if not np.isfinite([*move, *turn, gripper]).all():
             self.violations.append("an action was not finite")

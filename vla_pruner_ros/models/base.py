@@ -68,6 +68,7 @@ class PrunedPolicy(ABC):
 
     decodes_token_by_token = False
     """True where drafting applies."""
+    can_miss_cameras = False
 
     def __init__(self, facts: Facts, pruning: PruningConfig, device: torch.device) -> None:
         """Raises ValueError where the pruning settings do not fit the model."""
@@ -76,11 +77,17 @@ class PrunedPolicy(ABC):
         self.num_cameras, self.state_dim = facts.num_cameras, facts.state_dim
         self.chunk_size = facts.chunk_size
         self.grid, self.image_size = facts.grid, facts.image_size
-        self.num_visual = facts.num_cameras * facts.grid[0] * facts.grid[1]
-        self.pruner = TokenPruner(pruning, facts.num_layers, self.num_visual, facts.num_cameras)
+        self._use_cameras(tuple(range(facts.num_cameras)), pruning)
         self.execution = ExecutionConfig()
         self.staging = Staging(device)
         self.resizes_on_device = device.type == "cuda"
+
+    def _use_cameras(self, cameras: tuple[int, ...], pruning: PruningConfig) -> None:
+        """See with these cameras alone; what is known of another set's tokens is forgotten."""
+        self.cameras = cameras
+        self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
+        layers = self.facts.num_layers
+        self.pruner = TokenPruner(pruning, layers, self.num_visual, len(cameras))
 
     @abstractmethod
     def preview(self, image: np.ndarray) -> np.ndarray:
@@ -234,9 +241,9 @@ class PrunedPolicy(ABC):
         )
 
     def _by_camera(self, selection: Selection | None) -> list[np.ndarray]:
-        patches = self.num_visual // self.num_cameras
+        patches = self.grid[0] * self.grid[1]
         kept = np.arange(self.num_visual) if selection is None else selection.kept.cpu().numpy()
-        camera = kept // patches
+        camera = np.array(self.cameras)[kept // patches]
         indices = (kept % patches).astype(np.int32)
         return [indices[camera == number] for number in range(self.num_cameras)]
 

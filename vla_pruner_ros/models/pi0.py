@@ -14,7 +14,7 @@ its numbers are then joint values, not what ActionChunk promises, and must not d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from vla_pruner_ros.models.pi0_checkpoints import (
 from vla_pruner_ros.models.pi0_decoding import Pi0Decoder
 from vla_pruner_ros.models.pi0_images import PADDINGS, resize_with_padding
 from vla_pruner_ros.models.pi0_model import Pi0Network
-from vla_pruner_ros.models.policy import CheckpointError, Observation, PolicyError
+from vla_pruner_ros.models.policy import ActionChunk, CheckpointError, Observation, PolicyError
 from vla_pruner_ros.models.preprocessing import Normalization, check_images, checked_state
 from vla_pruner_ros.models.prompt import Tokenizer, load_tokenizer
 from vla_pruner_ros.models.timing import StageClock
@@ -147,7 +147,13 @@ class Inputs:
 
 
 class Pi0Policy(PrunedPolicy):
-    """tokenize may be replaced."""
+    """tokenize may be replaced.
+
+    A camera without an image is left out, as the original masks it: nothing sees its tokens, and
+    positions skip them. The pruner starts anew whenever the set of cameras changes.
+    """
+
+    can_miss_cameras = True
 
     def __init__(
         self, parts: Components, pruning: PruningConfig, options: Options, device: torch.device
@@ -184,8 +190,21 @@ class Pi0Policy(PrunedPolicy):
         padding = self.options.image_padding
         return device_images.resize_with_padding(picture, self.image_size, padding)
 
+    def act(self, observation: Observation) -> ActionChunk:
+        """See VlaPolicy.act."""
+        images = observation.images
+        cameras = tuple(number for number, image in enumerate(images) if image is not None)
+        if not cameras or len(images) != self.num_cameras:
+            raise PolicyError(
+                f"the model takes {self.num_cameras} image(s) per step, of which some may be None, "
+                f"got {len(images)} with {len(cameras)} picture(s)"
+            )
+        if cameras != self.cameras:
+            self._use_cameras(cameras, self.pruning)
+        return super().act(replace(observation, images=[images[number] for number in cameras]))
+
     def _prepare(self, observation: Observation) -> Inputs:
-        check_images(observation.images, self.num_cameras)
+        check_images(observation.images, len(self.cameras))
         ids = np.asarray(self._prompt_ids(observation.instruction), dtype=np.int64)
         state = self._padded_state(observation.state)
         pictures = self._upload_pictures(observation.images)

@@ -25,12 +25,13 @@ class CheckpointError(PolicyError):
 class Observation:
     """What the robot perceives at one instant.
 
-    images: one uint8 [H, W, 3] RGB array per camera, in the order the policy was trained with.
+    images: one uint8 [H, W, 3] RGB array per camera, in the order the policy was trained with; None
+        for a camera that has no picture, where the policy can do without.
     instruction: the task in plain words.
     state: float [state_dim] in the order and units of the checkpoint's statistics, or None.
     """
 
-    images: list[np.ndarray]
+    images: list[np.ndarray | None]
     instruction: str
     state: np.ndarray | None = None
 
@@ -94,6 +95,8 @@ class VlaPolicy(Protocol):
     trained: bool
     """False for randomly initialised weights; every output must say so."""
     num_cameras: int
+    can_miss_cameras: bool
+    """Whether an Observation may lack some of its images."""
     state_dim: int
     """0 where the model takes no state."""
     chunk_size: int

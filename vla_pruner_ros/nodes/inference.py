@@ -24,9 +24,12 @@ class NotReady(Exception):  # noqa: N818 - a reason to wait, not an error
 
 @dataclass(frozen=True)
 class Task:
-    """What one inference works on; epoch and settings are those of its start."""
+    """What one inference works on; epoch and settings are those of its start.
 
-    frames: list[Frame]
+    frames: one per camera, None for one that inference goes on without; one at least is there.
+    """
+
+    frames: list[Frame | None]
     instruction: str
     joint_state: Any | None
     joint_state_arrival: float
@@ -34,6 +37,20 @@ class Task:
     epoch: int
     memory: int
     now: int
+
+    @property
+    def present(self) -> list[Frame]:
+        return [frame for frame in self.frames if frame]
+
+    @property
+    def header(self) -> Any:
+        """Of the first image there is."""
+        return self.present[0].message.header
+
+    @property
+    def stamp(self) -> int:
+        """Of the oldest image (ns)."""
+        return min(frame.stamp for frame in self.present)
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,9 @@ class Inference:
         """
         self._check_age(task)
         observation = Observation(
-            [to_rgb(frame.message) for frame in task.frames], task.instruction, self._state(task)
+            [to_rgb(frame.message) if frame else None for frame in task.frames],
+            task.instruction,
+            self._state(task),
         )
         self._prepare(task)
         start = time.perf_counter()
@@ -84,7 +103,7 @@ class Inference:
 
     def _check_age(self, task: Task) -> None:
         limit = task.settings.max_image_age
-        age = (task.now - min(frame.stamp for frame in task.frames)) * 1e-9
+        age = (task.now - task.stamp) * 1e-9
         if age > limit:
             raise NotReady(
                 f"The newest image is {age:.2f} s old, older than max_image_age {limit:.2f} s: "
@@ -99,10 +118,9 @@ class Inference:
     def _state(self, task: Task) -> np.ndarray | None:
         if not self.policy.state_dim:
             return None
-        age = time.monotonic() - task.joint_state_arrival
-        if task.joint_state is None or age > task.settings.max_state_age:
-            since = "has arrived yet" if task.joint_state is None else f"for {age:.2f} s"
-            raise NotReady(f"The model needs the robot's state, but no joint state {since}")
+        silent = silent_state(task.joint_state_arrival, task.settings)
+        if silent:
+            raise NotReady(silent)
         return state_from_joint_state(task.joint_state, task.settings.state_joints)
 
     def _prepare(self, task: Task) -> None:
@@ -113,3 +131,16 @@ class Inference:
         self._memory, self._last_start = task.memory, now
         if self.policy.pruning != task.settings.pruning:
             self.policy.pruning = task.settings.pruning
+
+
+def silent_state(arrival: float, settings: Settings) -> str:
+    """Return a sentence where the newest joint state is too old, else an empty one.
+
+    arrival: of that joint state, time.monotonic() (s); -inf before the first.
+    """
+    if time.monotonic() - arrival <= settings.max_state_age:
+        return ""
+    return (
+        "The model needs the robot's state, but no joint state arrived for over "
+        f"{settings.max_state_age:.2f} s: motion stops"
+    )

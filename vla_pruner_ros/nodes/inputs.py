@@ -79,9 +79,9 @@ class Inputs:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
-    def has_publisher(self, camera: int) -> bool:
-        """Return whether anybody offers this camera's images; False is also: not discovered yet."""
-        return self._node.count_publishers(self._topics[camera]) > 0
+    def cameras_missing(self) -> list[str]:
+        """Return the topics of cameras that inference goes on without."""
+        return [self._topics[camera] for camera in self.frames.missing()]
 
     def camera_ages(self) -> list[float | None]:
         """Return the time since each camera last delivered (s), None where it never did."""
@@ -111,7 +111,10 @@ class Inputs:
             if not self._is_listening():
                 return
             stamp = to_nanoseconds(message.header.stamp) or self._now_unstamped()
-            self.frames.max_spread = self._node.parameters.settings.max_camera_spread
+            settings = self._node.parameters.settings
+            self.frames.max_spread = settings.max_camera_spread
+            if settings.on_camera_loss == "continue":
+                self.frames.patience = settings.max_image_age
             if self.frames.put(camera, Frame(message, stamp, time.monotonic())):
                 self._on_frames()
 

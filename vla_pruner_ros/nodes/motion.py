@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from vla_pruner_ros.control.limits import ActionLimits
 from vla_pruner_ros.control.poses import Pose
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.end_effector import EndEffector
-from vla_pruner_ros.nodes.inference import NotReady
 from vla_pruner_ros.nodes.messages import (
     action_message,
     pose_message,
@@ -48,8 +48,18 @@ class Motion:
     publication.
     """
 
-    def __init__(self, node: Any, gate: MotionGate, health: Health, callback_group: Any) -> None:
+    def __init__(
+        self,
+        node: Any,
+        gate: MotionGate,
+        health: Health,
+        callback_group: Any,
+        silence: Callable[[], str],
+        wait_for: Callable[[str], None],
+    ) -> None:
+        """silence: says which input is missing, asked before every action; wait_for: told then."""
         self._node = node
+        self._silence, self._wait_for = silence, wait_for
         self._gate = gate
         self._health = health
         self._queue = ActionQueue()
@@ -178,13 +188,17 @@ class Motion:
         planned = self._queue.pop()
         if planned is None or planned.epoch != self._gate.epoch:
             return
+        # Each action anew: a chunk outlasts the inputs it was computed from, and on a machine that
+        # stalls the watchdog may be late.
+        silent = self._silence()
+        if silent:
+            self._wait_for(silent)
+            return
         settings = self._settings
+        pose = self.end_effector.pose_if_known(settings)
         try:
-            # Each action anew: a chunk outlasts the pose it was computed at, and settings change.
-            self.check_pose(settings)
-            pose = self.end_effector.pose_if_known(settings)
             values = self._within_limits(planned, settings, pose)
-        except (NotReady, ValueError) as reason:
+        except ValueError as reason:
             self._health.set_problem(str(reason))
             self.halt()
             return

@@ -37,7 +37,7 @@ class Outputs:
     @staticmethod
     def plan(result: Result, sequence: int) -> list[PlannedAction]:
         """Return the chunk's actions, each with where it came from."""
-        stamp = min(frame.stamp for frame in result.task.frames)
+        stamp = result.task.stamp
         return [
             PlannedAction(values, step, sequence, stamp, result.task.epoch)
             for step, values in enumerate(np.asarray(result.chunk.actions, dtype=np.float32))
@@ -54,8 +54,7 @@ class Outputs:
             "tokens_kept": report.tokens_kept,
             "history_length": report.history_length,
         }
-        header = result.task.frames[0].message.header
-        status = status_message(report, header, sequence)
+        status = status_message(report, result.task.header, sequence)
         pruning = result.task.settings.pruning
         status.model, status.trained = policy.family, policy.trained
         status.budget_mode, status.keep_ratio = pruning.budget_mode, float(pruning.keep_ratio)
@@ -68,8 +67,8 @@ class Outputs:
 def _chunk_message(result: Result, sequence: int) -> ActionChunk:
     task, actions = result.task, result.chunk.actions
     message = ActionChunk(
-        header=task.frames[0].message.header,
-        image_stamps=[to_time(frame.stamp) for frame in task.frames],
+        header=task.header,
+        image_stamps=[to_time(frame.stamp if frame else 0) for frame in task.frames],
         sequence=sequence,
         instruction=task.instruction,
         inference_start=to_time(task.now),
@@ -88,10 +87,11 @@ def _overlay_message(result: Result, policy: VlaPolicy) -> Image:
     pictures = [
         draw_kept(policy.preview(image), kept, report.grid)
         for image, kept in zip(result.observation.images, report.kept_indices, strict=True)
+        if image is not None
     ]
     picture = np.ascontiguousarray(np.concatenate(pictures, axis=1))
     height, width = picture.shape[:2]
-    header = result.task.frames[0].message.header
+    header = result.task.header
     return Image(
         header=Header(stamp=header.stamp, frame_id=header.frame_id),
         height=height,

@@ -132,6 +132,10 @@ SPECS = (
          "stops.", 1e-3, 60.0),
     Spec("max_camera_spread", 0.1,
          "Largest difference (s) between the stamps of frames used together.", 0.0, 60.0),
+    Spec("on_camera_loss", "hold",
+         "When one of several cameras is silent for max_image_age: hold stops motion; continue "
+         "goes on without it, for models that can (pi0).",
+         choices=("hold", "continue"), when="configure"),
     Spec("instruction", "", "The task in words, until one arrives on the instruction topic."),
     Spec("state_joints", (), "Joints in the order the model's state expects; empty takes all.",
          when="configure"),

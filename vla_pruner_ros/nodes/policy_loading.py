@@ -50,6 +50,11 @@ def check_policy(policy: VlaPolicy, settings: Settings) -> None:
             f"The model sees {policy.num_cameras} camera(s) but image_topics names {len(topics)}: "
             "give one topic per camera, in the order of training"
         )
+    if settings.on_camera_loss == "continue" and not policy.can_miss_cameras:
+        raise CheckpointError(
+            f"on_camera_loss is continue, but {policy.family} needs an image of every camera: set "
+            "it to hold"
+        )
     if joints and policy.state_dim != len(joints):
         raise CheckpointError(
             f"The model takes a state of {policy.state_dim} values but state_joints names "

@@ -92,11 +92,15 @@ class _Aligner:
         images = tuple(
             self._image(place, name, recorded) for place, name in enumerate(self._topics.images)
         )
-        missing = [n for n, m in zip(self._topics.images, images, strict=True) if m is None]
+        missing = [
+            topic
+            for place, (topic, message) in enumerate(zip(self._topics.images, images, strict=True))
+            if message is None and not recorded.went_without(place)
+        ]
         problem = f"the image on {', '.join(missing)} is not in the bag" if missing else ""
         return Moment(
             index=index,
-            stamp=recorded.image_stamps[0],
+            stamp=recorded.stamp,
             instruction=recorded.instruction,
             images=images,
             state=self._state(recorded),
@@ -105,6 +109,8 @@ class _Aligner:
         )
 
     def _image(self, place: int, topic: str, recorded: Recorded) -> Any:
+        if recorded.went_without(place):
+            return None
         if place < len(recorded.image_stamps):
             return self._images[topic].with_stamp(recorded.image_stamps[place])
         return self._images[topic].received_by(recorded.started or recorded.received)
@@ -122,7 +128,7 @@ class _Aligner:
             return "first"
         if recorded.instruction != before.instruction:
             return "instruction"
-        return "clock" if recorded.image_stamps[0] < before.stamp else ""
+        return "clock" if recorded.stamp < before.stamp else ""
 
 
 def recorded_moments(

@@ -140,7 +140,7 @@ def _action_curves(
         for run in _shown_runs(outcome)
     ]
     usable = [r for r in inferences if r.actions.size and r.actions.shape[1] == 7]
-    curves.append(("recorded", [(r.image_stamps[0], r.actions[0]) for r in usable]))
+    curves.append(("recorded", [(r.stamp, r.actions[0]) for r in usable]))
     return [
         (name, np.array([stamp for stamp, _ in points]), np.array([first for _, first in points]))
         for name, points in curves

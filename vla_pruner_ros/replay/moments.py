@@ -18,9 +18,10 @@ from vla_pruner_ros.replay.stamps import nanoseconds
 class Moment:
     """Messages of one inference; pixels are converted when they are asked for.
 
-    stamp: of the first camera's image (ns). reset: why the temporal relevance is forgotten before
-    this inference, "" where it is not. recorded: what the node answered then, if it did.
-    problem: why there is nothing to ask the policy, "" where there is.
+    stamp: of the first camera's image (ns). images: None for a camera the node went on without.
+    reset: why the temporal relevance is forgotten before this inference, "" where it is not.
+    recorded: what the node answered then, if it did. problem: why there is nothing to ask the
+    policy, "" where there is.
     """
 
     index: int
@@ -45,7 +46,7 @@ class Moment:
             if self.state is None:
                 raise ValueError("no joint state was received before this image")
             state = state_from_joint_state(self.state, joints)
-        images = [to_rgb(message) for message in self.images]
+        images = [None if message is None else to_rgb(message) for message in self.images]
         return Observation(images, clean_instruction(self.instruction), state)
 
 

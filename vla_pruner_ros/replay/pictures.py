@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 
@@ -23,10 +24,17 @@ def collect(moments: Iterable[Moment], wanted: Collection[int]) -> dict[int, lis
     for moment in moments:
         if moment.index in wanted and not moment.problem:
             with suppress(ValueError):  # the replay has reported it
-                found[moment.index] = [shrink(to_rgb(m), MAX_SIDE).copy() for m in moment.images]
+                found[moment.index] = [_small(message) for message in moment.images]
         if moment.index >= last:
             break
     return found
+
+
+def _small(message: Any) -> np.ndarray:
+    """A camera the node went on without is black."""
+    if message is None:
+        return np.zeros((MAX_SIDE, MAX_SIDE, 3), np.uint8)
+    return shrink(to_rgb(message), MAX_SIDE).copy()
 
 
 def side_by_side(images: list[np.ndarray], kept: Kept | None) -> np.ndarray:

@@ -42,7 +42,8 @@ class Recorded:
     """One inference of the recorded node.
 
     received: when its ActionChunk was received (ns).
-    image_stamps: of each camera (ns), or of the first only in bags without the others.
+    image_stamps: of each camera (ns), 0 for one the node went on without, or of the first only in
+        bags without the others.
     state_stamp: of the joint state (ns), 0 if not known.
     actions: float32 [steps, 7].
     pruning: settings in force, with the budget as a fixed one.
@@ -62,6 +63,14 @@ class Recorded:
     kept: Kept | None = None
     resets: bool | None = None
     history_length: int | None = None
+
+    @property
+    def stamp(self) -> int:
+        """Of the first image there was (ns)."""
+        return next((stamp for stamp in self.image_stamps if stamp), 0)
+
+    def went_without(self, camera: int) -> bool:
+        return camera < len(self.image_stamps) and not self.image_stamps[camera]
 
     @property
     def is_unpruned(self) -> bool:

@@ -1,0 +1,27 @@
+"""Memory of the accelerator, where there is one. Nothing here imports torch by itself."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")
+    return isinstance(error, MemoryError) or bool(
+        torch and isinstance(error, torch.OutOfMemoryError)
+    )
+
+
+def free_device_memory() -> None:
+    """Collect garbage and hand the allocator's cache back."""
+    torch = sys.modules.get("torch")
+    gc.collect()
+    if torch and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def device_memory_mb() -> float:
+    torch = sys.modules.get("torch")
+    used = torch.cuda.memory_allocated() if torch and torch.cuda.is_available() else 0
+    return used / 2**20
