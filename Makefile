@@ -7,7 +7,7 @@ demo: setup
 	@. ./env.sh && vla_pruner_demo --out out
 
 test: lint
-	@. ./env.sh && pytest || { echo "What failed is run once more" && . ./env.sh && pytest --last-failed; }
+	@. ./env.sh && pytest
 
 lint: setup
 	@. ./env.sh && ruff check . && ruff format --check .
