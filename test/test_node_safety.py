@@ -22,6 +22,7 @@ from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.parameters import SPEC_BY_NAME
 from vla_pruner_ros.nodes.processes import find_executable
+from vla_pruner_ros.nodes.vla_pruner_node import WATCHDOG_PERIOD
 
 ACTION = "/vla_pruner/action"
 STATE = "the robot's state"
@@ -351,3 +352,23 @@ def test_shipped_parameter_files_are_sound(name):
         assert servo["command_in_type"] == "speed_units"
         slowest_twist = 1.0 / SPEC_BY_NAME["command_rate"].low
         assert slowest_twist < servo["incoming_command_timeout"], "Servo would halt in between"
+
+
+def test_every_action_is_checked_even_if_the_watchdog_is_late():
+    with bench(ControlledPolicy(chunk_size=100), max_image_age=0.3) as b:
+        for timer in b.node.timers:
+            if timer.timer_period_ns == round(WATCHDOG_PERIOD * 1e9):
+                timer.cancel()
+        b.activate()
+        b.show_until(lambda: b.count("actions"), "motion")
+        b.until(lambda: "No image on" in b.node.health.problem, "the stop")
+        assert b.count("actions") < 100
+        assert not b.node.motion.moving
+
+
+def test_watchdog_tells_of_silence_where_no_action_is_left():
+    with bench(ControlledPolicy(chunk_size=1), max_image_age=0.3) as b:
+        b.activate()
+        b.show_until(lambda: b.count("actions"), "motion")
+        b.until(lambda: b.node.motion.queue_length == 0, "the chunk's end")
+        b.until(lambda: "No image on" in b.node.health.problem, "the warning")
