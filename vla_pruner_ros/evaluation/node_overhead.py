@@ -133,7 +133,8 @@ Image callback to action publication, less the policy's own time.
 {values["frames"]} of {pictures(arguments)} {arguments.width}x{arguments.height} rgb8 pictures at \
 {arguments.rate:g} Hz received, {values["inferences"]} inferences; percentiles over the last 100.
 The overhead holds everything around the policy: waiting for the worker's turn (at most one \
-inference a control period), conversion, limits, publication.
+inference a control period), conversion, limits, publication. A picture that came while the \
+policy was busy counts from when the policy was free.
 
 {platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, {platform.system()}, \
 Python {platform.python_version()}, {datetime.date.today().isoformat()}.
