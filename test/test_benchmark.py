@@ -52,6 +52,8 @@ def test_measures_and_reports_every_cell(tmp_path, capsys):
     assert (pruned["keep_ratio"], pruned["tokens_kept"], pruned["samples"]) == (0.25, 64, 2)
     assert pruned["p95_ms"] >= pruned["median_ms"] >= pruned["fastest_ms"]
     assert pruned["fastest_ms"] > pruned["selection_ms"] > 0
+    plain = records["full", "transformers_eager"]["stages_ms"]
+    assert plain["decode"] > plain["preprocess"]  # seven passes, not just the reading back
     assert pruned["peak_memory_mb"] > 0
     assert pruned["fraction_of_flop_speedup"] == pytest.approx(
         pruned["speedup_vs_full"] / pruned["flop_speedup"]

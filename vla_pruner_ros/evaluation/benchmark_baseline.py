@@ -53,7 +53,6 @@ class PlainOpenVla(OpenVlaPolicy):
             done = self._forward(input_ids=tokens[-1][None], past_key_values=done.past_key_values)
             tokens.append(_likeliest(done.logits))
             maps.append(done.attentions)
-        clock.mark("decode")
         return _inference(torch.cat(tokens), prompt, plan)
 
     def _forward(self, **inputs):
@@ -80,7 +79,6 @@ class PlainOpenVlaOft(OpenVlaOftPolicy):
         )
         clock.mark("prefill")
         raw = self.head(prompt.read.of(done.last_hidden_state, 1)[0])
-        clock.mark("decode")
         return _inference(raw, prompt, plan)
 
 
@@ -104,7 +102,6 @@ class PlainPi0(Pi0Policy):
             pixel_attention_mask=pixels.new_ones(pixels.shape[:2], dtype=torch.bool),
             num_steps=self.options.num_flow_steps,
         )
-        clock.mark("decode")
         prompt = self.decoder.prompt(self.network.embed(inputs.ids)[None], inputs.ids[:0])
         return _inference(actions.float(), prompt, plan)
 

@@ -9,6 +9,10 @@ from torch import Tensor
 from vla_pruner_ros.models.attention import attention_weights
 from vla_pruner_ros.pruning.selectors import Signals
 
+CPU_ROWS = 64
+"""Rows of an attention map made at a time on a CPU. The map of all rows takes tens of megabytes,
+which the allocator returns to the system at every step and takes back, zeroed, at the next."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -103,12 +107,19 @@ class SignalReader:
         if self.semantic_rows == "last":
             return self._rows(query, key, mask, last)[0]
         prompt = Span(0, self.prompt.length)
-        every = self._rows(query, key, mask, prompt)
+        sums = self._column_sums(query, key, mask, prompt)
         if self.semantic_rows == "all" or mask is None:
-            return every.mean(dim=0)
+            return sums / prompt.size
         # Under a causal mask an early token is seen by more queries: count only those.
-        seen = self.prompt.visual.of(self._of_rows(mask, prompt)).expand(len(every), -1)
-        return every.sum(dim=0) / seen.sum(dim=0)
+        seen = self.prompt.visual.of(self._of_rows(mask, prompt)).expand(prompt.size, -1)
+        return sums / seen.sum(dim=0)
+
+    def _column_sums(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
+        """Head-mean attention of these rows onto the visual tokens, summed up: float32 [M]."""
+        step = CPU_ROWS if query.device.type == "cpu" else rows.size
+        starts = range(rows.start, rows.stop, step)
+        blocks = [Span(start, min(step, rows.stop - start)) for start in starts]
+        return sum(self._rows(query, key, mask, block).sum(dim=0) for block in blocks)
 
     def _rows(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
         """Head-mean attention of some rows onto the visual tokens, float32 [rows, M]."""
