@@ -58,7 +58,7 @@ def drive(b, chunks: list, compressed: bool) -> None:
         changes.get(number, lambda: None)()
         if number == 8:
             b.instruct("close the drawer")
-            b.until(lambda: b.node._instruction == "close the drawer", "the instruction")
+            b.until(lambda: b.node.runner.instruction == "close the drawer", "the instruction")
         seen = len(chunks)
         show(b, number, compressed)
         b.until(lambda seen=seen: len(chunks) > seen, f"the answer to picture {number}")
