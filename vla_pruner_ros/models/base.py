@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vla_pruner_ros.models.decoding import ActionAttention, Select
 from vla_pruner_ros.models.execution import ExecutionConfig
+from vla_pruner_ros.models.graphed_steps import GraphedStep, GraphedSteps
 from vla_pruner_ros.models.policy import (
     ActionChunk,
     CheckpointError,
@@ -26,6 +27,9 @@ from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.plan import StepPlan
 from vla_pruner_ros.pruning.pruner import TokenPruner
 from vla_pruner_ros.pruning.selectors import Signals
+
+USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
+"""Budgets whose graphs are recorded before the first step, beside the configured one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,10 @@ class Inference:
     drafted: int = 0
     accepted: int = 0
 
+    def fork(self) -> Inference:
+        """Shares the tensors; what is done to it leaves this one as it is."""
+        return replace(self, attention=self.attention.fork())
+
 
 class PrunedPolicy(ABC):
     """A VlaPolicy (policy.py); a family adds how to prepare, infer and read back.
@@ -69,6 +77,8 @@ class PrunedPolicy(ABC):
     decodes_token_by_token = False
     """True where drafting applies."""
     can_miss_cameras = False
+    buffer_generation = 0
+    """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 
     def __init__(self, facts: Facts, pruning: PruningConfig, device: torch.device) -> None:
         """Raises ValueError where the pruning settings do not fit the model."""
@@ -77,6 +87,7 @@ class PrunedPolicy(ABC):
         self.num_cameras, self.state_dim = facts.num_cameras, facts.state_dim
         self.chunk_size = facts.chunk_size
         self.grid, self.image_size = facts.grid, facts.image_size
+        self.graphs: GraphedSteps | None = None
         self._use_cameras(tuple(range(facts.num_cameras)), pruning)
         self.execution = ExecutionConfig()
         self.staging = Staging(device)
@@ -88,6 +99,8 @@ class PrunedPolicy(ABC):
         self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
         layers = self.facts.num_layers
         self.pruner = TokenPruner(pruning, layers, self.num_visual, len(cameras))
+        if self.graphs is not None:  # they hold addresses of the pruner that went
+            self.graphs = self.graphs.emptied()
 
     @abstractmethod
     def preview(self, image: np.ndarray) -> np.ndarray:
@@ -130,6 +143,33 @@ class PrunedPolicy(ABC):
         if execution.quantization != "none":
             raise CheckpointError("quantization is not available yet: set it to none")
         self.execution = execution
+        if execution.graphs and self.device.type == "cuda":
+            self.graphs = GraphedSteps(self, execution.graph_memory_mb)
+
+    def warm_up(self, instruction: str) -> None:
+        """Record the graphs of the budgets that are likely to be asked for, so that no step on the
+        robot is slow because it is the first of its kind. Forgets everything afterwards.
+
+        Raises:
+            PolicyError: as act().
+        """
+        if self.graphs is None:
+            return
+        config = self.pruning
+        self.reset()
+        for ratio in sorted({*USUAL_RATIOS, config.keep_ratio, config.fine_keep_ratio}):
+            wanted = {"keep_ratio": ratio, "token_budget": 0, "budget_mode": "fixed"}
+            self.pruning = replace(config, **wanted)
+            # Until the history is full, steps are of another kind.
+            for _ in range(config.temporal_window - self.pruner.plan().history_length + 1):
+                self.act(self._blank(instruction))
+        self.pruning = config
+        self.reset()
+
+    def _blank(self, instruction: str) -> Observation:
+        image = np.full((self.image_size, self.image_size, 3), 128, dtype=np.uint8)
+        state = np.zeros(self.state_dim) if self.state_dim else None
+        return Observation([image] * self.num_cameras, instruction, state)
 
     @property
     def pruning(self) -> PruningConfig:
@@ -144,14 +184,29 @@ class PrunedPolicy(ABC):
         """See VlaPolicy.act."""
         plan = self.pruner.plan()
         clock = StageClock(self.device)
-        inference, actions = self.run(observation, plan, clock=clock)
+        inputs = self._prepare(observation)
+        clock.mark("preprocess")
+        graphed = None if self.graphs is None else self.graphs.find(inputs, plan)
+        if graphed is None:
+            inference = self.infer(inputs, plan, clock)
+        else:
+            inference = graphed.infer(inputs, clock)
+        inference, actions = self._finish(inference, inputs, clock)
         timings = clock.read()
         if plan.action_layers:
-            self.pruner.observe(inference.attention.mean(), plan, inference.selection)
+            self._observe(plan, inference, graphed)
         self.pruner.record_step(timings["total"], actions)
         self._remember(inference)
         report = self._report(plan, inference, timings)
+        if self.graphs is not None and graphed is None:
+            self.graphs.add(inputs, plan)
         return ActionChunk(actions.astype(np.float32), report)
+
+    def _observe(self, plan: StepPlan, inference: Inference, graphed: GraphedStep | None) -> None:
+        if graphed is None or not graphed.observe():
+            rows = inference.attention.mean()
+            self.pruner.observe_on_device(rows, plan, inference.selection)
+        self.pruner.advance(plan)
 
     def act_unpruned(self, observation: Observation) -> np.ndarray:
         """Actions of the whole model, float64 [steps, 7]; leaves the pruner as it was."""
@@ -171,10 +226,22 @@ class PrunedPolicy(ABC):
         Returns the device's results and the actions, float64 [steps, 7]. Raises PolicyError.
         """
         clock = clock or StageClock(self.device)
-        select = select or partial(self.pruner.select, plan)
         inputs = self._prepare(observation)
         clock.mark("preprocess")
-        inference = self._infer(inputs, plan, _timed(select, clock), clock)
+        return self._finish(self.infer(inputs, plan, clock, select), inputs, clock)
+
+    def infer(
+        self, inputs, plan: StepPlan, clock: StageClock, select: Select | None = None
+    ) -> Inference:
+        """_infer, with each selection timed. select: the pruner's own by default."""
+        clock.begin()
+        select = select or partial(self.pruner.select, plan)
+        return self._infer(inputs, plan, _timed(select, clock), clock)
+
+    def _finish(
+        self, inference: Inference, inputs, clock: StageClock
+    ) -> tuple[Inference, np.ndarray]:
+        """The host's half: wait, read back and check."""
         inference = self._complete(inference, inputs)
         clock.mark("decode")
         actions = self._to_actions(inference.raw)
@@ -184,6 +251,11 @@ class PrunedPolicy(ABC):
                 "Try dtype float32 and check the checkpoint"
             )
         return inference, actions
+
+    def wait(self) -> None:
+        """Until the device has done all it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def reset(self) -> None:
         """See VlaPolicy.reset."""

@@ -9,17 +9,27 @@ from torch import Tensor
 
 
 class KeyValueCache:
-    """Buffers that stay in place from step to step; they only ever grow.
+    """Buffers that stay in place from step to step, with room for `capacity` tokens in each layer.
+
+    A longer prompt makes them grow and so move: `generation` counts that, for CUDA graphs hold
+    addresses.
 
     After a pruned prompt the layers below K hold every token and the others the kept ones, so
     lengths differ by layer.
     """
 
     def __init__(
-        self, layers: int, heads: int, head_dim: int, device: torch.device, dtype: torch.dtype
+        self,
+        layers: int,
+        heads: int,
+        head_dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        capacity: int = 0,
     ) -> None:
-        empty = torch.empty(2, 1, heads, 0, head_dim, device=device, dtype=dtype)
-        self._buffers = [empty] * layers
+        shape = (2, 1, heads, capacity, head_dim)
+        self._buffers = [torch.empty(shape, device=device, dtype=dtype) for _ in range(layers)]
+        self.generation = 0
         self.lengths = [0] * layers
 
     def start(self, capacities: Sequence[int]) -> None:
@@ -30,6 +40,7 @@ class KeyValueCache:
             if buffer.shape[3] < capacity:
                 shape = (*buffer.shape[:3], capacity, buffer.shape[4])
                 self._buffers[layer] = buffer.new_empty(shape)
+                self.generation += 1
 
     def append(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Add [1, heads, n, head_dim] behind what the layer holds; returns views of all of it."""

@@ -17,6 +17,7 @@ both known before the pass, so that a whole step can be captured as a CUDA graph
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -89,6 +90,17 @@ class ActionAttention:
                 slot.index_add_(0, self.kept, chosen.sum(dim=0))
         self._pending.clear()
 
+    @property
+    def awaits(self) -> bool:
+        """Rows are there that have not been accepted."""
+        return bool(self._pending)
+
+    def fork(self) -> ActionAttention:
+        """Shares the tensors and goes on by itself."""
+        other = copy(self)
+        other._pending = dict(self._pending)
+        return other
+
     def _is_complete(self, layer: int) -> bool:
         return self.kept is None or layer < self.plan.prune_layer
 
@@ -109,10 +121,12 @@ class PrunedDecoder:
         self.positions = torch.arange(max_positions, device=self.device)
         self.cos, self.sin = rotary_tables(model.rotary_emb, self.positions, self.dtype)
 
-    def new_cache(self) -> KeyValueCache:
+    def new_cache(self, capacity: int = 0) -> KeyValueCache:
+        """capacity: tokens that there is room for from the start."""
         attention = self.layers[0].self_attn
         heads = attention.k_proj.weight.shape[0] // attention.head_dim
-        return KeyValueCache(len(self.layers), heads, attention.head_dim, self.device, self.dtype)
+        shape = (len(self.layers), heads, attention.head_dim)
+        return KeyValueCache(*shape, self.device, self.dtype, capacity)
 
     @torch.no_grad()
     def run_prompt(

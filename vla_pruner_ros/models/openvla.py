@@ -28,6 +28,10 @@ from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.plan import StepPlan
 
 FAMILY = "openvla"
+VAIN_PASSES = 2
+"""A pass over several tokens costs little more than over one, on a CPU up to twice as much."""
+USUAL_PROMPT = 128
+"""Tokens beside the visual ones, guesses included, that the cache has room for from the start."""
 
 
 def recognises(directory: Path, config: dict) -> bool:
@@ -66,7 +70,7 @@ class OpenVlaPolicy(PrismaticPolicy):
 
     def __init__(self, parts: Components, pruning: PruningConfig) -> None:
         super().__init__(FAMILY, parts, pruning)
-        self.cache = self.decoder.new_cache()
+        self.cache = self.decoder.new_cache(self.num_visual + USUAL_PROMPT)
         self.drafter: Drafter | None = None
         self.branches: Tensor | None = None
 
@@ -76,6 +80,10 @@ class OpenVlaPolicy(PrismaticPolicy):
             self.drafter = Drafter(execution.draft, ACTION_DIM, self.tokens.ids)
             visible = torch.tensor(self.drafter.tree.visible, device=self.device)
             self.branches = None if self.drafter.tree.is_chain else visible
+
+    @property
+    def buffer_generation(self) -> int:
+        return self.cache.generation
 
     def reset(self) -> None:
         super().reset()
@@ -152,14 +160,16 @@ class OpenVlaPolicy(PrismaticPolicy):
         """Keep the guesses that held and decode what is missing; waits once for each pass.
 
         position: that of the first generated token. What is missing is drafted as a chain: beside
-        the token known last, the guesses for the places after it run in the same pass.
+        the token known last, the guesses for the places after it run in the same pass; after
+        VAIN_PASSES that accepted nothing it goes on token by token.
         """
         attention, first_choice = inference.attention, proposal[: ACTION_DIM - 1]
         path, tokens = accepted_path(self.drafter.tree, proposal, inference.raw.tolist())
         self._keep_guesses(inference, path)
         accepted = len(path)
+        in_vain = 0 if path else 1
         while len(tokens) < ACTION_DIM:
-            guesses = first_choice[len(tokens) :]
+            guesses = first_choice[len(tokens) :] if in_vain < VAIN_PASSES else []
             embeddings = self.model.embed(self._upload_ids("tokens", [tokens[-1], *guesses]))[None]
             held = [length + len(tokens) for length in inference.cached]
             start = position + len(tokens) - 1
@@ -167,6 +177,7 @@ class OpenVlaPolicy(PrismaticPolicy):
             predictions = self._greedy(hidden).tolist()
             path, found = accepted_path(chain(len(guesses)), guesses, predictions)
             attention.accept(1 + len(path))
+            in_vain = 0 if path else in_vain + 1
             tokens += found
             accepted += len(path)
             self.cache.rewind([length + len(path) for length in held])

@@ -176,6 +176,10 @@ class Pi0Policy(PrunedPolicy):
         steps, longest = options.num_flow_steps, self.num_visual + MAX_PROMPT
         self.decoder = Pi0Decoder(self.network, longest, steps, self._noise())
 
+    @property
+    def buffer_generation(self) -> int:
+        return self.decoder.cache.generation
+
     def _noise(self) -> Tensor:
         """Drawn on the host, so that it is the same on every device."""
         generator = torch.Generator().manual_seed(self.options.noise_seed)

@@ -31,7 +31,7 @@ class Pi0Decoder:
         positions = max_prefix + self.following
         self.prefix = PrunedDecoder(network.language_model, positions)
         self.expert = PrunedDecoder(network.expert, positions)
-        self.cache: KeyValueCache = self.prefix.new_cache()
+        self.cache: KeyValueCache = self.prefix.new_cache(positions)
         times = flow_times(num_flow_steps)
         self.times = time_embeddings(network.config, times, noise.device)
 

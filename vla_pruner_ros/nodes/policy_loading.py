@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla_pruner_ros.models.base import PrunedPolicy
 from vla_pruner_ros.models.execution import ExecutionConfig
 from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
 from vla_pruner_ros.nodes.parameters import Settings
 from vla_pruner_ros.policy_opening import open_policy
 
 WARM_UP_SIZE = (480, 640)
+WARM_UP_INSTRUCTION = "move to the target"
 
 
 def load_from_settings(settings: Settings) -> VlaPolicy:
@@ -73,6 +75,8 @@ def warm_up(policy: VlaPolicy, instruction: str) -> bool:
         for value in (0, 255)
     ]
     policy.reset()
+    if isinstance(policy, PrunedPolicy):
+        policy.warm_up(instruction or WARM_UP_INSTRUCTION)
     return not np.array_equal(*actions)
 
 
@@ -80,6 +84,6 @@ def _act_on(policy: VlaPolicy, image: np.ndarray, instruction: str) -> np.ndarra
     policy.reset()
     state = np.zeros(policy.state_dim) if policy.state_dim else None
     observation = Observation(
-        [image] * policy.num_cameras, instruction or "move to the target", state
+        [image] * policy.num_cameras, instruction or WARM_UP_INSTRUCTION, state
     )
     return policy.act(observation).actions

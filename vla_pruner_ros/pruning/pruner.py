@@ -42,7 +42,7 @@ class TokenPruner:
     plan() and record_step() are host-side arithmetic. select() and observe() are device work that
     never waits for the device. To capture them in a CUDA graph: run them once before the capture,
     inside preserved(), so that their buffers exist; capture observe_on_device() in the place of
-    observe(); on every replay call advance(plan); capture anew when `generation` has changed.
+    observe(); on every replay call advance(plan). A capture serves steps of its capture_key().
 
     num_layers: decoder layers L. num_visual: M, all cameras, which is also what selection ranges
     over: the budget is shared globally, as in the paper, not split by camera.
@@ -197,6 +197,12 @@ class TokenPruner:
         if self._planned is None or self._planned.full:
             return PruningStatistics()
         return self._tracker.read()
+
+    def capture_key(self, plan: StepPlan) -> tuple:
+        """Equal for two steps whose work on the device is the same, on the same buffers."""
+        config = self._config
+        settings = (config.pruner, config.semantic_rows, config.action_layer, config.lock_in_remedy)
+        return (plan.shape_key, self.generation, *settings)
 
     def reset(self) -> None:
         """Forget the action relevance (new episode, new instruction). The deadline budget keeps
