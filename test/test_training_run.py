@@ -19,7 +19,7 @@ from vla_pruner_ros.models.oft_images import ImagePath
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.models.timing import StageClock
-from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize
+from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize, write_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.training import layout
@@ -142,6 +142,38 @@ def test_resumed_run_equals_an_uninterrupted_one(family, demonstrations, tmp_pat
     for name, tensor in weights[0].items():
         assert torch.equal(tensor, weights[1][name]), name
         assert torch.equal(whole.average.weights[name], rest.average.weights[name]), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_family_is_a_start(family, demonstrations, tmp_path):
+    """Towers, projector, words and decoder are those of the given checkpoint, and stay noted."""
+    first = next(other for other in FAMILIES if other != family)
+    before = Training(settings(first, steps=1), demonstrations, tmp_path / "1", CPU, resume=False)
+    before.run(Limits())
+    wanted = settings(family, steps=1, initial=str(before.checkpoint))
+    after = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=False)
+    shared = dict(before.network.named_parameters()).keys() & dict(after.network.named_parameters())
+    assert len(shared) > 50
+    given = dict(TrainingNetwork.load(before.checkpoint, CPU).named_parameters())
+    for name, parameter in after.network.named_parameters():
+        if name in shared:
+            assert torch.equal(parameter, given[name]), name
+            assert torch.equal(after.average.weights[name], given[name]), name
+    after.run(Limits())
+    noted = read_json(after.checkpoint / "config.json")["vla_pruner_ros"]
+    assert noted["started_from"]["steps"] == 1
+    again = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=True)
+    name = next(name for name in shared if name.endswith("q_proj.weight"))
+    assert not torch.equal(again.network.get_parameter(name), given[name])
+
+
+def test_a_start_with_another_tokenizer_is_refused(demonstrations, tmp_path):
+    first = Training(settings("openvla", steps=1), demonstrations, tmp_path / "1", CPU, False)
+    first.run(Limits())
+    write_tokenizer(first.checkpoint, ["fold the towel"])
+    wanted = settings("openvla", steps=1, initial=str(first.checkpoint))
+    with pytest.raises(ValueError, match="another tokenizer"):
+        Training(wanted, demonstrations, tmp_path / "2", CPU, resume=False)
 
 
 def test_batches_depend_on_seed_and_step_alone(demonstrations, tmp_path):
@@ -295,5 +327,6 @@ def test_command_line_trains_and_tells_how_to_go_on(demonstrations, tmp_path, ca
     assert main([*begin, "--minutes", "0"]) == 0
     assert "--resume" in capsys.readouterr().out
     assert main(begin) == 2
+    assert main([*begin, "--initial", str(tmp_path / "nowhere"), "--out", str(tmp_path / "b")]) == 2
     assert main([*begin, "--resume"]) == 0
     assert "step 3" in capsys.readouterr().out

@@ -38,7 +38,7 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
     aggregate,
     read_episodes,
 )
-from vla_pruner_ros.models.checkpoints import is_trained, read_config
+from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.registry import DTYPES, load_policy
 from vla_pruner_ros.pruning.config import LOCK_IN_REMEDIES, PRUNERS, WARM_UP_MODES
 from vla_pruner_ros.sim.tasks import task_name
@@ -200,7 +200,7 @@ def _training(checkpoint: str | None) -> dict:
     if checkpoint is None:
         return {"trained": None, "training": None}
     config = read_config(Path(checkpoint))
-    return {"trained": is_trained(config), "training": config.get("vla_pruner_ros")}
+    return {"trained": is_trained(config), "training": training_note(config) or None}
 
 
 def _circumstances(subject: Subject, arguments: Sequence[str]) -> dict:
@@ -292,7 +292,7 @@ def _tasks(given: argparse.Namespace) -> list[str]:
     if given.tasks:
         return given.tasks
     if given.checkpoint is not None:
-        trained_on = read_config(given.checkpoint).get("vla_pruner_ros", {}).get("tasks")
+        trained_on = training_note(read_config(given.checkpoint)).get("tasks")
         if trained_on:
             return trained_on
     raise ValueError("the checkpoint does not say which tasks it was trained on; give --tasks")

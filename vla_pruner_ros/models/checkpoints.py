@@ -26,6 +26,8 @@ GROUP_SHARE = 16
 group's pages are returned to the system."""
 PIECE = 2**16
 """Elements looked at together when searching for NaN."""
+NOTE = "vla_pruner_ros"
+"""Key in config.json under which this package says whether and how it trained the weights."""
 PROGRESS_BYTES = 2**30
 """A progress bar appears for checkpoints above this size, on a terminal."""
 
@@ -211,7 +213,12 @@ def check_finite(name: str, tensor: Tensor) -> None:
 
 def is_trained(config: dict) -> bool:
     """False for checkpoints that this package wrote with random weights (models/tiny.py)."""
-    return config.get("vla_pruner_ros", {}).get("trained", True)
+    return training_note(config).get("trained", True)
+
+
+def training_note(config: dict) -> dict:
+    """What training.train wrote of a run (tasks, steps, date); empty for others' checkpoints."""
+    return config.get(NOTE, {})
 
 
 def read_statistics(directory: Path, config: dict) -> dict:

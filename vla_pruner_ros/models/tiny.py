@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.actions import ACTION_DIM, BINS
+from vla_pruner_ros.models.checkpoints import NOTE
 from vla_pruner_ros.models.oft_head import L1ActionHead, ProprioProjector
 from vla_pruner_ros.models.pi0_checkpoints import module_name, network_config, stored_name
 from vla_pruner_ros.models.prismatic import OVERRIDES_FILE, VISION_BACKBONE, PrismaticModel
@@ -253,7 +254,7 @@ def _config(size: TinySize) -> dict:
             "vocab_size": VOCABULARY_PADDED,
         },
         "torch_dtype": "bfloat16",
-        "vla_pruner_ros": {"trained": False, "note": "random weights, for tests and demos"},
+        NOTE: {"trained": False, "note": "random weights, for tests and demos"},
     }
 
 
@@ -294,7 +295,7 @@ def _pi0_config(size: TinySize) -> dict:
         "chunk_size": 50,
         "num_inference_steps": 10,
         "torch_dtype": "bfloat16",
-        "vla_pruner_ros": {"trained": False, "note": "random weights, for tests and demos"},
+        NOTE: {"trained": False, "note": "random weights, for tests and demos"},
     }
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.training.network import TrainingNetwork
 
 PLACE_SCALE = 0.5
 """Size of the position embeddings relative to what a patch with full contrast gives."""
@@ -22,6 +26,35 @@ def initialise(network: nn.Module, layers: int, seed: int) -> None:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             parameter.copy_(_start_value(name, parameter.shape, layers, generator))
+
+
+def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> int:
+    """Replace, in place, every parameter that `checkpoint` has too, in the same shape.
+
+    Between the families towers, projector, words and decoder carry over. start: directory the
+    network was loaded from. Returns the number of parameters taken. Raises ValueError for a
+    checkpoint with another tokenizer, whose rows of the vocabulary mean other words, or with
+    nothing of the same shape.
+    """
+    if _vocabulary(checkpoint) != _vocabulary(start):
+        raise ValueError(
+            f"{checkpoint} has another tokenizer than this run; name a checkpoint that "
+            "was trained on the same instructions"
+        )
+    given = dict(TrainingNetwork.load(checkpoint, torch.device("cpu")).named_parameters())
+    taken = 0
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name in given and given[name].shape == parameter.shape:
+                parameter.copy_(given[name])
+                taken += 1
+    if taken == 0:
+        raise ValueError(f"{checkpoint} has no parameter of the same shape; give the same sizes")
+    return taken
+
+
+def _vocabulary(directory: Path) -> dict[str, int]:
+    return read_json(directory / "tokenizer.json")["model"]["vocab"]
 
 
 def _start_value(name: str, shape: torch.Size, layers: int, generator: torch.Generator) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vla_pruner_ros.models import tiny
 from vla_pruner_ros.models.actions import BINS
-from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.models.checkpoints import NOTE, read_json
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS
 from vla_pruner_ros.training.vocabulary import spread_rows, used_ids
@@ -96,7 +96,7 @@ def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict)
         if path.suffix == ".json":
             (directory / path.name).write_bytes(path.read_bytes())
     config = read_json(start / "config.json")
-    config["vla_pruner_ros"] = {"trained": True, **note}
+    config[NOTE] = {"trained": True, **note}
     _write_json(directory / "config.json", config)
     tensors = {**_tensors(start / WEIGHTS_FILE), **_part(weights, "model.")}
     tokens = tiny.VOCABULARY

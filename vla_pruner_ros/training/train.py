@@ -20,7 +20,8 @@ import torch
 from tqdm import tqdm
 
 from vla_pruner_ros.models.actions import ActionTokens
-from vla_pruner_ros.models.checkpoints import read_json
+from vla_pruner_ros.models.checkpoints import read_config, read_json, training_note
+from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.prompt import load_tokenizer
 from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize
@@ -29,7 +30,7 @@ from vla_pruner_ros.sim.tasks import task_name
 from vla_pruner_ros.training import layout, sharing
 from vla_pruner_ros.training.augmentation import change_colours
 from vla_pruner_ros.training.batches import CAMERAS, Batch, BatchSource
-from vla_pruner_ros.training.initial_weights import initialise
+from vla_pruner_ros.training.initial_weights import initialise, take_weights
 from vla_pruner_ros.training.network import TrainingNetwork
 from vla_pruner_ros.training.pictures import PATCHES, remove_pictures
 from vla_pruner_ros.training.progress import (
@@ -71,6 +72,8 @@ class Settings:
     """Share of the steps after which all patches are seen."""
     tasks: tuple[str, ...] = ()
     """These tasks of the collection; all where empty."""
+    initial: str = ""
+    """Checkpoint whose weights to start from where names and shapes agree; random where empty."""
     size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
 
 
@@ -111,6 +114,8 @@ class Training:
         self.source = self._source(data)
         self.network = TrainingNetwork.load(self.start, device)
         initialise(self.network, settings.size.layers, settings.seed)
+        if settings.initial and not resumes:
+            take_weights(self.network, self.start, Path(settings.initial))
         self.average = MovingAverage(self.network, settings.ema_decay)
         self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
         self.step = 0
@@ -179,9 +184,17 @@ class Training:
             "seed": self.settings.seed,
             "frames": len(self.source.data),
             "tasks": sorted(set(self.source.data.tasks)),
+            **self._initial_note(),
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
         layout.export(self.start, self.checkpoint, self.average.weights, note)
+
+    def _initial_note(self) -> dict:
+        """The checkpoint this run started from, as its own note describes it."""
+        if not self.settings.initial:
+            return {}
+        config = read_config(Path(self.settings.initial))
+        return {"started_from": {"name": Path(self.settings.initial).name, **training_note(config)}}
 
     def _check_folder(self, resume: bool, frames: int) -> bool:
         if not self.saved.exists():
@@ -264,6 +277,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--no-augment", action="store_true", help="train on the pictures as they are")
     add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each picture's 256")
     add("--full-from", type=float, default=defaults.full_from, help="share of steps, then all")
+    add("--initial", default=defaults.initial, help="checkpoint to start from, of any family")
     add("--seed", type=int, default=defaults.seed)
     for name, value in asdict(layout.STANDARD_SIZE).items():
         add(f"--{name.replace('_', '-')}", type=int, default=value, help="of the network")
@@ -291,6 +305,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         full_from=given.full_from,
         seed=given.seed,
         tasks=tuple(given.tasks),
+        initial=given.initial,
         size=TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)}),
     )
 
@@ -303,7 +318,7 @@ def main(argv: list[str] | None = None) -> int:
     sharing.join()
     try:
         training = Training(_settings(given), given.data, given.out, device, given.resume)
-    except (FileExistsError, FileNotFoundError, ValueError) as error:
+    except (FileExistsError, FileNotFoundError, ValueError, CheckpointError) as error:
         print(f"error: {error}")
         return 2
     limits = Limits(given.save_minutes, given.minutes, given.log_every, given.workers)
