@@ -194,6 +194,11 @@ class Bench:
         message = JointState(name=names, position=positions)
         self._publisher(JointState, "joint_states", qos_profile_sensor_data).publish(message)
 
+    def joint_positions(self) -> list[float]:
+        """What the node holds of the newest joint state."""
+        held = self.node.runner.inputs.joint_state
+        return [] if held is None else list(held.position)
+
     def send_pose(self, x: float, y: float = 0.0, z: float = 0.3, frame: str = "base_link") -> None:
         """Say where the end effector is (m); its orientation is the frame's."""
         message = PoseStamped()
