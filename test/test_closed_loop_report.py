@@ -7,8 +7,11 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vla_pruner_ros.evaluation.closed_loop import runs_path
+from vla_pruner_ros.evaluation.closed_loop_results import PairedComparison, compare
 from vla_pruner_ros.evaluation.results import main, write_results
 
 
@@ -66,6 +69,38 @@ def test_tables_hold_counts_intervals_and_dashes(results, tmp_path):
     assert "2026-01-02T03:04:00" in text
 
 
+def test_goals_are_judged_by_what_both_ran(results, tmp_path):
+    write_results(results, tmp_path / "docs")
+    text = (tmp_path / "docs/results.md").read_text()
+    assert row(text, "VLA-Pruner against the paper", "0.25") == ["98.0 %", "75.0 % (10)", "missed"]
+    assert "| 0.125 | 88.9 %" not in text  # ours did not run there
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30))
+def test_paired_comparison_counts_the_decided_starts_alone(outcomes):
+    episodes = [
+        episode(method, 0.25, seed, pair[place])
+        for seed, pair in enumerate(outcomes)
+        for place, method in enumerate(("vla_pruner", "fastv"))
+    ]
+    episodes.append(episode("fastv", 0.25, 99, True))  # a start that ours did not run
+    ours, theirs = (
+        {**episode(name, 0.25, 0, True), "task": "all"} for name in ("vla_pruner", "fastv")
+    )
+    found, reverse = compare(episodes, ours, theirs), compare(episodes, theirs, ours)
+    assert found.pairs == len(outcomes)
+    assert found.won == sum(ours and not theirs for ours, theirs in outcomes)
+    assert (found.won, found.lost, found.chance) == (reverse.lost, reverse.won, reverse.chance)
+    assert 0 < found.chance <= 1
+
+
+def test_chance_is_that_of_coin_tosses():
+    assert PairedComparison(20, 0, 5).chance == pytest.approx(2 / 32)
+    assert PairedComparison(20, 1, 9).chance == pytest.approx(2 * 11 / 1024)
+    assert PairedComparison(20, 3, 3).chance == 1.0
+
+
 def test_each_task_and_each_ablation_has_a_row(results, tmp_path):
     write_results(results, tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
@@ -98,13 +133,16 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     run = json.loads(runs.read_text())
     run["training"] = {
         "trained": True, "steps": 7, "steps_planned": 90, "frames": 28, "tasks": ["reach"],
-        "date": "2026-01-01",
+        "date": "2026-01-01", "started_from": {"steps": 5},
     }  # fmt: skip
     run["trained"] = True
     runs.write_text(json.dumps(run) + "\n")
     write_results(results, tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
-    assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01)" in text
+    assert (
+        "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), starting from a policy after 5 steps."
+        in text
+    )
     assert "Random weights" not in text
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import multiprocessing
+import os
 import platform
 import shlex
 import sys
@@ -38,6 +39,7 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
     aggregate,
     read_episodes,
 )
+from vla_pruner_ros.evaluation.machine import cpu_name
 from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.registry import DTYPES, load_policy
 from vla_pruner_ros.pruning.config import LOCK_IN_REMEDIES, PRUNERS, WARM_UP_MODES
@@ -205,10 +207,11 @@ def _training(checkpoint: str | None) -> dict:
 
 def _circumstances(subject: Subject, arguments: Sequence[str]) -> dict:
     on_gpu = subject.device.startswith("cuda")
+    processor = f"{cpu_name()}, {os.cpu_count()} cores"
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": "python -m vla_pruner_ros.evaluation.closed_loop " + shlex.join(arguments),
-        "device": torch.cuda.get_device_name() if on_gpu else platform.machine(),
+        "device": torch.cuda.get_device_name() if on_gpu else processor,
         "versions": {"python": platform.python_version(), **_versions()},
     }
 

@@ -6,7 +6,8 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
@@ -78,25 +79,54 @@ def aggregate(episodes: Iterable[dict]) -> list[dict]:
     return [_record(key, members) for key, members in groups.items()]
 
 
-def relative_success(episodes: Iterable[dict], record: dict) -> tuple[float, int] | None:
+def relative_success(episodes: Sequence[dict], record: dict) -> tuple[float, int] | None:
     """Success relative to the same policy's unpruned one, over the initial states that both ran.
 
     Returns the ratio and the number of pairs; None without pairs or without a success of full.
     """
-    own, full = {}, {}
-    for episode in episodes:
-        if episode["policy"] != record["policy"]:
-            continue
-        if record["task"] not in (ALL_TASKS, episode["task"]):
-            continue
-        start = (episode["task"], episode["seed"])
-        if episode["method"] == "full":
-            full[start] = episode["success"]
-        if all(episode[name] == record[name] for name in CELL_FIELDS):
-            own[start] = episode["success"]
+    unpruned = {**record, "method": "full", "keep_ratio": 1.0, "variant": ""}
+    own, full = outcomes(episodes, record), outcomes(episodes, unpruned)
     pairs = own.keys() & full.keys()
     successes = sum(full[pair] for pair in pairs)
     return (sum(own[pair] for pair in pairs) / successes, len(pairs)) if successes else None
+
+
+def outcomes(episodes: Iterable[dict], record: dict) -> dict[tuple[str, int], bool]:
+    """Success by initial state (task, seed) of the episodes behind a record."""
+    return {
+        (episode["task"], episode["seed"]): episode["success"]
+        for episode in episodes
+        if all(episode[name] == record[name] for name in CELL_FIELDS)
+        and record["task"] in (ALL_TASKS, episode["task"])
+    }
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Two cells over the initial states that both ran.
+
+    won: starts that only the first did; lost: that only the second did. chance: how probable a
+    split at least as uneven would be if both were equally good (exact sign test, two-sided).
+    """
+
+    pairs: int
+    won: int
+    lost: int
+
+    @property
+    def chance(self) -> float:
+        decided, fewer = self.won + self.lost, min(self.won, self.lost)
+        tail = sum(math.comb(decided, k) for k in range(fewer + 1)) / 2**decided
+        return min(1.0, 2 * tail)
+
+
+def compare(episodes: Sequence[dict], first: dict, second: dict) -> PairedComparison:
+    """Two records, start by start."""
+    one, other = outcomes(episodes, first), outcomes(episodes, second)
+    pairs = one.keys() & other.keys()
+    won = sum(one[pair] and not other[pair] for pair in pairs)
+    lost = sum(other[pair] and not one[pair] for pair in pairs)
+    return PairedComparison(len(pairs), won, lost)
 
 
 def _record(key: tuple, members: list[dict]) -> dict:

@@ -18,12 +18,13 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
     read_episodes,
     relative_success,
 )
+from vla_pruner_ros.evaluation.markdown import DASH, markdown_table
+from vla_pruner_ros.evaluation.results_goals import comparisons_part, goals_part
 from vla_pruner_ros.evaluation.results_plot import success_plot
 from vla_pruner_ros.pruning.config import PRUNERS
 from vla_pruner_ros.training.pictures import PATCHES
 
 ANIMATION = "episode.webp"
-DASH = "–"
 UNPRUNED = (*CHECKS, "full")
 METHODS = (*CHECKS, *PRUNERS)
 Format = Callable[[dict], str]
@@ -57,13 +58,16 @@ def _document(records: list[dict], runs: list[dict], episodes: list[dict], docs:
     ]
     for policy in dict.fromkeys(record["policy"] for record in records):
         own = [record for record in records if record["policy"] == policy]
-        lines += _policy_part(policy, own, [run for run in runs if run["policy"] == policy], docs)
+        own_runs = [run for run in runs if run["policy"] == policy]
+        lines += _policy_part(policy, own, own_runs, episodes, docs)
     dates = sorted(episode["date"] for episode in episodes)
     lines += _animation(docs)
     return [*lines, f"Episodes run from {dates[0]} to {dates[-1]}."]
 
 
-def _policy_part(policy: str, records: list[dict], runs: list[dict], docs: Path) -> list[str]:
+def _policy_part(
+    policy: str, records: list[dict], runs: list[dict], episodes: list[dict], docs: Path
+) -> list[str]:
     main = _main_variant(records)
     plain = [r for r in records if r["variant"] == main or r["method"] in UNPRUNED]
     pooled = [r for r in plain if r["task"] == ALL_TASKS]
@@ -78,6 +82,7 @@ def _policy_part(policy: str, records: list[dict], runs: list[dict], docs: Path)
         name = f"results_{_file_name(policy)}.svg"
         (docs / name).write_text(plot, encoding="utf-8")
         lines += [f"![Success against visual tokens kept]({name})", ""]
+    lines += [*goals_part(pooled), *comparisons_part(episodes, pooled)]
     for title, show in FURTHER_TABLES:
         if any(show(record) not in (DASH, "0") for record in pooled):
             lines += [f"### {title}", "", *_by_ratio(pooled, show), ""]
@@ -93,7 +98,8 @@ def _about(runs: list[dict]) -> list[str]:
         note = notes[-1]
         lines.append(
             f"Trained for {note['steps']} of {note['steps_planned']} planned steps on "
-            f"{note['frames']} frames of {', '.join(note['tasks'])} ({note['date']})."
+            f"{note['frames']} frames of {', '.join(note['tasks'])} ({note['date']})"
+            + (f", {_origin(note)}." if "started_from" in note else ".")
         )
         lines += _training_caution(note)
     for device in dict.fromkeys(run["device"] for run in runs):
@@ -102,6 +108,13 @@ def _about(runs: list[dict]) -> list[str]:
         named = json.loads(packages).items()
         lines.append("Versions: " + ", ".join(f"{name} {value}" for name, value in named) + ".")
     return [*lines, ""]
+
+
+def _origin(note: dict) -> str:
+    """The checkpoints that this one started from, newest first."""
+    before = note["started_from"]
+    words = f"starting from a policy after {before['steps']} steps"
+    return f"{words}, {_origin(before)}" if "started_from" in before else words
 
 
 def _training_caution(note: dict) -> list[str]:
@@ -234,14 +247,6 @@ FURTHER_TABLES: tuple[tuple[str, Format], ...] = (
     ("Inferences without a usable action", _number("refused", "{}")),
 )
 """Each shown where something was measured."""
-
-
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        "| " + " | ".join(head) + " |",
-        "|" + " --- |" * len(head),
-        *("| " + " | ".join(row) + " |" for row in rows),
-    ]
 
 
 def _file_name(policy: str) -> str:
