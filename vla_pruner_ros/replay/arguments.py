@@ -31,7 +31,11 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("bag", type=Path, help="rosbag2 directory, or one .mcap or .db3 file")
-    parser.add_argument("--checkpoint", required=True, help=f"its directory, or {UNTRAINED}")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help=f"its directory, the name of one that the package brings, or {UNTRAINED}",
+    )
     parser.add_argument("--out", type=Path, required=True, help="directory for the results")
     _add_sweep(parser)
     _add_selection(parser)
