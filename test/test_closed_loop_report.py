@@ -6,12 +6,14 @@ import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_pruner_ros.evaluation.closed_loop import runs_path
 from vla_pruner_ros.evaluation.closed_loop_results import PairedComparison, compare
+from vla_pruner_ros.evaluation.episode_animation import BAR, SIDE, Frame, side_by_side
 from vla_pruner_ros.evaluation.results import main, write_results
 
 
@@ -142,6 +144,22 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), " in text
     assert "starting from a policy after 5 steps." in text
     assert "Random weights" not in text
+
+
+def test_the_shorter_film_waits_and_says_that_it_is_done():
+    films = [
+        [Frame(np.full((8, 8, 3), shade, np.uint8), "tokens", index) for index, shade in film]
+        for film in ([(0, 0), (1, 90), (2, 180)], [(0, 0), (1, 250)])
+    ]
+    pictures = side_by_side(films, (False, True), "open it")
+    assert len(pictures) == 3
+    middles = [
+        np.asarray(p)[BAR + SIDE // 2, [SIDE // 2, -SIDE // 2], 0].tolist() for p in pictures
+    ]
+    assert middles == [[0, 0], [90, 250], [180, 250]]
+    above = [np.asarray(p)[:BAR, SIDE:] for p in pictures]  # the second film's caption
+    assert not np.array_equal(above[0], above[1])  # "done" appears with its last frame
+    assert np.array_equal(above[1], above[2])
 
 
 def test_nothing_run_is_nothing_shown(tmp_path, capsys):
