@@ -337,3 +337,36 @@ def test_instructions_on_two_topics_have_to_be_chosen(tmp_path, run):
     assert status == 2
     assert "/chatter, /words; choose one with --instruction-topic" in said.err
     assert run("--instruction-topic", "/words")[0] == 0
+
+
+def test_replayed_answers_carry_the_stamps_of_all_they_were_computed_from(
+    tmp_path, run, monkeypatch
+):
+    """Only the first camera's stamp was written, and neither the state's nor the period."""
+    policy = MemoryPolicy(num_cameras=2, state_dim=1)
+    monkeypatch.setattr(cli, "open_policy", lambda *_, **__: MemoryPolicy(2, 1))
+    with BagMaker(tmp_path / "bag") as bag:
+        for number in range(3):
+            stamp, late, moved = (number * PERIOD + delay for delay in (0, 7_000_000, 3_000_000))
+            bag.image(picture(number), stamp, "/left/image_raw")
+            bag.image(picture(number + 50), late, "/right/image_raw")
+            bag.joints(["elbow"], [0.1 * number], moved)
+            seen = Observation(
+                [picture(number), picture(number + 50)], "go", np.array([0.1 * number])
+            )
+            bag.answer(policy, [stamp, late], seen, state_stamp=moved)
+    assert run("--require-parity", "--write-bag")[0] == 0
+    fields = ("image_stamps", "state_stamp", "header", "period")
+    with BagReader(tmp_path / "out" / "replayed") as reader:
+        recorded, replayed = (
+            [
+                [getattr(reader.decode(one), field) for field in fields]
+                for one in reader.messages({topic})
+            ]
+            for topic in (
+                "/vla_pruner/action_chunk",
+                "/vla_pruner/replay/recorded_settings/action_chunk",
+            )
+        )
+    assert len(replayed) == 3
+    assert replayed == recorded

@@ -31,6 +31,9 @@ class _Held:
     size: int
 
 
+_NONE = _Held(0, 0, None, 0)
+
+
 class _Recent:
     """The newest messages of one topic, limited in bytes and in number."""
 
@@ -45,13 +48,13 @@ class _Recent:
         while self._bytes > self._max_bytes or len(self._held) > self._max_count:
             self._bytes -= self._held.popleft().size
 
-    def with_stamp(self, stamp: int) -> Any:
-        """Return the newest message with this stamp, or None."""
-        return next((one.message for one in reversed(self._held) if one.stamp == stamp), None)
+    def with_stamp(self, stamp: int) -> _Held:
+        """Return the newest message with this stamp, or none."""
+        return next((one for one in reversed(self._held) if one.stamp == stamp), _NONE)
 
-    def received_by(self, time: int) -> Any:
-        """Return the newest message received by then, or None."""
-        return next((one.message for one in reversed(self._held) if one.received <= time), None)
+    def received_by(self, time: int) -> _Held:
+        """Return the newest message received by then, or none."""
+        return next((one for one in reversed(self._held) if one.received <= time), _NONE)
 
 
 class _Aligner:
@@ -94,28 +97,31 @@ class _Aligner:
         )
         missing = [
             topic
-            for place, (topic, message) in enumerate(zip(self._topics.images, images, strict=True))
-            if message is None and not recorded.went_without(place)
+            for place, (topic, image) in enumerate(zip(self._topics.images, images, strict=True))
+            if image is _NONE and not recorded.went_without(place)
         ]
         problem = f"the image on {', '.join(missing)} is not in the bag" if missing else ""
+        state = self._state(recorded)
         return Moment(
             index=index,
             stamp=recorded.stamp,
             instruction=recorded.instruction,
-            images=images,
-            state=self._state(recorded),
+            images=tuple(image.message for image in images),
+            image_stamps=tuple(image.stamp for image in images),
+            state=state.message,
+            state_stamp=state.stamp,
             recorded=recorded,
             problem=problem,
         )
 
-    def _image(self, place: int, topic: str, recorded: Recorded) -> Any:
+    def _image(self, place: int, topic: str, recorded: Recorded) -> _Held:
         if recorded.went_without(place):
-            return None
+            return _NONE
         if place < len(recorded.image_stamps):
             return self._images[topic].with_stamp(recorded.image_stamps[place])
         return self._images[topic].received_by(recorded.started or recorded.received)
 
-    def _state(self, recorded: Recorded) -> Any:
+    def _state(self, recorded: Recorded) -> _Held:
         if recorded.state_stamp:
             return self._states.with_stamp(recorded.state_stamp)
         return self._states.received_by(recorded.started or recorded.received)

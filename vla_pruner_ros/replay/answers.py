@@ -33,9 +33,12 @@ class AnswerMessages:
         state_stamp: int = 0,
         period: float = 0.0,
     ) -> Any:
-        """Return an ActionChunk: seconds of inference, period (s) between its actions."""
+        """Return an ActionChunk: seconds of inference, period (s) between its actions.
+
+        image_stamps: one per camera, 0 for one that is missing.
+        """
         return self._store.types[types.ACTION_CHUNK](
-            header=self._header(image_stamps[0]),
+            header=self._header(next((stamp for stamp in image_stamps if stamp), 0)),
             image_stamps=[time_message(self._store, stamp) for stamp in image_stamps],
             state_stamp=time_message(self._store, state_stamp),
             sequence=sequence,

@@ -174,7 +174,7 @@ def _replayed_bag(
 ) -> ReplayedBag | None:
     if not arguments.write_bag:
         return None
-    bag = ReplayedBag(arguments.out / "replayed", policy.family, policy.trained)
+    bag = ReplayedBag(arguments.out / "replayed", policy)
     stack.callback(bag.close)
     bag.copy_recorded(reader, session.topics)
     return bag
@@ -189,11 +189,11 @@ def _do(
 ) -> None:
     steps = replayer.run(session.moments(), run)
     hidden = True if arguments.quiet else None  # None: hidden where the output is not a terminal
-    for step, chunk in tqdm(
+    for moment, step, chunk in tqdm(
         steps, run.setting.name, session.expected, unit="frame", disable=hidden
     ):
         if bag is not None and chunk is not None:
-            bag.add(run.setting, session.topics.node, step, chunk)
+            bag.add(run.setting, session.topics.node, moment, step, chunk)
 
 
 def _check_something_done(outcome: Outcome, session: Session) -> None:

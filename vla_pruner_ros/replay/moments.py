@@ -18,7 +18,9 @@ from vla_pruner_ros.replay.stamps import nanoseconds
 class Moment:
     """Messages of one inference; pixels are converted when they are asked for.
 
-    stamp: of the first camera's image (ns). images: None for a camera the node went on without.
+    stamp: of the first image there is (ns). images: None for a camera the node went on without.
+    image_stamps: of each camera's image (ns), 0 for one that is not there. state_stamp: of the
+    joint state (ns), 0 where there is none.
     reset: why the temporal relevance is forgotten before this inference, "" where it is not.
     recorded: what the node answered then, if it did. problem: why there is nothing to ask the
     policy, "" where there is.
@@ -28,7 +30,9 @@ class Moment:
     stamp: int
     instruction: str
     images: tuple[Any, ...] = ()
+    image_stamps: tuple[int, ...] = ()
     state: Any = None
+    state_stamp: int = 0
     reset: str = ""
     recorded: Recorded | None = None
     problem: str = ""

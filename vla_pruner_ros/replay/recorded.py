@@ -45,7 +45,7 @@ class Recorded:
     image_stamps: of each camera (ns), 0 for one the node went on without, or of the first only in
         bags without the others.
     state_stamp: of the joint state (ns), 0 if not known.
-    actions: float32 [steps, 7].
+    actions: float32 [steps, 7]. period: between them (s), 0 if not known.
     pruning: settings in force, with the budget as a fixed one.
     resets: True: the temporal relevance was forgotten just before; None: the bag does not say.
     history_length: steps of action relevance it was pruned with; None: the bag does not say.
@@ -59,6 +59,7 @@ class Recorded:
     seconds: float
     instruction: str
     actions: np.ndarray
+    period: float = 0.0
     pruning: PruningConfig | None = None
     kept: Kept | None = None
     resets: bool | None = None
@@ -156,6 +157,7 @@ def _inference(received: int, chunk: Any) -> Recorded:
         seconds=nanoseconds(chunk.inference_time) / 1e9,
         instruction=chunk.instruction,
         actions=actions[: steps * width].reshape(steps, width),
+        period=float(chunk.period),
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vla_pruner_ros.models.policy import ActionChunk
+from vla_pruner_ros.models.policy import ActionChunk, VlaPolicy
 from vla_pruner_ros.replay import definitions as types
 from vla_pruner_ros.replay.answers import AnswerMessages
 from vla_pruner_ros.replay.bag_reader import BagReader
 from vla_pruner_ros.replay.bag_writer import BagWriter
 from vla_pruner_ros.replay.definitions import standard_store
+from vla_pruner_ros.replay.moments import Moment
 from vla_pruner_ros.replay.replayer import Setting, Step
 from vla_pruner_ros.replay.topics import Topics
 
@@ -22,10 +23,11 @@ class ReplayedBag:
     recorded bag beside this one to see them.
     """
 
-    def __init__(self, path: Path, model: str, trained: bool) -> None:
+    def __init__(self, path: Path, policy: VlaPolicy) -> None:
         store = standard_store()
         self._writer = BagWriter(path, store)
-        self._messages = AnswerMessages(store, model, trained)
+        self._messages = AnswerMessages(store, policy.family, policy.trained)
+        self._takes_state = policy.state_dim > 0
 
     def copy_recorded(self, reader: BagReader, topics: Topics) -> None:
         """Copy what explains the replayed messages."""
@@ -34,17 +36,25 @@ class ReplayedBag:
             self._writer.add_topic(record.topic, record.msgtype)
             self._writer.write(record.topic, record.time, record.data)
 
-    def add(self, setting: Setting, node: str, step: Step, chunk: ActionChunk) -> None:
-        """Write one replayed inference at the stamp of its image."""
+    def add(
+        self, setting: Setting, node: str, moment: Moment, step: Step, chunk: ActionChunk
+    ) -> None:
+        """Write one replayed inference at the stamp of its first image.
+
+        Its stamps are those of the messages it was computed from, so that it can be laid beside
+        the recorded answer to the same images; its sequence counts the replayed inferences.
+        """
         base = f"{node or '/vla_pruner'}/replay/{slug(setting.name)}"
         report = chunk.pruning
         answer = self._messages.chunk(
             chunk,
             sequence=step.index,
-            image_stamps=[step.stamp],
+            image_stamps=moment.image_stamps,
+            state_stamp=moment.state_stamp if self._takes_state else 0,
             instruction=step.instruction,
             started=step.stamp,
             seconds=step.seconds,
+            period=moment.recorded.period if moment.recorded else 0.0,
         )
         status = self._messages.status(
             report,

@@ -77,11 +77,13 @@ class Replayer:
         self._joints = tuple(joints)
         self._warm = False
 
-    def run(self, moments: Iterable[Moment], run: Run) -> Iterator[tuple[Step, ActionChunk | None]]:
+    def run(
+        self, moments: Iterable[Moment], run: Run
+    ) -> Iterator[tuple[Moment, Step, ActionChunk | None]]:
         """Do the moments in order under run.setting, and add each step to the run as it is done.
 
         Yields:
-            The step and what the policy answered, None where there is a problem.
+            The moment, its step and what the policy answered, None where there is a problem.
         """
         history = History()
         started = time.perf_counter()
@@ -92,7 +94,7 @@ class Replayer:
             if moment.recorded is not None:
                 history.add(moment.recorded, replayed=not step.problem)
             run.steps.append(step)
-            yield step, chunk
+            yield moment, step, chunk
             started = time.perf_counter()
 
     def _step(

@@ -68,7 +68,7 @@ class _Arrival(NamedTuple):
     order: int
     camera: int
     message: Any
-    state: Any
+    state: tuple[Any, int]
     instruction: str
 
 
@@ -97,8 +97,16 @@ def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> It
 
 
 def _moment(index: int, frames: list[Frame], arrival: _Arrival) -> Moment:
-    images = tuple(frame.message for frame in frames)
-    return Moment(index, frames[0].stamp, arrival.instruction, images, arrival.state)
+    state, state_stamp = arrival.state
+    return Moment(
+        index,
+        frames[0].stamp,
+        arrival.instruction,
+        images=tuple(frame.message for frame in frames),
+        image_stamps=tuple(frame.stamp for frame in frames),
+        state=state,
+        state_stamp=state_stamp,
+    )
 
 
 def _reset(before: Moment | None, moment: Moment, sampling: Sampling) -> str:
@@ -115,14 +123,14 @@ def _reset(before: Moment | None, moment: Moment, sampling: Sampling) -> str:
 def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[_Arrival]:
     """Yield every image with the instruction and joint state known when it was received."""
     cameras = {name: place for place, name in enumerate(topics.images)}
-    instruction, state = clean_instruction(sampling.instruction), None
+    instruction, state = clean_instruction(sampling.instruction), (None, 0)
     wanted = {*cameras, *(name for name in (topics.instruction, topics.state) if name)}
     for order, record in enumerate(reader.messages(wanted)):
         try:
             if record.msgtype == types.STRING:
                 instruction = clean_instruction(reader.decode(record).data)
             elif record.msgtype == types.JOINT_STATE:
-                state = reader.decode(record)
+                state = decode_stamped(reader, record)
             else:
                 message, stamp = decode_stamped(reader, record)
                 camera = cameras[record.topic]
