@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -219,6 +220,19 @@ class Bench:
         return self._publishers[topic]
 
 
+PARTICIPANT = 5
+"""Sockets of one DDS participant at least."""
+
+
+def open_sockets() -> int:
+    """Return how many sockets this process holds (0 where /proc does not tell)."""
+    count = 0
+    for link in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):  # closed meanwhile
+            count += os.readlink(link).startswith("socket:")
+    return count
+
+
 @contextmanager
 def bench(policy: Any, **parameters: Any):
     """Run a node under test on a context of its own; everything is joined before it goes."""
@@ -226,6 +240,7 @@ def bench(policy: Any, **parameters: Any):
     # second at a time, and stop a node that watches the age of its images.
     gc.collect()
     gc.freeze()
+    sockets = open_sockets()
     context = Context()
     rclpy.init(context=context, domain_id=DOMAIN)
     made = Bench(context, policy, {"instruction": "push the button", **parameters})
@@ -245,6 +260,8 @@ def bench(policy: Any, **parameters: Any):
         made.node.destroy_node()
         made.client.destroy_node()
         context.try_shutdown()
+    # Other tests would find this test's nodes in the graph.
+    assert open_sockets() - sockets < PARTICIPANT, "a node is still there after its end"
 
 
 STATES = State

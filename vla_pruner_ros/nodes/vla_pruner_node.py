@@ -151,6 +151,12 @@ class VlaPrunerNode(LifecycleNode):
         self._stop_moving()
         self._dismantle()
 
+    def destroy_node(self) -> None:
+        """Leave the graph now: rclpy forgets the state machine, whose services hold the node, and
+        the DDS participant would stay until the garbage collector comes by."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     # --- Building and taking down -------------------------------------------------------------
 
     def _load_checked(self, settings: Settings) -> VlaPolicy:
