@@ -149,11 +149,12 @@ class Bench:
     def state(self) -> str:
         return self.call(GetState, "/vla_pruner/get_state", GetState.Request()).current_state.label
 
-    def activate(self) -> None:
+    def activate(self, topic: str = "image_raw") -> None:
+        """Configure and activate, and wait until the node listens to the camera's topic."""
         assert self.change_state(Transition.TRANSITION_CONFIGURE)
         assert self.change_state(Transition.TRANSITION_ACTIVATE)
         assert self.state() == "active"
-        self.until(lambda: self.client.count_subscribers("/image_raw"), "camera subscription")
+        self.until(lambda: self.client.count_subscribers(f"/{topic}"), "camera subscription")
 
     def set_parameter(self, name: str, value: Any) -> Any:
         """Set one parameter through its service; returns the result."""

@@ -69,7 +69,8 @@ def test_every_figure_users_look_for_is_there():
     assert {
         "frame_age", "camera_spread", "latency_p50", "latency_p95", "overhead_p95", "keep_ratio",
         "budget_mode", "pruner", "tokens_requested", "tokens_kept", "history_length",
-        "queue_length", "device_memory_mb", "frames", "inferences", "actions", "deadline_misses",
+        "queue_length", "queue_age", "device_memory_mb", "frames",
+        "frames_replaced", "inferences", "actions", "deadline_misses",
     } <= values.keys()  # fmt: skip
     assert float(values["latency_p95"]) >= 0.0
     assert values["tokens_kept"] == "4"

@@ -6,11 +6,9 @@ import os
 import signal
 import subprocess
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
 from rosgraph_msgs.msg import Clock
@@ -20,7 +18,6 @@ from std_srvs.srv import Trigger
 from node_kit import WAIT, ControlledPolicy, bench
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
-from vla_pruner_ros.nodes.parameters import SPEC_BY_NAME
 from vla_pruner_ros.nodes.processes import find_executable
 from vla_pruner_ros.nodes.vla_pruner_node import WATCHDOG_PERIOD
 
@@ -338,20 +335,6 @@ def test_sigterm_of_the_real_process_ends_in_a_stop(tmp_path):
         finally:
             process.kill()
             process.wait()
-
-
-@pytest.mark.parametrize("name", ["vla_pruner", "moveit_servo", "cartesian_pose"])
-def test_shipped_parameter_files_are_sound(name):
-    path = Path(__file__).resolve().parents[1] / "config" / f"{name}.yaml"
-    content = yaml.safe_load(path.read_text())
-    assert all("ros__parameters" in section for section in content.values())
-    own = content.get("/**/vla_pruner", {}).get("ros__parameters", {})
-    assert own.keys() <= {*SPEC_BY_NAME, "use_sim_time"}
-    if name == "moveit_servo":
-        servo = content["/**"]["ros__parameters"]["moveit_servo"]
-        assert servo["command_in_type"] == "speed_units"
-        slowest_twist = 1.0 / SPEC_BY_NAME["command_rate"].low
-        assert slowest_twist < servo["incoming_command_timeout"], "Servo would halt in between"
 
 
 def test_every_action_is_checked_even_if_the_watchdog_is_late():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import io
+import sys
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -229,3 +231,51 @@ def test_damaged_pictures_never_escape_as_another_error(noise, kind):
     except ValueError:
         return
     assert rgb.shape[2:] == (3,)
+
+
+class Bridge:
+    """Stands where a robot has cv_bridge; knows one encoding more than this package."""
+
+    asked: ClassVar[list[str]] = []
+
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        Bridge.asked.append(message.encoding)
+        assert desired_encoding == "rgb8"
+        if message.encoding != "nv21":
+            raise RuntimeError(f"Unrecognized image encoding [{message.encoding}]")
+        return np.full((message.height, message.width, 3), 7, np.uint8)
+
+
+@pytest.fixture
+def bridge(monkeypatch):
+    monkeypatch.setattr(Bridge, "asked", [])
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=Bridge))
+    return Bridge
+
+
+def test_cv_bridge_is_asked_for_what_is_unknown_here(bridge):
+    assert (to_rgb(raw("nv21", GOOD, width=4)) == 7).all()
+    with pytest.raises(ValueError, match=r"'yuv999' is not supported.*Unrecognized image encoding"):
+        to_rgb(raw("yuv999", GOOD, width=4))
+    assert bridge.asked == ["nv21", "yuv999"]
+
+
+def test_pixels_are_the_same_with_and_without_cv_bridge(bridge):
+    for encoding in ("rgb8", "bgr8"):
+        assert (to_rgb(colour(encoding, (10, 20, 10))) == (10, 20, 10)).all()
+    with pytest.raises(ValueError, match="holds depth"):
+        to_rgb(raw("32FC1", GOOD, width=3))
+    assert not bridge.asked
+
+
+def test_broken_cv_bridge_is_done_without(monkeypatch):
+    """A distribution's cv_bridge is built against numpy 1: it fails to import under numpy 2."""
+
+    class Broken:
+        def __getattr__(self, name):
+            raise AttributeError("_ARRAY_API not found")
+
+    monkeypatch.setitem(sys.modules, "cv_bridge", Broken())
+    assert (to_rgb(colour("rgb8", (1, 2, 3))) == (1, 2, 3)).all()
+    with pytest.raises(ValueError, match="'nv21' is not supported; use one of"):
+        to_rgb(raw("nv21", GOOD, width=4))

@@ -9,7 +9,7 @@ import sys
 def is_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")
     return isinstance(error, MemoryError) or bool(
-        torch and isinstance(error, torch.OutOfMemoryError)
+        torch and isinstance(error, torch.cuda.OutOfMemoryError)
     )
 
 

@@ -60,6 +60,7 @@ class Reporter:
             "keep_ratio": pruning.keep_ratio,
             "budget_mode": pruning.budget_mode,
             "frame_age": [-1.0 if a is None else a for a in inputs.camera_ages()] if inputs else [],
+            "frames_replaced": inputs.frames.replaced if inputs else 0,
             "camera_spread": inputs.frames.spread() if inputs else 0.0,
             "cameras_missing": inputs.cameras_missing() if inputs else [],
             "latency_p50": health.latency.percentile(50),
