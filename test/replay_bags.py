@@ -254,8 +254,8 @@ def record_episode(bag: BagMaker, frames: int = 12, policy: MemoryPolicy | None 
     """
     policy = policy or MemoryPolicy()
     chunks = []
-    bag.parameters(-2 * PERIOD, keep_ratio=0.5, temporal_window=4, image_topics=["image_raw"])
     policy.pruning = PruningConfig(keep_ratio=0.5, temporal_window=4)
+    bag.parameters(-2 * PERIOD, **vars(policy.pruning), image_topics=["image_raw"])
     words = "pick up the cup"
     bag.instruction(words, -PERIOD)
     for number in range(frames):

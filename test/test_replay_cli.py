@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
 
 from vla_pruner_ros.models.policy import CheckpointError, Observation
@@ -370,3 +371,43 @@ def test_replayed_answers_carry_the_stamps_of_all_they_were_computed_from(
         )
     assert len(replayed) == 3
     assert replayed == recorded
+
+
+def test_parameters_that_are_not_in_the_bag_come_from_a_file(tmp_path, run):
+    """ros2 bag record notes changes of parameters, ros2 param dump what they were before."""
+    policy = MemoryPolicy()
+    policy.pruning = PruningConfig(keep_ratio=0.5, temporal_window=2)
+    with BagMaker(tmp_path / "bag") as bag:
+        for number in range(8):
+            if number == 4:
+                bag.parameters(number * PERIOD, temporal_window=5)
+                policy.pruning = PruningConfig(keep_ratio=0.5, temporal_window=5)
+            bag.image(picture(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+    assert run("--require-parity")[0] == 1
+    dump = tmp_path / "vla_pruner.yaml"
+    values = {"keep_ratio": 0.5, "temporal_window": 2, "pruner": "vla_pruner"}
+    dump.write_text(yaml.safe_dump({"/vla_pruner": {"ros__parameters": values}}))
+    assert run("--require-parity", "--params", str(dump))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"a: [", "cannot be read"),
+        (b"", "no parameters of vla_pruner"),
+        (b"- 1", "no parameters of vla_pruner"),
+        (b"/vla_pruner: 3", "no parameters of vla_pruner"),
+        (b"/other: {ros__parameters: {keep_ratio: 0.5}}", "ros2 param dump /vla_pruner"),
+    ],
+)
+def test_parameter_file_that_is_none(tmp_path, run, content, words):
+    recorded(tmp_path, 3)
+    file = tmp_path / "params.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    status, said, _ = run("--params", str(file))
+    assert status == 2
+    assert words in said.err

@@ -79,6 +79,13 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--state-joints", nargs="+", default=None, metavar="JOINT")
     group.add_argument("--instruction", default="", help="for frames before the first recorded one")
     group.add_argument("--node", default="", help="which recorded node, where there are several")
+    group.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="parameters of the recorded node as the recording began (ros2 param dump), where they "
+        "are not in the bag",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -123,4 +130,4 @@ def choice_of(arguments: argparse.Namespace) -> Choice:
         state=arguments.state_topic,
         node=arguments.node,
     )
-    return Choice(wanted, arguments.every, arguments.limit, arguments.instruction)
+    return Choice(wanted, arguments.every, arguments.limit, arguments.instruction, arguments.params)

@@ -20,16 +20,15 @@ from vla_pruner_ros.replay.bag_reader import BagError, BagReader
 from vla_pruner_ros.replay.html_report import chosen_indices, make_report
 from vla_pruner_ros.replay.outcome import Outcome, Source, sweep
 from vla_pruner_ros.replay.outputs import write_csv, write_json
-from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
+from vla_pruner_ros.replay.parameter_events import first_parameters
 from vla_pruner_ros.replay.parity import check_parity, gap_remarks, recorded_reference
 from vla_pruner_ros.replay.pictures import collect
 from vla_pruner_ros.replay.recording import recorder_remarks
 from vla_pruner_ros.replay.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
-from vla_pruner_ros.replay.session import Session
+from vla_pruner_ros.replay.session import Session, recorded_parameters
 from vla_pruner_ros.replay.settings import sweep_settings, with_changes
 from vla_pruner_ros.replay.summary_table import terminal_text
-from vla_pruner_ros.replay.topics import find_node
 from vla_pruner_ros.report import write_page
 
 DONE, IN_PART, NOTHING = 0, 1, 2
@@ -58,7 +57,8 @@ def replay(arguments: argparse.Namespace) -> int:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is a file; a directory is wanted")
     with BagReader(arguments.bag) as reader, _damage_told(reader):
-        policy = _load(arguments, _recorded_parameters(arguments, reader))
+        known = first_parameters(recorded_parameters(reader, choice_of(arguments)))
+        policy = _load(arguments, known)
         outcome = replay_with(policy, reader, arguments)
     print(terminal_text(outcome))
     return _status(arguments, outcome)
@@ -85,11 +85,6 @@ def _damage_told(reader: BagReader) -> Iterator[None]:
     except BagError as error:
         damage = [why for why in reader.damage if why not in str(error)]
         raise BagError("; ".join([str(error), *damage])) from None
-
-
-def _recorded_parameters(arguments: argparse.Namespace, reader: BagReader) -> dict[str, Any]:
-    node = find_node(reader.topics, arguments.node)
-    return first_parameters(read_parameters(reader, node)) if node else {}
 
 
 def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:

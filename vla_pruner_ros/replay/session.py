@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from pathlib import Path
 
-from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
 from vla_pruner_ros.replay.alignment import recorded_moments
 from vla_pruner_ros.replay.bag_reader import BagError, BagReader
+from vla_pruner_ros.replay.camera_order import order_by_stamps
 from vla_pruner_ros.replay.moments import Moment
-from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
+from vla_pruner_ros.replay.parameter_events import Changes, first_parameters, read_parameters
+from vla_pruner_ros.replay.parameter_file import read_parameter_file
 from vla_pruner_ros.replay.recorded import (
     Recorded,
     pruning_config,
@@ -26,12 +29,27 @@ class Choice:
 
     every: 0 replays the recorded inferences; n replays every n-th set of frames.
     limit: most inferences, 0 for all. instruction: for frames before the first one received.
+    params_file: parameters of the recorded node as the recording began.
     """
 
     wanted: Wanted = field(default_factory=Wanted)
     every: int = 0
     limit: int = 0
     instruction: str = ""
+    params_file: Path | None = None
+
+
+def recorded_parameters(reader: BagReader, choice: Choice) -> Changes:
+    """Return the parameters of the recorded node over time, beginning with those of the file.
+
+    Raises:
+        BagError: which node is not clear. ValueError: the file cannot be used.
+    """
+    node = find_node(reader.topics, choice.wanted.node)
+    changes = read_parameters(reader, node) if node else []
+    if choice.params_file is None:
+        return changes
+    return [(0, read_parameter_file(choice.params_file, node)), *changes]
 
 
 class Session:
@@ -48,10 +66,10 @@ class Session:
 
         Raises:
             BagError: topics are missing or not clear, or there is nothing to replay.
+            ValueError: the parameter file cannot be used.
         """
         self._reader, self._choice = reader, choice
-        node = find_node(reader.topics, choice.wanted.node)
-        changes = read_parameters(reader, node) if node else []
+        changes = recorded_parameters(reader, choice)
         parameters = first_parameters(changes)
         self.topics = choose_topics(
             reader.topics, num_cameras, choice.wanted, parameters.get("image_topics") or ()
@@ -62,6 +80,10 @@ class Session:
         if not self.exact:  # an answer names its instruction and its state
             self._remarks += remarks_on_choice(reader.topics, self.topics)
         self.inferences: list[Recorded] = run.inferences if self.exact else []
+        if not (choice.wanted.images or parameters.get("image_topics")):
+            self._order_cameras(run.inferences)
+        if self.exact:
+            self._remark_on_parameters(parameters)
         self.joints = tuple(parameters.get("state_joints") or ())
         self.pruning = self._first_pruning(parameters)
         self._sampling = Sampling(
@@ -103,6 +125,23 @@ class Session:
         except (ValueError, TypeError) as error:
             self._remarks.append(f"the recorded parameters are not usable: {error}")
             return PruningConfig()
+
+    def _order_cameras(self, answers: list[Recorded]) -> None:
+        images, certain = order_by_stamps(self._reader, self.topics.images, answers)
+        self.topics = replace(self.topics, images=images)
+        if not certain:
+            self._remarks.append(
+                f"which camera is which is not in the bag: taken as {', '.join(images)}; choose "
+                "with --image-topic, in the policy's order"
+            )
+
+    def _remark_on_parameters(self, parameters: dict) -> None:
+        if not parameters.keys() >= set(FIELD_NAMES):
+            self._remarks.append(
+                "not all pruning parameters of the recorded node are in the bag (ros2 bag record "
+                "notes changes alone): defaults stand for the others; give --params with what "
+                "ros2 param dump wrote"
+            )
 
     def _check_not_empty(self) -> None:
         counts = [self._reader.topics[name].count for name in self.topics.images]

@@ -1,0 +1,35 @@
+"""Parameters of the recorded node from a YAML file: `ros2 param dump`, or what it was started with.
+
+ros2 bag record notes changes of parameters alone, not what they were when it began.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def read_parameter_file(path: Path, node: str) -> dict[str, Any]:
+    """Return the values by name that a file has for a node, for example "/vla_pruner".
+
+    Raises:
+        ValueError: it cannot be read, or has nothing for this node.
+    """
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"--params {path} cannot be read: {error}") from None
+    name = node.rpartition("/")[2] or "vla_pruner"
+    values: dict[str, Any] = {}
+    for key, section in content.items() if isinstance(content, dict) else ():
+        parameters = section.get("ros__parameters") if isinstance(section, dict) else None
+        if isinstance(parameters, dict) and str(key).rpartition("/")[2] in (name, "**"):
+            values.update(parameters)
+    if not values:
+        raise ValueError(
+            f"--params {path} has no parameters of {name}; make it with: "
+            f"ros2 param dump {node or '/vla_pruner'} > {path.name}"
+        )
+    return values
