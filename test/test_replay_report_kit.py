@@ -103,6 +103,28 @@ def test_constant_values_can_be_drawn():
     parse(report.histogram_svg([("a", [5.0, 5.0])]))
 
 
+def test_histogram_gives_every_group_its_own_row():
+    """Six settings laid over one another could not be told apart."""
+    groups = [(f"setting {n}", [n + 1.0, n + 1.0, n + 3.0]) for n in range(6)]
+    html = report.histogram_svg([*groups, ("none", [float("nan")])], "ms", bins=8)
+    parse(html)
+    baselines = re.findall(r"<line class='grid'[^>]*y1='([\d.]+)'", html)
+    assert len(set(baselines)) == 6
+    rows = re.findall(r"<text class='name'[^>]*>([^<]*)</text><text[^>]*>([^<]*)</text>", html)
+    assert rows == [(name, f"median {values[0]:g}") for name, values in groups]
+    data = json.loads(re.search(r'data-plot="([^"]*)"', html).group(1).replace("&quot;", '"'))
+    assert [sum(one["y"]) for one in data["series"]] == pytest.approx([100.0] * 6, rel=1e-3)
+
+
+def test_histogram_bars_stay_inside_their_rows_despite_an_outlier():
+    html = report.histogram_svg([("a", [*np.linspace(1, 2, 400), 1e6]), ("b", [1.5])])
+    bars = re.findall(r"x='([\d.]+)' y='([\d.]+)' width='([\d.]+)' height='([\d.]+)'", html)
+    assert len(bars) > 20  # the outlier did not squeeze the rest into one bin
+    for left, top, width, height in (map(float, bar) for bar in bars):
+        assert left + width <= report.FULL_WIDTH
+        assert any(base - 50 <= top and top + height <= base + 0.11 for base in (56, 106))
+
+
 def test_cross_hair_reads_the_values_that_were_given():
     html = report.line_plot_svg([report.Series("a", [0, 1], [0.25, float("nan")])], "time (s)")
     data = json.loads(re.search(r'data-plot="([^"]*)"', html).group(1).replace("&quot;", '"'))

@@ -118,9 +118,7 @@ def _latency_plots(observer: Observer, rows: list[Row]) -> str:
     plots = [
         figure(line_plot_svg(by_time, "inference", "ms", HALF_WIDTH, 220, True), "Step by step"),
         figure(
-            histogram_svg(
-                list(zip(names, totals, strict=True)), "ms", width=HALF_WIDTH, height=220
-            ),
+            histogram_svg(list(zip(names, totals, strict=True)), "ms", width=HALF_WIDTH),
             "Distribution of the whole step",
         ),
     ]

@@ -179,21 +179,18 @@ def _against_ratio(outcome: Outcome, pruners: list[str], of: Callable[[Swept], f
 
 
 def _latency(outcome: Outcome, inferences: list[Recorded]) -> report.Section | None:
-    groups = [
-        (run.setting.name, [1e3 * step.seconds for step in run.done])
-        for run in _shown_runs(outcome)
-    ]
+    runs = [run for run in outcome.runs if run.done]
+    groups = [(run.setting.name, [1e3 * step.seconds for step in run.done]) for run in runs]
     if inferences:
         groups.insert(0, ("recorded", [1e3 * r.seconds for r in inferences if r.seconds > 0]))
     groups = [(name, values) for name, values in groups if values]
     if not groups:
         return None
     plot = report.figure(report.histogram_svg(groups, "time of one inference (ms)"))
-    names = [name for name, _ in groups]
     lead = (
         "The policy alone. What was recorded was measured on the robot, the rest on this machine."
     )
-    return report.section("Latency", report.legend(names), plot, lead=lead)
+    return report.section("Latency", plot, lead=lead)
 
 
 def _kept_tokens(outcome: Outcome, pictures: Pictures) -> report.Section | None:

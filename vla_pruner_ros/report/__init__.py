@@ -4,10 +4,11 @@ html = page("Title", [section("Results", table(["a", "b"], [[1, 2]]))])
 write_page(path, html)
 """
 
+from vla_pruner_ros.report.histograms import histogram_svg
 from vla_pruner_ros.report.images import data_uri, encode_jpeg
 from vla_pruner_ros.report.page import Section, page, section, write_page
 from vla_pruner_ros.report.parts import columns, figure, legend, note, picture, table, text, tiles
-from vla_pruner_ros.report.plots import FULL_WIDTH, HALF_WIDTH, Series, histogram_svg, line_plot_svg
+from vla_pruner_ros.report.plots import FULL_WIDTH, HALF_WIDTH, Series, line_plot_svg
 from vla_pruner_ros.report.slider import animation_slider
 
 __all__ = [

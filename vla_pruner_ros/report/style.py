@@ -65,7 +65,8 @@ grid-template-columns:repeat(auto-fit,minmax(min(100%,var(--least)),1fr))}
 .plot .curve{fill:none;stroke:var(--c);stroke-width:1.7;stroke-linejoin:round;
 vector-effect:non-scaling-stroke}
 .plot .dashed{stroke-dasharray:5 4}.plot .dot,.plot .bar{fill:var(--c)}
-.plot .bar{fill-opacity:.55}
+.plot .bar{fill-opacity:.6}.plot .name{fill:var(--ink);font-weight:550}
+.plot .median{stroke:var(--s1);stroke-width:2}
 .plot .cross{stroke:var(--soft);stroke-dasharray:2 3;visibility:hidden}
 .tip{position:absolute;top:6px;pointer-events:none;visibility:hidden;padding:6px 10px;
 border-radius:8px;background:var(--card);border:1px solid var(--line);font-size:12px;
