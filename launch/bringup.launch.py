@@ -22,6 +22,7 @@ from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
 from vla_pruner_ros import shipped
+from vla_pruner_ros.bringup_parameters import is_true, policy_parameters
 
 PACKAGE = "vla_pruner_ros"
 
@@ -40,11 +41,9 @@ ARGUMENTS = (
     ("sim", "false", "Start the simulated robot too"),
     ("task", "drawer-close", "Task of the simulated robot"),
     ("record", "", "Directory to record a bag for replay into; true picks a name"),
+    ("as_recorded", "", "Bag whose cameras, words and pruning hold where nothing else is said"),
+    ("recorded_node", "", "Full name of the node that was recorded; empty where there is one"),
 )  # fmt: skip
-
-
-def is_true(value: str) -> bool:
-    return value.lower() in ("true", "1", "yes", "on")
 
 
 def make_nodes(context: LaunchContext) -> list:
@@ -71,22 +70,6 @@ def make_nodes(context: LaunchContext) -> list:
     if is_true(given["autostart"]):
         actions += autostart(policy)
     return actions
-
-
-def policy_parameters(given: dict) -> dict:
-    """Return the parameters that were named on the command line."""
-    parameters = {}
-    if is_true(given["sim"]) and not given["checkpoint"]:
-        parameters.update(shipped.policy_parameters(given["task"]))
-    if given["checkpoint"]:
-        parameters["checkpoint"] = given["checkpoint"]
-    if given["image_topic"]:
-        parameters["image_topics"] = [given["image_topic"]]
-    if given["instruction"]:
-        parameters["instruction"] = given["instruction"]
-    if given["keep_ratio"]:
-        parameters["keep_ratio"] = float(given["keep_ratio"])
-    return parameters
 
 
 def sim_robot(given: dict, common: dict) -> Node:

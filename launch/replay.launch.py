@@ -3,8 +3,9 @@
 ros2 launch vla_pruner_ros replay.launch.py bag:=/path/to/bag checkpoint:=/path/to/checkpoint \\
     loop:=true keep_ratio:=0.25
 
-The bag starts once the node is active and drives /clock; what the recorded node said is played on
-/recorded/..., beside what the running one says. For a comparison frame by frame use
+The node takes the cameras, the instruction and the pruning that were recorded, where nothing else
+is said. The bag starts once the node is active and drives /clock; what the recorded node said is
+played on /recorded/..., beside what the running one says. For a comparison frame by frame use
 vla_pruner_replay, which needs no ROS.
 """
 
@@ -21,6 +22,10 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
+from vla_pruner_ros.bringup_parameters import is_true
+from vla_pruner_ros.replay.bag_reader import BagReader
+from vla_pruner_ros.replay.live import moved_aside
+from vla_pruner_ros.replay.topics import find_node
 
 PACKAGE = "vla_pruner_ros"
 SHARE = FindPackageShare(PACKAGE)
@@ -29,32 +34,24 @@ ARGUMENTS = (
     ("bag", None, "rosbag2 directory or file to play"),
     ("rate", "1.0", "Speed of playback; slower than 1 gives a slow model time for every frame"),
     ("loop", "false", "Play again and again; every jump of the clock back resets the node"),
-    ("recorded_node", "/vla_pruner", "Full name of the node that was recorded"),
 )
-"""Beside these, every argument of bringup.launch.py is taken: checkpoint, image_topic, ..."""
-
-RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
-
-
-def is_true(value: str) -> bool:
-    return value.lower() in ("true", "1", "yes", "on")
+"""Beside these, every argument of bringup.launch.py is taken: checkpoint, recorded_node, ..."""
 
 
 def play_command(bag: str, rate: str, loop: str, node: str) -> list[str]:
     """Return `ros2 bag play` with the recorded node's outputs out of the running one's way.
 
-    /parameter_events has to move too: nodes would take the recorded ones for their own. /clock must
-    not: the rule would move the player's own clock as well.
+    /clock must not move: the rule would move the player's own clock as well.
     """
-    names = [f"{node.rstrip('/')}/{output}" for output in RECORDED_OUTPUTS]
-    names += ["/parameter_events", "/diagnostics"]
-    remaps = [f"{name}:=/recorded{name}" for name in names]
+    remaps = [f"{name}:=/recorded{name}" for name in moved_aside(node)]
     looped = ["--loop"] if is_true(loop) else []
     return ["ros2", "bag", "play", bag, "--clock", "100", "--rate", rate, *looped, "-m", *remaps]
 
 
 def play_once_active(context: LaunchContext) -> list[RegisterEventHandler]:
-    bag, rate, loop, node = (LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS)
+    bag, rate, loop = (LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS)
+    with BagReader(bag) as reader:
+        node = find_node(reader.topics, LaunchConfiguration("recorded_node").perform(context))
     # handle_once: a person who deactivates and activates the node does not start a second player.
     return [
         RegisterEventHandler(
@@ -81,9 +78,13 @@ def generate_launch_description() -> LaunchDescription:
         PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "bringup.launch.py"])),
         launch_arguments={
             "use_sim_time": "true",
+            "as_recorded": LaunchConfiguration("bag"),
             "params_file": LaunchConfiguration("params_file"),
         }.items(),
     )
+    node = DeclareLaunchArgument(
+        "recorded_node", default_value="", description="Full name of the node that was recorded"
+    )
     # The handler must be there before the node can become active.
     player = OpaqueFunction(function=play_once_active)
-    return LaunchDescription([*declared, parameters, player, bringup])
+    return LaunchDescription([*declared, node, parameters, player, bringup])

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("launch_ros", reason="launch_ros is not installed: no launch file can be run")
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
+from replay_bags import BagMaker, record_episode
 
 from launch import LaunchContext
 from vla_pruner_ros.resources import share_directory
@@ -32,16 +33,19 @@ def test_recorded_outputs_are_moved_and_the_clock_is_not(replay_launch):
     assert not any(rule.startswith("/clock:=") for rule in command)
 
 
-def test_bringup_is_included_with_the_time_of_the_bag(replay_launch):
+def test_bringup_is_included_with_the_time_and_the_parameters_of_the_bag(replay_launch, tmp_path):
+    with BagMaker(tmp_path / "bag") as bag:
+        record_episode(bag, 4)
     description = replay_launch.generate_launch_description()
     context = LaunchContext()
-    context.launch_configurations["bag"] = "/bag"
+    context.launch_configurations["bag"] = str(tmp_path / "bag")
     declared = [e for e in description.entities if isinstance(e, DeclareLaunchArgument)]
     for entity in declared:
         entity.visit(context)
     (included,) = [e for e in description.entities if isinstance(e, IncludeLaunchDescription)]
-    for action in included.execute(context)[:2]:
+    for action in included.execute(context)[:3]:
         action.visit(context)
     assert context.launch_configurations["use_sim_time"] == "true"
+    assert context.launch_configurations["as_recorded"] == str(tmp_path / "bag")
     assert context.launch_configurations["params_file"].endswith("config/replay.yaml")
     assert len(replay_launch.play_once_active(context)) == 1

@@ -2,6 +2,7 @@
 
 vla_pruner_bringup sim:=true keep_ratio:=0.5
 vla_pruner_bringup checkpoint:=/path/to/checkpoint image_topic:=/camera/image_raw
+vla_pruner_bringup checkpoint:=/path/to/checkpoint bag:=/path/to/bag loop:=true
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from pathlib import Path
 import yaml
 
 from vla_pruner_ros import shipped
+from vla_pruner_ros.bringup_parameters import is_true, policy_parameters
 from vla_pruner_ros.nodes.client import PolicyClient
 from vla_pruner_ros.nodes.processes import Processes
+from vla_pruner_ros.replay.bag_reader import BagError
 from vla_pruner_ros.resources import share_directory
 
 DEFAULTS = {
@@ -31,8 +34,12 @@ DEFAULTS = {
     "sim": "false",
     "task": "drawer-close",
     "record": "",
+    "as_recorded": "",
+    "recorded_node": "",
 }
 """The arguments of launch/bringup.launch.py, with its defaults."""
+REPLAY_DEFAULTS = {"bag": "", "rate": "1.0", "loop": "false"}
+"""The further ones of launch/replay.launch.py."""
 
 
 def parse_arguments(arguments: list[str]) -> dict[str, str]:
@@ -41,18 +48,21 @@ def parse_arguments(arguments: list[str]) -> dict[str, str]:
     Raises:
         ValueError: not of that form, or an unknown name.
     """
-    given = dict(DEFAULTS)
+    given = {**DEFAULTS, **REPLAY_DEFAULTS}
     for argument in arguments:
         name, separator, value = argument.partition(":=")
-        if not separator or name not in DEFAULTS:
-            known = ", ".join(DEFAULTS)
+        if not separator or name not in given:
+            known = ", ".join(given)
             raise ValueError(f"'{argument}' is not one of the arguments NAME:=VALUE: {known}")
         given[name] = value
+    if given["bag"]:
+        given["as_recorded"], given["use_sim_time"] = given["bag"], "true"
+    if not given["params_file"]:
+        name = "replay.yaml" if given["bag"] else "vla_pruner.yaml"
+        given["params_file"] = str(share_directory() / "config" / name)
+    if not Path(given["params_file"]).is_file():
+        raise ValueError(f"params_file {given['params_file']} does not exist")
     return given
-
-
-def is_true(value: str) -> bool:
-    return value.lower() in ("true", "1", "yes", "on")
 
 
 def parameter(name: str, value: object) -> list[str]:
@@ -71,19 +81,9 @@ def common_arguments(given: dict[str, str]) -> list[str]:
 
 def policy_arguments(given: dict[str, str]) -> list[str]:
     """Return the ROS arguments of vla_pruner_node for the arguments as given."""
-    default_file = share_directory() / "config" / "vla_pruner.yaml"
-    arguments = ["--params-file", str(given["params_file"] or default_file)]
-    if is_true(given["sim"]) and not given["checkpoint"]:
-        for name, value in shipped.policy_parameters(given["task"]).items():
-            arguments += parameter(name, value)
-    if given["checkpoint"]:
-        arguments += parameter("checkpoint", given["checkpoint"])
-    if given["image_topic"]:
-        arguments += parameter("image_topics", [given["image_topic"]])
-    if given["instruction"]:
-        arguments += parameter("instruction", given["instruction"])
-    if given["keep_ratio"]:
-        arguments += parameter("keep_ratio", float(given["keep_ratio"]))
+    arguments = ["--params-file", given["params_file"]]
+    for name, value in policy_parameters(given).items():
+        arguments += parameter(name, value)
     return arguments
 
 
@@ -100,6 +100,14 @@ def start(processes: Processes, given: dict[str, str]) -> None:
     processes.start("vla_pruner_node", *common, *policy_arguments(given))
 
 
+def player_arguments(given: dict[str, str]) -> list[str]:
+    """Return the ROS arguments of vla_pruner_player, which goes by this computer's clock."""
+    arguments = ["--log-level", given["log_level"]]
+    arguments += parameter("bag", given["bag"]) + parameter("rate", float(given["rate"]))
+    arguments += parameter("loop", is_true(given["loop"]))
+    return arguments + parameter("recorded_node", given["recorded_node"])
+
+
 def autostart(given: dict[str, str]) -> bool:
     """Configure and activate the node; say so and return False where that fails."""
     target = f"/{given['namespace'].strip('/')}/vla_pruner".replace("//", "/")
@@ -113,13 +121,13 @@ def autostart(given: dict[str, str]) -> bool:
 def main() -> int:
     """Run until Ctrl-C, SIGTERM or the end of one of the nodes; return the exit code."""
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__ + "\nArguments: " + ", ".join(f"{k}:={v}" for k, v in DEFAULTS.items()))
+        known = {**DEFAULTS, **REPLAY_DEFAULTS}
+        print(__doc__ + "\nArguments: " + ", ".join(f"{k}:={v}" for k, v in known.items()))
         return 0
     try:
         given = parse_arguments(sys.argv[1:])
-        if given["params_file"] and not Path(given["params_file"]).is_file():
-            raise ValueError(f"params_file {given['params_file']} does not exist")
-    except ValueError as error:
+        policy_arguments(given), player_arguments(given)
+    except (ValueError, BagError) as error:
         print(error, file=sys.stderr)
         return 2
     told_to_stop = threading.Event()
@@ -129,8 +137,10 @@ def main() -> int:
         start(processes, given)
         if is_true(given["autostart"]) and not autostart(given):
             return 1
+        if given["bag"]:
+            processes.start("vla_pruner_player", *player_arguments(given))
         while not told_to_stop.wait(0.2):
             for name in processes.ended():
                 print(f"{name} ended; stopping the others", file=sys.stderr)
-                return 1
+                return processes.stop(name) if name == "vla_pruner_player" else 1
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,15 @@ from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
 from vla_pruner_ros.status_fields import status_fields
 
 _NANOSECONDS = 1_000_000_000
+
+
+def message_class(msgtype: str) -> type | None:
+    """Return the class of a type like "std_msgs/msg/String", None where it is not installed."""
+    package, _, name = msgtype.partition("/msg/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError):
+        return None
 
 
 def to_time(nanoseconds: int) -> Time:

@@ -20,6 +20,7 @@ from rclpy.executors import InvalidHandle  # its own module has moved between di
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from vla_pruner_ros.nodes.messages import message_class
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
 from vla_pruner_ros.nodes.parameters import SPEC_BY_NAME
 from vla_pruner_ros.nodes.spin import run_node
@@ -166,8 +167,8 @@ class RecorderNode(Node):
         return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
 
     def _subscribe(self, topic: str, msgtype: str, reliable: bool) -> None:
-        message_class = _message_class(msgtype)
-        if message_class is None or msgtype not in self._store.fielddefs:
+        known_class = message_class(msgtype)
+        if known_class is None or msgtype not in self._store.fielddefs:
             self.get_logger().error(
                 f"{topic} is not recorded: its type {msgtype} is not known here"
             )
@@ -182,7 +183,7 @@ class RecorderNode(Node):
                 self._on_message(topic, msgtype, data)
 
             return self.create_subscription(
-                message_class, topic, on_message, policy, raw=True, **events
+                known_class, topic, on_message, policy, raw=True, **events
             )
 
         self._recorded[topic] = _with_loss_events(create, lambda event: self._on_loss(topic, event))
@@ -229,14 +230,6 @@ class RecorderNode(Node):
         subscription = self._recorded.pop(topic, None)
         if subscription is not None:
             self.destroy_subscription(subscription)
-
-
-def _message_class(msgtype: str) -> type | None:
-    package, _, name = msgtype.partition("/msg/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError):
-        return None
 
 
 def _with_loss_events(create: Callable[..., Any], on_loss: Callable[[Any], None]) -> Any:

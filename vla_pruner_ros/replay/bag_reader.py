@@ -148,11 +148,8 @@ class BagReader:
         """
         if record.msgtype not in self._store.fielddefs:
             raise BagError(f"the type {record.msgtype} of {record.topic} is unknown")
-        data = record.data
         try:
-            if data[:4] == ZSTD_MAGIC:  # single messages compressed, and no metadata to say so
-                data = decompress(data, "zstd", MAX_RECORD)
-            return self._store.deserialize_cdr(data, record.msgtype)
+            return self._store.deserialize_cdr(plain_data(record), record.msgtype)
         except (SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             raise BagError(f"a message on {record.topic} is damaged: {_words(error)}") from None
 
@@ -252,3 +249,13 @@ def _in_sequence(storages: list[_Storage]) -> bool:
 
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def plain_data(record: Record) -> bytes:
+    """Return a message's CDR bytes; some bags compress single messages and do not say so.
+
+    Raises:
+        ValueError: the compressed data is damaged.
+    """
+    data = bytes(record.data)
+    return decompress(data, "zstd", MAX_RECORD) if data[:4] == ZSTD_MAGIC else data

@@ -17,19 +17,30 @@ def read_parameter_file(path: Path, node: str) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or has nothing for this node.
     """
+    node = node or "/vla_pruner"
+    name = node.rpartition("/")[2]
+    values = parameters_of_file(path, name)
+    if not values:
+        raise ValueError(
+            f"{path} has no parameters of {name}; make it with: "
+            f"ros2 param dump {node} > {path.name}"
+        )
+    return values
+
+
+def parameters_of_file(path: Path, name: str) -> dict[str, Any]:
+    """Return the values by parameter that a file has for nodes of this name in any namespace.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"--params {path} cannot be read: {error}") from None
-    name = node.rpartition("/")[2] or "vla_pruner"
+        raise ValueError(f"the parameters in {path} cannot be read: {error}") from None
     values: dict[str, Any] = {}
     for key, section in content.items() if isinstance(content, dict) else ():
         parameters = section.get("ros__parameters") if isinstance(section, dict) else None
         if isinstance(parameters, dict) and str(key).rpartition("/")[2] in (name, "**"):
             values.update(parameters)
-    if not values:
-        raise ValueError(
-            f"--params {path} has no parameters of {name}; make it with: "
-            f"ros2 param dump {node or '/vla_pruner'} > {path.name}"
-        )
     return values

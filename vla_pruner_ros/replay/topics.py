@@ -63,7 +63,7 @@ def choose_topics(
 
     Args:
         topics: of the bag.
-        num_cameras: images the policy takes.
+        num_cameras: images the policy takes, 0 where that is not known.
         wanted: the user's choice.
         recorded_images: parameter image_topics of the recorded node, if known.
 
@@ -94,7 +94,7 @@ def _images(
         chosen = _recorded_images(topics, recorded) or _cameras(topics)
     if not chosen:
         raise BagError(f"the bag has no image topic; it has: {_listed(topics)}")
-    if len(chosen) != num_cameras:
+    if num_cameras and len(chosen) != num_cameras:
         raise BagError(
             f"the policy takes {num_cameras} camera(s) and the bag offers {_listed(chosen)}; "
             "choose with --image-topic, once per camera in the policy's order"

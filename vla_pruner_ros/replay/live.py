@@ -1,0 +1,70 @@
+"""What a bag says about playing it into a running node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vla_pruner_ros.pruning.config import FIELD_NAMES
+from vla_pruner_ros.replay.bag_reader import BagReader
+from vla_pruner_ros.replay.camera_order import order_by_stamps
+from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
+from vla_pruner_ros.replay.parameter_file import parameters_of_file
+from vla_pruner_ros.replay.recorded import Recorded, read_recorded
+from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node
+
+RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
+"""Topics of the recorded node that would speak over the running one."""
+KEPT = (*FIELD_NAMES, "state_joints", "max_camera_spread", "relevance_timeout", "on_camera_loss",
+        "unnorm_key", "draft", "quantization")  # fmt: skip
+"""Parameters that decide what is answered; the others belong to the robot or to its computer."""
+
+
+def parameters_as_recorded(bag: Path | str, node: str, params_file: Path | str) -> dict[str, Any]:
+    """Return the parameters under which a node hears a bag and answers as the recorded one did.
+
+    Args:
+        bag: with the answers of a vla_pruner node; without them nothing is returned.
+        node: full name of the recorded node, "" where there is one.
+        params_file: what it sets is left out.
+
+    Raises:
+        BagError: the bag cannot be read, or which node or camera is meant is not clear.
+        ValueError: the file cannot be read.
+    """
+    with BagReader(bag) as reader:
+        node = find_node(reader.topics, node)
+        if not node:
+            return {}
+        known = first_parameters(read_parameters(reader, node))
+        # Empty lists and words say nothing, and ROS cannot tell the type of an empty list.
+        values = {name: known[name] for name in KEPT if known.get(name) not in (None, [], "")}
+        values.update(_inputs(reader, node, known))
+    said = parameters_of_file(Path(params_file), "vla_pruner")
+    return {name: value for name, value in values.items() if name not in said}
+
+
+def _inputs(reader: BagReader, node: str, known: dict[str, Any]) -> dict[str, Any]:
+    """Return the cameras as they lie in the bag, and the words that the node acted on first."""
+    topics = choose_topics(reader.topics, 0, Wanted(node=node), known.get("image_topics") or ())
+    answers: list[Recorded] = read_recorded(reader, topics, [], limit=20).inferences
+    images = topics.images
+    if not known.get("image_topics"):
+        images = order_by_stamps(reader, images, answers)[0]
+    packed = all(name.endswith("/compressed") for name in images)
+    words = answers[0].instruction if answers else known.get("instruction")
+    inputs = {
+        "image_topics": [name.removesuffix("/compressed") for name in images],
+        "image_transport": "compressed" if packed else "raw",
+    }
+    return {**inputs, "instruction": words} if words else inputs
+
+
+def moved_aside(node: str) -> list[str]:
+    """Return the recorded topics that must not be played under their own names.
+
+    The recorded node's answers would mix with the running one's, and nodes would take recorded
+    parameter events for their own.
+    """
+    names = [f"{node.rstrip('/')}/{output}" for output in RECORDED_OUTPUTS]
+    return [*names, "/parameter_events", "/diagnostics"]
