@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, settings
@@ -18,9 +21,10 @@ from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from node_kit import ControlledPolicy, bench
+from node_kit import WAIT, ControlledPolicy, bench
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.diagnostics import judge
 
 ALLOWED = {
     ("unconfigured", Transition.TRANSITION_CONFIGURE): "inactive",
@@ -183,3 +187,66 @@ def test_lifecycle_under_fire():
         ),
     )
     assert UnderFire.played > 10
+
+
+@contextmanager
+def slow_configuration():
+    """A bench whose load hangs until the test lets it go on."""
+    loading, go_on = threading.Event(), threading.Event()
+
+    def load(settings):
+        loading.set()
+        assert go_on.wait(WAIT)
+        return ControlledPolicy()
+
+    with bench(load) as b, ThreadPoolExecutor() as pool:
+        configured = pool.submit(b.change_state, Transition.TRANSITION_CONFIGURE)
+        try:
+            assert loading.wait(WAIT)
+            yield b, pool
+        finally:
+            go_on.set()
+        assert configured.result(WAIT)
+
+
+def test_state_and_parameters_are_answered_while_a_checkpoint_loads():
+    """Nobody was answered until configure ended: ros2 param gave up after a few seconds."""
+    with slow_configuration() as (b, _):
+        assert b.state() == "configuring"
+        assert b.set_parameter("keep_ratio", 0.5).successful
+        assert b.set_parameter("instruction", "turn").successful
+        refused = b.set_parameter("checkpoint", "/elsewhere")
+        assert not refused.successful
+        assert "clean up" in refused.reason
+        assert b.call(Trigger, "/vla_pruner/reset", Trigger.Request()).success
+        assert "configuring" in judge(b.node.state())[1]
+    assert b.node.runner.instruction == "turn"
+    assert b.node.parameters.settings.pruning.keep_ratio == 0.5
+
+
+def test_a_second_transition_waits_for_the_first():
+    with slow_configuration() as (b, pool):
+        activated = pool.submit(b.change_state, Transition.TRANSITION_ACTIVATE)
+        b.until(lambda: b.state() == "configuring", "an answer after the request")
+        assert not activated.done()
+    assert activated.result(WAIT)
+
+
+def test_a_reset_during_deactivation_does_not_open_the_gate_again():
+    policy = ControlledPolicy()
+    policy.respond = lambda observation: np.full((1, 7), np.nan)
+    with ThreadPoolExecutor() as pool, bench(policy, max_consecutive_failures=1) as b:
+        b.activate()
+        b.show_until(lambda: not b.node.gate.is_open, "the hold")
+        stop, resets = b.node.runner.stop, []
+
+        def stop_and_be_reset():
+            stop()
+            reset = (b.call, Trigger, "/vla_pruner/reset", Trigger.Request())
+            resets.append(pool.submit(*reset))
+            wait(resets, timeout=0.3)
+
+        b.node.runner.stop = stop_and_be_reset
+        assert b.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert resets[0].result(WAIT).success
+        assert not b.node.gate.is_open

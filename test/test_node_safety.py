@@ -49,6 +49,7 @@ def test_silence_of_the_state_stops_a_chunk_while_an_inference_hangs():
         policy.proceed.clear()
         b.show_until(policy.started.is_set, "an inference that hangs")
         b.show_until(lambda: actions[-1].stop, "a stop without states")
+        assert b.node.motion.queue_length == 0
         assert STATE in b.node.health.problem
 
 
@@ -91,6 +92,23 @@ def test_workspace_is_never_left_though_the_chunk_is_longer_than_the_room():
         assert all(a.translation.x <= 0.02 + 1e-9 for a in actions)
 
 
+def test_workspace_holds_though_the_pose_shows_motion_late():
+    """Three actions fit before the wall; a pose that does not show them yet let through any."""
+    policy = ControlledPolicy()
+    policy.respond = steps(0.01, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, count=40)
+    box = [-0.5, -0.5, 0.0, 0.5, 0.5, 0.8]
+    with bench(policy, workspace=box, control_rate=50.0) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+
+        def pose_stays():
+            b.send_pose(0.47)
+            return b.count("clamped_workspace")
+
+        b.activate()
+        b.show_until(pose_stays, "an action that met the wall")
+        assert sum(a.translation.x for a in actions[:4]) <= 0.03 + 1e-9
+
+
 def test_workspace_set_while_a_chunk_plays_without_pose_stops_and_is_survived():
     """This raised in a timer callback and took the whole process down."""
     with bench(ControlledPolicy(chunk_size=500), latency_compensation=False) as b:
@@ -110,7 +128,8 @@ def test_workspace_set_while_a_chunk_plays_without_pose_stops_and_is_survived():
 )
 def test_workspace_needs_a_usable_pose(x, frame, reason):
     """A NaN position made the action NaN; a pose in another frame bounded the wrong place."""
-    with bench(ControlledPolicy(), workspace=[-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]) as b:
+    policy = ControlledPolicy()
+    with bench(policy, workspace=[-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]) as b:
         actions = b.listen(EndEffectorAction, ACTION)
         b.activate()
 
@@ -120,6 +139,7 @@ def test_workspace_needs_a_usable_pose(x, frame, reason):
 
         b.show_until(posed, "a pose that cannot be used")
         assert not moving(actions)
+        assert not policy.observations, "nothing is inferred in vain"
 
         def mended():
             b.send_pose(0.1)
@@ -272,6 +292,18 @@ def test_stop_is_the_last_word(transition):
         if transition == "deactivate":
             b.show_until(lambda: b.count("frames") > frames + 3, "frames nobody uses")
         assert len(actions) == length
+
+
+def test_actions_of_an_ended_epoch_are_not_played():
+    with bench(ControlledPolicy(chunk_size=500), control_rate=50.0, max_image_age=30.0) as b:
+        b.activate()
+        b.show()
+        b.until(lambda: b.count("actions") >= 2, "motion")
+        with b.node.gate.lock:
+            b.node.gate.end_epoch()
+            played, left = b.count("actions"), b.node.motion.queue_length
+        b.until(lambda: b.node.motion.queue_length < left - 3, "a few periods")
+        assert b.count("actions") == played
 
 
 def test_clock_jump_back_stops_and_forgets():

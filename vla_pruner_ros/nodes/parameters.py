@@ -7,6 +7,7 @@ stand here.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, make_dataclass
 from typing import Any
@@ -302,12 +303,24 @@ class LiveParameters:
         """
         self._node = node
         self._on_change = on_change
-        self.configured = False
+        self._lock = threading.Lock()
+        self._frozen = False
         for spec in SPECS:
             default = list(spec.default) if spec.is_list else spec.default
             node.declare_parameter(spec.name, default, descriptor(spec))
         self.settings = make_settings(self._current())
         node.add_on_set_parameters_callback(self._on_set)
+
+    def freeze(self) -> Settings:
+        """Refuse changes of what is read on configure from now on; return the settings in force."""
+        with self._lock:
+            self._frozen = True
+            return self.settings
+
+    def thaw(self) -> None:
+        """Allow them again."""
+        with self._lock:
+            self._frozen = False
 
     def _current(self) -> dict[str, Any]:
         return {spec.name: self._node.get_parameter(spec.name).value for spec in SPECS}
@@ -316,8 +329,9 @@ class LiveParameters:
         changes = {p.name: p.value for p in parameters if p.name in SPEC_BY_NAME}
         try:
             _refuse_deletion(parameters)
-            self._refuse_configured(changes)
-            self.settings = make_settings({**self._current(), **changes})
+            with self._lock:
+                self._refuse_frozen(changes)
+                self.settings = make_settings({**self._current(), **changes})
         except ValueError as error:
             self._node.get_logger().warning(f"Parameter refused: {error}")
             return SetParametersResult(successful=False, reason=str(error))
@@ -326,9 +340,9 @@ class LiveParameters:
         self._on_change(changes)
         return SetParametersResult(successful=True)
 
-    def _refuse_configured(self, changes: dict[str, Any]) -> None:
+    def _refuse_frozen(self, changes: dict[str, Any]) -> None:
         fixed = [name for name in changes if SPEC_BY_NAME[name].when == "configure"]
-        if self.configured and fixed:
+        if self._frozen and fixed:
             raise ValueError(
                 f"{fixed[0]} is read on configure: deactivate and clean up the node, set it, then "
                 "configure again"

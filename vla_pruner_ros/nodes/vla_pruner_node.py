@@ -69,6 +69,7 @@ class VlaPrunerNode(LifecycleNode):
         self.reporter = Reporter(self)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._create_timers()
+        self._serve_while_configuring()
         self._clock_jump = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
@@ -85,24 +86,33 @@ class VlaPrunerNode(LifecycleNode):
         ):
             self.create_timer(period, callback, callback_group=group, clock=steady)
 
+    def _serve_while_configuring(self) -> None:
+        """Give the transitions a group of their own: a checkpoint takes minutes to load, and state
+        and parameters are answered meanwhile. A second transition waits for the first."""
+        for service in self.services:
+            if service.srv_name.endswith("/change_state"):
+                service.callback_group = MutuallyExclusiveCallbackGroup()
+                service.callback_group.add_entity(service)
+
     # --- Transitions -------------------------------------------------------------------------
 
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        settings = self.parameters.settings
+        self.lifecycle = "configuring"
         try:
-            policy = self._load_checked(settings)
+            policy = self._load_checked(self.parameters.freeze())
         except Exception as error:  # whatever a checkpoint brings: stay unconfigured and say why
             self.health.set_problem(str(error))
             self.get_logger().error(f"configure failed: {error}")
             self.get_logger().debug(traceback.format_exc())
             traceback.clear_frames(error.__traceback__)
             free_device_memory()
+            self.parameters.thaw()
+            self.lifecycle = "unconfigured"
             return FAILURE
         self.health.clear()
         self.reporter.clear()
         self.runner.build(policy)
-        self.parameters.configured = True
         self.lifecycle = "inactive"
         return super().on_configure(state)
 
@@ -175,9 +185,10 @@ class VlaPrunerNode(LifecycleNode):
         return policy
 
     def _stop_moving(self) -> None:
-        self.runner.stop()
-        if self.lifecycle == "active":
-            self.lifecycle = "inactive"
+        with self.gate.lock:  # a reset meanwhile must not open the gate again
+            self.runner.stop()
+            if self.lifecycle == "active":
+                self.lifecycle = "inactive"
 
     def _warn_of_hanging(self) -> None:
         self.get_logger().warning("An inference is still running; its result will be dropped")
@@ -185,7 +196,7 @@ class VlaPrunerNode(LifecycleNode):
     def _dismantle(self) -> None:
         if not self.runner.dismantle(self._patience):
             self._warn_of_hanging()
-        self.parameters.configured = False
+        self.parameters.thaw()
         self.lifecycle = "unconfigured"
         free_device_memory()
 
@@ -196,13 +207,14 @@ class VlaPrunerNode(LifecycleNode):
     # --- What people ask of it ----------------------------------------------------------------
 
     def _on_parameters(self, changes: dict[str, Any]) -> None:
-        if "instruction" in changes and self.runner.inputs:
+        if "instruction" in changes and self.lifecycle != "unconfigured":
             self.runner.take_instruction(changes["instruction"])
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         was_held = self.runner.release()
-        if was_held and self.lifecycle == "active":
-            self.gate.open()
+        with self.gate.lock:
+            if was_held and self.lifecycle == "active":
+                self.gate.open()
         response.success = True
         response.message = "relevance forgotten" + (", hold released" if was_held else "")
         return response
