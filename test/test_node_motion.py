@@ -54,6 +54,18 @@ def test_twist_is_the_action_as_velocity_for_its_length_then_zero():
         assert len(actions) == 1
 
 
+def test_no_twist_follows_a_stop_though_the_action_was_not_over():
+    with bench(ControlledPolicy(), control_rate=0.5, max_image_age=30.0) as b:
+        twists = b.listen(TwistStamped, TWIST, 200)
+        b.activate()
+        b.show_until(lambda: twists, "motion")
+        b.instruct("")
+        b.until(lambda: is_zero(twists[-1]), "the stop")
+        frames, length = b.count("frames"), len(twists)
+        b.show_until(lambda: b.count("frames") > frames + 5, "several command periods")
+        assert len(twists) == length
+
+
 def test_chunk_is_played_in_order_at_the_control_rate():
     with bench(ControlledPolicy(chunk_size=5), control_rate=20.0, max_image_age=30.0) as b:
         actions, twists = b.listen(EndEffectorAction, ACTION), b.listen(TwistStamped, TWIST, 200)

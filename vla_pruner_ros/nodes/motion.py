@@ -188,14 +188,14 @@ class Motion:
         planned = self._queue.pop()
         if planned is None or planned.epoch != self._gate.epoch:
             return
+        settings = self._settings
+        pose = self.end_effector.pose_if_known(settings)
         # Each action anew: a chunk outlasts the inputs it was computed from, and on a machine that
-        # stalls the watchdog may be late.
+        # stalls the watchdog may be late. After the pose, so that the one used was fresh.
         silent = self._silence()
         if silent:
             self._wait_for(silent)
             return
-        settings = self._settings
-        pose = self.end_effector.pose_if_known(settings)
         try:
             values = self._within_limits(planned, settings, pose)
         except ValueError as reason:
