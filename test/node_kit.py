@@ -37,6 +37,11 @@ WAIT = 10.0
 """Longest wait for anything (s); reached only where a test fails."""
 
 
+def moving(actions: list[Any]) -> list[Any]:
+    """Return the EndEffectorActions that are no stops."""
+    return [a for a in actions if not a.stop]
+
+
 class ControlledPolicy:
     """A VlaPolicy whose answers, timing and failures the test sets. It sees 16 tokens a camera."""
 

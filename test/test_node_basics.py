@@ -108,6 +108,7 @@ def test_empty_or_endless_instruction_stops_motion(text):
         b.show_until(lambda: actions, "an action")
         b.instruct(text)
         b.show_until(lambda: actions[-1].stop, "a stop")
+        assert b.node.runner.instruction == "", "what was refused is not followed"
 
 
 def test_two_instructions_at_once_leave_the_last():

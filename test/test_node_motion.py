@@ -77,6 +77,27 @@ def test_chunk_is_played_in_order_at_the_control_rate():
         assert at(actions[-1]) - at(actions[0]) >= 0.8 * 4 * 0.05
 
 
+def test_a_new_chunk_waits_for_the_action_under_way():
+    with bench(ControlledPolicy(chunk_size=9), control_rate=2.0, max_image_age=30.0) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show()
+        b.until(lambda: len(actions) == 2, "an action from the first chunk's rest")
+        b.show()
+        b.until(lambda: len(actions) == 3, "the next action")
+        assert at(actions[2]) - at(actions[1]) > 0.25
+
+
+def test_a_new_control_rate_takes_effect_on_the_next_chunk():
+    policy = ControlledPolicy(chunk_size=500)
+    with bench(policy, control_rate=5.0, latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: actions, "motion")
+        assert b.set_parameter("control_rate", 50.0).successful
+        b.show_until(lambda: seconds(actions[-1].duration) == 0.02, "shorter actions")
+
+
 @pytest.mark.parametrize(("compensate", "first"), [(True, 2), (False, 0)])
 def test_actions_whose_time_has_passed_are_skipped(compensate, first):
     policy = ControlledPolicy(chunk_size=10)
