@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
 
+from vla_pruner_ros import executables
 from vla_pruner_ros.resources import share_directory
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,16 +51,41 @@ def test_links_between_documents_lead_somewhere():
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
 
 
-def test_executables_of_pip_and_colcon_exist():
-    import configparser
-    import importlib
-
-    pytest.importorskip("rclpy", reason="ROS 2 is not installed: the nodes cannot be imported")
+def declared_executables() -> dict[str, object]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg")
+    found = {}
     for line in parser["options.entry_points"]["console_scripts"].strip().splitlines():
-        module, function = line.split("=")[1].strip().split(":")
-        assert callable(getattr(importlib.import_module(module), function))
+        name, target = (part.strip() for part in line.split("="))
+        module, function = target.split(":")
+        found[name] = getattr(import_module(module), function)
+    return found
+
+
+def test_executables_of_pip_and_colcon_exist():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: the nodes cannot be imported")
+    found = declared_executables()
+    assert all(callable(function) for function in found.values())
+    assert found.keys() == executables.MODULES.keys() | {"vla_pruner_replay"}
+    for module in executables.MODULES.values():
+        assert callable(import_module(f"vla_pruner_ros.{module}").main)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("rclpy", "ROS 2 is not here"), ("vla_pruner_ros.msg", "colcon")]
+)
+def test_executables_say_that_ros_is_missing(monkeypatch, capsys, missing, words):
+    """After pip install without ROS they ended with a traceback."""
+    real = executables.find_spec
+    monkeypatch.setattr(
+        executables, "find_spec", lambda name: None if name == missing else real(name)
+    )
+    for name, function in declared_executables().items():
+        if name != "vla_pruner_replay":
+            assert function() == 2
+            said = capsys.readouterr().err
+            assert said.startswith(f"{name} cannot run: ")
+            assert words in said
 
 
 def test_shared_data_is_found():
