@@ -258,6 +258,16 @@ def test_unknown_type_is_told_by_name(tmp_path):
             reader.decode(record._replace(msgtype="acme_msgs/msg/Other"))
 
 
+@pytest.mark.parametrize("storage", [MCAP, SQLITE])
+def test_empty_definitions_are_those_of_the_distribution(tmp_path, storage):
+    """They were taken for types without fields, and no message fitted them."""
+    with BagMaker(tmp_path / "bag", storage=storage, definitions=False) as bag:
+        bag.image(picture(3), 0)
+    ((image,), damage) = read(tmp_path / "bag", "/image_raw")
+    np.testing.assert_array_equal(image.data.reshape(24, 32, 3), picture(3))
+    assert damage == []
+
+
 def test_message_that_does_not_fit_its_type(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         bag.raw("/instruction", types.STRING, 0, b"\0\1\0\0\xff\xff\xff\xff")

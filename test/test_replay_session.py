@@ -28,7 +28,7 @@ def replay(path, policy=None, setting=None, joints=(), **choice):
         for _ in Replayer(policy, joints or session.joints).run(session.moments(), run):
             pass
         parity = check_parity(run, session.inferences) if session.exact else None
-        return [*session.remarks, *gap_remarks(run)], run, parity
+        return [*session.skipped, *session.remarks, *gap_remarks(run)], run, parity
 
 
 def moments(path, **choice) -> list:

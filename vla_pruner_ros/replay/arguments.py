@@ -17,7 +17,7 @@ Without --keep-ratio and --pruner the recorded inferences are repeated under the
 and compared with the recorded actions. With them, every setting is compared with the unpruned
 actions on the same frames.
 
-Exit status: 0 done; 1 done in part (damaged bag, failed frames, parity not reached with
+Exit status: 0 done; 1 done in part (damaged bag, failed or skipped frames, parity not reached with
 --require-parity), the report says what is missing; 2 nothing could be done.
 """
 

@@ -71,7 +71,7 @@ def replay_with(policy: VlaPolicy, reader: BagReader, arguments: argparse.Namesp
     outcome = Outcome(_source(arguments, policy, session))
     _replay_all(arguments, reader, policy, session, outcome)
     outcome.remarks += [*session.remarks, *recorder_remarks(reader.custom_data)]
-    outcome.damage = reader.damage
+    outcome.damage, outcome.skipped = reader.damage, session.skipped
     _check_something_done(outcome, session)
     _write(arguments, session, outcome)
     return outcome
@@ -193,7 +193,7 @@ def _do(
 
 def _check_something_done(outcome: Outcome, session: Session) -> None:
     if outcome.is_empty:
-        reasons = [*outcome.damage, *outcome.problems, *session.remarks]
+        reasons = [*outcome.damage, *outcome.problems, *outcome.skipped, *outcome.remarks]
         raise BagError(f"no frame could be replayed: {'; '.join(reasons) or 'the bag has none'}")
 
 

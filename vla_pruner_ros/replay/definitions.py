@@ -64,6 +64,8 @@ def store_for(connections: Iterable[Connection], distribution: str | None) -> Ty
 
 def _embedded_types(connection: Connection) -> dict:
     kind, text = connection.msgdef
+    if not text.strip():  # the recorder did not know it; it is no type without fields
+        return {}
     if kind == MessageDefinitionFormat.MSG:
         return get_types_from_msg(text, connection.msgtype)
     if kind == MessageDefinitionFormat.IDL:

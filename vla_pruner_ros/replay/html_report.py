@@ -290,6 +290,7 @@ def _notes(outcome: Outcome) -> report.Section | None:
         report.note(f"{count} inference(s) failed: {why}", "warning")
         for why, count in outcome.problems.items()
     ]
+    parts += [report.note(f"Skipped: {what}", "warning") for what in outcome.skipped]
     if outcome.interrupted:
         parts.append(report.note("The replay was interrupted; the rest is missing.", "warning"))
     parts += [report.note(remark) for remark in outcome.remarks]

@@ -44,7 +44,8 @@ class Swept:
 class Outcome:
     """The results of one replay.
 
-    damage: what of the bag could not be read. remarks: what else one should know.
+    damage: what of the bag could not be read. skipped: what was read and could not be used.
+    remarks: what else one should know.
     interrupted: the user stopped it.
     """
 
@@ -54,6 +55,7 @@ class Outcome:
     swept: list[Swept] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     interrupted: bool = False
 
     @property
@@ -77,7 +79,7 @@ class Outcome:
     @property
     def is_partial(self) -> bool:
         """Something is missing that the user asked for."""
-        return bool(self.damage or self.problems or self.interrupted)
+        return bool(self.damage or self.skipped or self.problems or self.interrupted)
 
     @property
     def reading_seconds(self) -> float:

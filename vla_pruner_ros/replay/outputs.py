@@ -53,6 +53,7 @@ def summary_values(outcome: Outcome) -> dict[str, Any]:
         "problems": outcome.problems,
         "remarks": outcome.remarks,
         "damage": outcome.damage,
+        "skipped": outcome.skipped,
         "interrupted": outcome.interrupted,
     }
 

@@ -81,21 +81,21 @@ class Recorded:
 
 @dataclass
 class RecordedRun:
-    """The recorded inferences in order, and remarks."""
+    """The recorded inferences in order, and sentences about what could not be read."""
 
     inferences: list[Recorded] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
 
 def read_recorded(
     reader: BagReader, topics: Topics, changes: Changes, limit: int = 0
 ) -> RecordedRun:
-    """Read the recorded inferences; messages that cannot be read become remarks.
+    """Read the recorded inferences; messages that cannot be read are left out.
 
     limit: inferences at most, 0 for all.
     """
     run = RecordedRun()
-    chunks, statuses = _read_answers(reader, topics, limit, run.remarks)
+    chunks, statuses = _read_answers(reader, topics, limit, run.skipped)
     tracked = any(status.history_length > 0 for status in statuses.values())
     values = first_parameters(changes)  # what was in force before the first word about it
     upcoming = iter(sorted(changes, key=lambda change: change[0]))
@@ -114,7 +114,7 @@ def read_recorded(
 
 
 def _read_answers(
-    reader: BagReader, topics: Topics, limit: int, remarks: list[str]
+    reader: BagReader, topics: Topics, limit: int, skipped: list[str]
 ) -> tuple[list[tuple[int, Any]], dict[tuple[int, int], Any]]:
     chunks: list[tuple[int, Any]] = []
     statuses: dict[tuple[int, int], Any] = {}
@@ -131,7 +131,7 @@ def _read_answers(
         else:
             statuses[(message.sequence, nanoseconds(message.header.stamp))] = message
     if unreadable:
-        remarks.append(f"{unreadable} recorded answers could not be read")
+        skipped.append(f"{unreadable} recorded answers could not be read")
     return chunks, statuses
 
 

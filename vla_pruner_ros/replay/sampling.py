@@ -43,7 +43,7 @@ class Sampling:
     after_gap: int = field(default=0, init=False)
     unreadable: dict[str, int] = field(default_factory=dict, init=False)
 
-    def remarks(self) -> list[str]:
+    def skipped(self) -> list[str]:
         """Say in sentences what was left out."""
         found = []
         if self.without_instruction:
@@ -53,14 +53,18 @@ class Sampling:
             )
         if self.late:
             found.append(f"{self.late} frames came after newer ones and were skipped")
-        if self.after_gap:
-            found.append(
-                f"{self.after_gap} inferences came more than relevance_timeout "
-                f"({self.relevance_timeout:g} s) after the one before and start anew: a pruner "
-                "that remembers runs unpruned there"
-            )
         found += [f"{count} messages skipped: {why}" for why, count in self.unreadable.items()]
         return found
+
+    def remarks(self) -> list[str]:
+        """Say in sentences what else one should know."""
+        if not self.after_gap:
+            return []
+        return [
+            f"{self.after_gap} inferences came more than relevance_timeout "
+            f"({self.relevance_timeout:g} s) after the one before and start anew: a pruner that "
+            "remembers runs unpruned there"
+        ]
 
 
 class _Arrival(NamedTuple):

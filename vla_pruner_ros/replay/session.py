@@ -76,7 +76,8 @@ class Session:
         )
         run = read_recorded(reader, self.topics, changes, choice.limit)
         self.exact = choice.every == 0 and bool(run.inferences)
-        self._remarks = list(run.remarks)
+        self._skipped = list(run.skipped)
+        self._remarks: list[str] = []
         if not self.exact:  # an answer names its instruction and its state
             self._remarks += remarks_on_choice(reader.topics, self.topics)
         self.inferences: list[Recorded] = run.inferences if self.exact else []
@@ -98,8 +99,13 @@ class Session:
         self._check_not_empty()
 
     @property
+    def skipped(self) -> list[str]:
+        """What of the bag was left out, complete after one pass."""
+        return [*self._skipped, *self._last_pass.skipped()]
+
+    @property
     def remarks(self) -> list[str]:
-        """What was left out or is uncertain, complete after one pass."""
+        """What is uncertain, complete after one pass."""
         return [*self._remarks, *self._last_pass.remarks()]
 
     @property

@@ -61,6 +61,7 @@ def terminal_text(outcome: Outcome) -> str:
     lines += [
         f"problem: {count} inference(s) failed: {why}" for why, count in outcome.problems.items()
     ]
+    lines += [f"skipped: {what}" for what in outcome.skipped]
     lines += [f"damaged: {why}" for why in outcome.damage]
     return "\n".join(lines)
 
