@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -134,6 +136,18 @@ def test_repeated_instruction_does_not_forget():
         b.show_until(lambda: policy.resets == resets + 1, "reset by a new instruction")
 
 
+def test_a_long_gap_between_inferences_forgets():
+    policy = ControlledPolicy()
+    with bench(policy, relevance_timeout=0.1) as b:
+        b.activate()
+        b.show_until(lambda: policy.observations, "an inference")
+        resets, since = policy.resets, time.monotonic()
+        b.until(lambda: time.monotonic() > since + 0.15, "the gap")
+        seen = len(policy.observations)
+        b.show_until(lambda: len(policy.observations) > seen, "an inference after the gap")
+        assert policy.resets > resets
+
+
 def test_result_computed_before_reset_is_thrown_away():
     policy = ControlledPolicy()
     first_goes_left = lambda: -0.01 if len(policy.observations) == 1 else 0.01
@@ -150,13 +164,14 @@ def test_result_computed_before_reset_is_thrown_away():
         assert all(a.translation.y >= 0.0 for a in actions)
 
 
-def test_old_image_yields_no_action():
+@pytest.mark.parametrize(("age", "reason"), [(3.0, "max_image_age"), (-3.0, "in the future")])
+def test_image_of_another_time_yields_no_action(age, reason):
     with bench(ControlledPolicy()) as b:
         actions = b.listen(EndEffectorAction, ACTION)
         b.activate()
         stale = lambda: b.node.health.counts().get("frames_unusable", 0) >= 2
-        b.show_until(stale, "frames refused for their age", age=3.0)
-        assert "max_image_age" in b.node.health.problem
+        b.show_until(stale, "frames refused for their age", age=age)
+        assert reason in b.node.health.problem
         assert not actions
 
 
@@ -308,6 +323,8 @@ def test_state_is_waited_for_and_passed_in_order():
     with bench(policy, state_joints=["b", "a"]) as b:
         b.activate()
         b.show_until(lambda: "joint state" in b.node.health.problem, "waiting for the state")
+        b.show_until(lambda: b.count("frames_unusable") >= 3, "frames without a state")
+        assert not b.count("failures"), "waiting is no failure, and ends in no hold"
 
         def answered():
             b.send_joint_state(["a", "b", "c"], [1.0, 2.0, 3.0])

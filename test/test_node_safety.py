@@ -7,7 +7,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from std_srvs.srv import Trigger
 
-from node_kit import ControlledPolicy, bench, moving
+from node_kit import WAIT, ControlledPolicy, bench, moving
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.vla_pruner_node import WATCHDOG_PERIOD
@@ -36,7 +36,7 @@ def test_silence_of_the_state_stops_a_chunk_while_an_inference_hangs():
         policy.proceed.clear()
         b.show_until(policy.started.is_set, "an inference that hangs")
         silent = lambda: STATE in b.node.health.problem
-        b.show_until(lambda: silent() and actions[-1].stop, "a stop without states")
+        b.show_until(lambda: silent() and actions[-1].stop, "a stop", patience=WAIT / 2)
         assert b.node.motion.queue_length == 0
 
 
@@ -56,7 +56,7 @@ def test_silence_of_the_pose_stops_a_chunk_held_in_a_workspace():
         policy.proceed.clear()
         b.show_until(policy.started.is_set, "an inference that hangs")
         silent = lambda: "end_effector_pose" in b.node.health.problem
-        b.show_until(lambda: silent() and actions[-1].stop, "a stop without poses")
+        b.show_until(lambda: silent() and actions[-1].stop, "a stop", patience=WAIT / 2)
 
 
 def test_workspace_is_never_left_though_the_chunk_is_longer_than_the_room():
