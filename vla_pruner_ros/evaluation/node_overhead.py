@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,11 @@ from vla_pruner_ros.resources import share_directory
 
 DISCOVERY = 10.0
 """Longest wait for the node's subscription (s)."""
+
+NODE = "vla_pruner_node"
+
+IDLE = 10.0
+"""Time without pictures (s) over which the CPU time is taken."""
 
 ENOUGH = 0.9
 """Share of the pictures that must reach the node: else it is the transport that was measured."""
@@ -67,7 +73,11 @@ def pictures(arguments: argparse.Namespace) -> int:
 
 
 def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
-    """Run the node under pictures; return the last diagnostics as key -> value."""
+    """Run the node under pictures.
+
+    Returns the last diagnostics as key -> value, and cpu_idle and cpu_busy: the share of one core
+    that the active node's process used without and with pictures.
+    """
     # rclpy is imported here only: the rest of evaluation/ runs without ROS.
     from diagnostic_msgs.msg import DiagnosticArray
 
@@ -87,13 +97,22 @@ def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
         settings = {"checkpoint": str(checkpoint), "instruction": "push the button",
                     "control_rate": arguments.rate, "num_threads": 1}  # fmt: skip
         arguments_of_node = [a for name, value in settings.items() for a in parameter(name, value)]
-        processes.start("vla_pruner_node", *arguments_of_node)
+        processes.start(NODE, *arguments_of_node)
         if not (client.configure() and client.activate()):
-            raise RuntimeError(processes.last_words("vla_pruner_node"))
-        publish_pictures(client, arguments)
+            raise RuntimeError(processes.last_words(NODE))
+        newest["cpu_idle"] = cpu_share(processes, lambda: threading.Event().wait(IDLE))
+        newest["cpu_busy"] = cpu_share(processes, lambda: publish_pictures(client, arguments))
         heard.clear()
         heard.wait(5.0)  # diagnostics come once a second
     return newest
+
+
+def cpu_share(processes, run: Callable[[], object]) -> str:
+    """Return the share of one core that the node uses while `run` does."""
+    used, started = processes.cpu_seconds(NODE), time.monotonic()
+    run()
+    share = (processes.cpu_seconds(NODE) - used) / (time.monotonic() - started)
+    return f"{share:.4f}"
 
 
 def publish_pictures(client, arguments: argparse.Namespace) -> None:
@@ -129,6 +148,11 @@ Image callback to action publication, less the policy's own time.
 | overhead | {milliseconds["overhead_p50"]:.2f} | {milliseconds["overhead_p95"]:.2f} |
 | policy (small random OpenVLA, one thread) | {milliseconds["latency_p50"]:.1f} | \
 {milliseconds["latency_p95"]:.1f} |
+
+| CPU of the active node's process | share of one core |
+|---|---|
+| no pictures | {100 * float(values["cpu_idle"]):.1f} % |
+| with pictures, policy included | {100 * float(values["cpu_busy"]):.1f} % |
 
 {values["frames"]} of {pictures(arguments)} {arguments.width}x{arguments.height} rgb8 pictures at \
 {arguments.rate:g} Hz received, {values["inferences"]} inferences; percentiles over the last 100.

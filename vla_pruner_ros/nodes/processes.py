@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,12 @@ class Processes:
     def ended(self) -> list[str]:
         """Return the names of children that ended by themselves."""
         return [name for name, child in self._children.items() if child.poll() is not None]
+
+    def cpu_seconds(self, executable: str) -> float:
+        """Return the CPU time a running child has used so far, in user and system mode (Linux)."""
+        stat = Path(f"/proc/{self._children[executable].pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()  # the name before may hold blanks
+        return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def last_words(self, executable: str, lines: int = 15) -> str:
         """Return the end of a child's log."""
