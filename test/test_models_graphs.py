@@ -89,12 +89,12 @@ def smallest(tmp_path_factory):
             root / family, family, **shape, vision_depth=2, vision_heads=2
         )
 
-    def load_smallest(family: str, draft: str = "off", **pruning):
+    def load_smallest(family: str, draft: str = "off", quantization: str = "none", **pruning):
         options = {"num_flow_steps": 2} if family == "pi0" else {}
         return load_policy(
             checkpoint(family),
             pruning=PruningConfig(prune_layer=1, **pruning),
-            execution=ExecutionConfig(draft=draft),
+            execution=ExecutionConfig(draft=draft, quantization=quantization),
             **options,
         )
 
@@ -163,6 +163,14 @@ def test_no_drafted_step_waits_before_it_is_verified(smallest, as_on_a_gpu, draf
     fake_step(policy, frame, policy.pruner.plan())
 
 
+def test_no_quantized_step_waits_for_the_device(smallest, as_on_a_gpu):
+    pytest.importorskip("torchao")
+    policy = smallest("openvla", quantization="int8", keep_ratio=0.02, warm_up="semantic")
+    frame = observation(policy)
+    policy.act(frame)
+    fake_step(policy, frame, policy.pruner.plan())
+
+
 def test_waiting_would_be_noticed(smallest, as_on_a_gpu, monkeypatch):
     policy = smallest("openvla_oft", keep_ratio=0.02, warm_up="semantic")
     select = policy.pruner.select
@@ -204,6 +212,16 @@ def test_replays_are_plain_steps(smallest, as_on_a_gpu, family, pruner):
             graphed.reset()
         assert_same_chunk(graphed.act(frame), plain.act(frame))
     assert len(graphed.graphs.store) >= 3
+
+
+def test_quantized_replays_are_plain_steps(smallest, as_on_a_gpu):
+    pytest.importorskip("torchao")
+    settings = {"quantization": "int8", "keep_ratio": 0.04, "warm_up": "semantic"}
+    plain, graphed = smallest("openvla", **settings), taped(smallest("openvla", **settings))
+    for number in range(3):
+        frame = observation(plain, number)
+        assert_same_chunk(graphed.act(frame), plain.act(frame))
+    assert len(graphed.graphs.store) > 0
 
 
 @pytest.mark.parametrize("draft", ["linear", "tree"])

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vla_pruner_ros.models.decoding import ActionAttention, Select
 from vla_pruner_ros.models.execution import ExecutionConfig
@@ -20,6 +20,7 @@ from vla_pruner_ros.models.policy import (
     PolicyError,
     PruningReport,
 )
+from vla_pruner_ros.models.quantization import quantize
 from vla_pruner_ros.models.staging import Staging
 from vla_pruner_ros.models.timing import StageClock
 from vla_pruner_ros.pruning.combination import Selection
@@ -77,6 +78,8 @@ class PrunedPolicy(ABC):
     decodes_token_by_token = False
     """True where drafting applies."""
     can_miss_cameras = False
+    decoder_layers: tuple[nn.Module, ...] = ()
+    """Whose linear layers quantization replaces."""
     buffer_generation = 0
     """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 
@@ -141,10 +144,17 @@ class PrunedPolicy(ABC):
                 "draft: set draft to off"
             )
         if execution.quantization != "none":
-            raise CheckpointError("quantization is not available yet: set it to none")
+            self._quantize(execution.quantization)
         self.execution = execution
         if execution.graphs and self.device.type == "cuda":
             self.graphs = GraphedSteps(self, execution.graph_memory_mb)
+
+    def _quantize(self, kind: str) -> None:
+        if not self.decoder_layers:
+            raise CheckpointError(
+                f"{self.family} has no decoder to quantize: set quantization to none"
+            )
+        quantize(self.decoder_layers, kind)
 
     def warm_up(self, instruction: str) -> None:
         """Record the graphs of the budgets that are likely to be asked for, so that no step on the

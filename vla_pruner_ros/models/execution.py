@@ -26,7 +26,7 @@ class ExecutionConfig:
     """Draft action tokens from earlier actions and verify them together: off | linear (one guess)
     | tree (several). For families that decode token by token; the tokens stay the same."""
     quantization: str = "none"
-    """Weights of the decoder's linear layers: none | int8 | int4 (through torchao)."""
+    """Weights of the decoder's linear layers: none | int8 | int4 (quantization.py)."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.graphs, bool):

@@ -175,6 +175,7 @@ class Pi0Policy(PrunedPolicy):
         super().__init__(facts, pruning, device)
         steps, longest = options.num_flow_steps, self.num_visual + MAX_PROMPT
         self.decoder = Pi0Decoder(self.network, longest, steps, self._noise())
+        self.decoder_layers = (self.decoder.prefix.layers, self.decoder.expert.layers)
 
     @property
     def buffer_generation(self) -> int:

@@ -85,6 +85,7 @@ class PrismaticPolicy(PrunedPolicy):
         self.bounds, self.tokens = parts.bounds, parts.tokens
         self.unnorm_key = parts.unnorm_key
         self.decoder = parts.model.new_decoder()
+        self.decoder_layers = (self.decoder.layers,)
 
     def _prompt_ids(self, instruction: str, others: int) -> list[int]:
         """The prompt's ids with BOS and 29871. others: further tokens beside the visual ones."""

@@ -119,8 +119,8 @@ SPECS = (
          "openvla: guess the action's tokens from earlier actions and verify them together; the "
          "actions stay the same.", choices=DRAFTS, when="configure"),
     Spec("quantization", _E.quantization,
-         "Weights of the decoder's linear layers; int8 and int4 need torchao and change actions "
-         "a little.", choices=QUANTIZATIONS, when="configure"),
+         "Weights of the decoder's linear layers; int8 and int4 need torchao and dtype bfloat16 or "
+         "float32, and change actions.", choices=QUANTIZATIONS, when="configure"),
     Spec("num_threads", 0, "CPU threads of torch; 0 leaves torch's own choice.", 0, 1024,
          when="configure"),
     # Inputs
