@@ -135,7 +135,8 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     run = json.loads(runs.read_text())
     run["training"] = {
         "trained": True, "steps": 7, "steps_planned": 90, "frames": 28, "tasks": ["reach"],
-        "date": "2026-01-01", "started_from": {"steps": 5},
+        "date": "2026-01-01", "visual_tokens_per_picture": 96, "all_visual_tokens_from_step": 6,
+        "started_from": {"steps": 5, "visual_tokens_per_picture": 32},
     }  # fmt: skip
     run["trained"] = True
     runs.write_text(json.dumps(run) + "\n")
@@ -143,6 +144,7 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     text = (tmp_path / "docs/results.md").read_text()
     assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), " in text
     assert "starting from a policy after 5 steps." in text
+    assert "it saw 32 and 96 of each picture's 256 patches" in text
     assert "Random weights" not in text
 
 

@@ -19,8 +19,9 @@ from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.shipped import SIMULATION_POLICY, policy_directory
 from vla_pruner_ros.sim.robot import SimulatedRobot
 
-EASY_TASKS = ("drawer-close", "window-close")
-SEEDS = range(300, 303)
+TASKS = ("drawer-open", "drawer-close", "faucet-open")
+"""Of the drawer's two, only the instruction says which."""
+SEEDS = range(300, 302)
 MARGIN = 1
 """Episodes of all six that pruning may lose here; docs/results.md has the real comparison."""
 
@@ -29,7 +30,7 @@ MARGIN = 1
 def robots():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # two would wait for each other, and for whatever else runs
-    robots = [SimulatedRobot(task, cameras=CAMERAS) for task in EASY_TASKS]
+    robots = [SimulatedRobot(task, cameras=CAMERAS) for task in TASKS]
     yield robots
     for robot in robots:
         robot.close()
@@ -52,7 +53,7 @@ def test_pruned_policy_is_within_a_margin_of_the_full_one(robots):
         policy.pruning = PruningConfig(keep_ratio=ratio, warm_up="semantic")
         counts[ratio] = successes(robots, agent)
     assert successes(robots, StillAgent()) == 0
-    assert counts[1.0] >= len(EASY_TASKS) * len(SEEDS) - MARGIN
+    assert counts[1.0] >= len(TASKS) * len(SEEDS) - MARGIN
     assert counts[0.25] >= counts[1.0] - MARGIN
 
 

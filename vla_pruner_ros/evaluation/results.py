@@ -119,15 +119,21 @@ def _origin(note: dict) -> str:
 
 def _training_caution(note: dict) -> list[str]:
     """What the way of training does to this comparison."""
-    seen = note.get("visual_tokens_per_picture", PATCHES)
-    if seen >= PATCHES:
+    seen = [patches for patches in _patches_seen(note) if patches < PATCHES]
+    if not seen:
         return []
     return [
-        f"Until step {note['all_visual_tokens_from_step']} it saw {seen} of each picture's "
-        f"{PATCHES} patches, drawn at random by contrast (docs/training.md): it bears pruning, "
-        "random pruning above all, better than a policy that always saw all of them, and the "
-        "methods differ less than they would there."
+        f"In training it saw {' and '.join(map(str, seen))} of each picture's {PATCHES} patches, "
+        "drawn at random by contrast, and all of them only at the end (docs/training.md): it bears "
+        "pruning, random pruning above all, better than a policy that always saw all of them, and "
+        "the methods differ less than they would there."
     ]
+
+
+def _patches_seen(note: dict) -> list[int]:
+    """Of each picture in this run and those before it, first to last, each number once."""
+    before = _patches_seen(note["started_from"]) if "started_from" in note else []
+    return list(dict.fromkeys([*before, note.get("visual_tokens_per_picture", PATCHES)]))
 
 
 def _animation(docs: Path) -> list[str]:
