@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: parameters need its messages")
 
+from node_kit import ControlledPolicy
 from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
 from vla_pruner_ros.nodes.parameters import SPECS, make_settings
@@ -28,6 +30,15 @@ def test_every_family_loads_with_the_cameras_that_are_named(tmp_path, family, ca
     check_policy(policy, made)
     assert (policy.family, policy.num_cameras, policy.trained) == (family, cameras, False)
     assert warm_up(policy, "close the drawer")
+
+
+def test_a_policy_that_ignores_its_camera_is_noticed():
+    """Some transformers versions make OpenVLA answer the same whatever it sees."""
+    policy = ControlledPolicy()
+    assert warm_up(policy, "close the drawer")
+    policy.expect_warm_up()
+    policy._follow_brightness = lambda observation: np.zeros((1, 7))
+    assert not warm_up(policy, "close the drawer")
 
 
 def test_openvla_sees_one_camera(tmp_path):
