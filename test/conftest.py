@@ -2,20 +2,42 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import settings
 
+CLAIMS: list[IO] = []
+"""Open while this run lasts."""
+
+
+def claim_domain() -> int:
+    """Return a ROS domain that no other test run on this machine uses.
+
+    Two runs that heard each other would fail at random. Up to domain 100 DDS stays below the ports
+    that Linux hands out by itself.
+    """
+    for number in range(100, 0, -1):
+        path = Path(tempfile.gettempdir()) / f"vla_pruner_ros_test_domain_{number}"
+        try:
+            claim = path.open("w")
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # another run's, or another user's
+            continue
+        CLAIMS.append(claim)
+        return number
+    raise RuntimeError("All ROS domains from 1 to 100 are in use by other test runs")
+
+
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-# Two test runs on one machine must not hear each other. Up to 101 DDS stays below the ports that
-# Linux hands out by itself.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ.setdefault("MUJOCO_GL", "osmesa")
 
 # A busy machine must not fail a property.
@@ -44,7 +66,7 @@ def begin_soak(session: pytest.Session) -> None:
     session.config.add_cleanup(folder.cleanup)
     report, log = (Path(folder.name) / name for name in ("soak.json", "log"))
     command = [sys.executable, "-m", "vla_pruner_ros.evaluation.soak", "--json", str(report)]
-    command += ["--minutes", str(SOAK_MINUTES), "--domain", str(1 + (os.getpid() + 50) % 100)]
+    command += ["--minutes", str(SOAK_MINUTES), "--domain", str(claim_domain())]
     with log.open("w") as output:
         process = subprocess.Popen(
             command, cwd=folder.name, stdout=output, stderr=subprocess.STDOUT
