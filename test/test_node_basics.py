@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -341,6 +342,8 @@ def test_cleanup_and_a_second_life():
         assert b.change_state(Transition.TRANSITION_DEACTIVATE)
         assert b.change_state(Transition.TRANSITION_CLEANUP)
         assert b.state() == "unconfigured"
+        workers = lambda: [t for t in threading.enumerate() if t.name == "policy"]
+        b.until(lambda: not workers(), "the end of the worker's thread")
         b.activate()
         b.show_until(lambda: [a for a in actions if not a.stop], "motion in the second life")
         assert b.change_state(Transition.TRANSITION_ACTIVE_SHUTDOWN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
@@ -10,6 +12,7 @@ from std_srvs.srv import Trigger
 from node_kit import WAIT, ControlledPolicy, bench, moving
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes import policy_runner
 from vla_pruner_ros.nodes.vla_pruner_node import WATCHDOG_PERIOD
 
 ACTION = "/vla_pruner/action"
@@ -211,6 +214,29 @@ def test_out_of_memory_in_an_inference_holds_and_the_node_goes_on():
         policy.respond = policy._follow_brightness
         assert b.call(Trigger, "/vla_pruner/reset", Trigger.Request()).success
         b.show_until(lambda: moving(actions), "motion after the reset")
+
+
+def test_what_an_inference_out_of_memory_held_is_let_go_before_the_cache_is_emptied(monkeypatch):
+    held, alive = [], []
+
+    class Tensor:
+        pass
+
+    def exhaust(observation):
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        raise out_of_memory()
+
+    def note():
+        alive.append(held[-1]() is not None)
+
+    monkeypatch.setattr(policy_runner, "free_device_memory", note)
+    policy = ControlledPolicy()
+    policy.respond = exhaust
+    with bench(policy) as b:
+        b.activate()
+        b.show_until(lambda: alive, "memory handed back")
+    assert not any(alive)
 
 
 def test_out_of_memory_while_loading_fails_the_transition_and_can_be_repeated():

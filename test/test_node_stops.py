@@ -47,6 +47,32 @@ def test_hold_ends_with_activation_but_not_with_frames_or_instructions():
         b.show_until(lambda: moving(actions), "motion after re-activation")
 
 
+def test_activation_begins_with_nothing_remembered():
+    policy, topics = ControlledPolicy(num_cameras=2), ["image_raw", "gripper/image_raw"]
+    with bench(policy, image_topics=topics, relevance_timeout=60.0) as b:
+        b.activate()
+
+        def infer():
+            seen = len(policy.observations)
+
+            def answered():
+                for topic in topics:
+                    b.show(topic=topic)
+                return len(policy.observations) > seen
+
+            b.until(answered, "an inference")
+
+        arrivals = b.node.runner.inputs.frames.arrivals
+        infer()
+        resets = policy.resets
+        assert b.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert arrivals()[0] is not None
+        assert b.change_state(Transition.TRANSITION_ACTIVATE)
+        assert arrivals() == [None, None]
+        infer()
+        assert policy.resets == resets + 1
+
+
 def test_a_reset_starts_the_row_of_failures_anew():
     policy = ControlledPolicy()
     policy.respond = fail
