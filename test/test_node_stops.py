@@ -73,6 +73,13 @@ def test_activation_begins_with_nothing_remembered():
         assert policy.resets == resets + 1
 
 
+def test_frames_are_not_kept_while_nothing_may_move():
+    with bench(ControlledPolicy()) as b:
+        assert b.change_state(Transition.TRANSITION_CONFIGURE)
+        b.show_until(lambda: b.count("frames") >= 3, "frames")
+        assert b.node.runner.inputs.frames.arrivals() == [None]
+
+
 def test_a_reset_starts_the_row_of_failures_anew():
     policy = ControlledPolicy()
     policy.respond = fail
