@@ -41,6 +41,14 @@ def test_a_policy_that_ignores_its_camera_is_noticed():
     assert not warm_up(policy, "close the drawer")
 
 
+def test_joints_must_fill_the_models_state():
+    policy = ControlledPolicy(state_dim=2)
+    check_policy(policy, settings())
+    check_policy(policy, settings(state_joints=["elbow", "wrist"]))
+    with pytest.raises(CheckpointError, match="2 values but state_joints names 1"):
+        check_policy(policy, settings(state_joints=["elbow"]))
+
+
 def test_openvla_sees_one_camera(tmp_path):
     write_untrained_checkpoint(tmp_path, "openvla")
     made = settings(checkpoint=str(tmp_path), image_topics=["a", "b"])
