@@ -46,11 +46,6 @@ class Model:
     weights: tuple[nn.Module, ...]
     make_policy: Callable[..., PrunedPolicy]
 
-    @property
-    def weight_bytes(self) -> int:
-        parameters = (p for module in self.weights for p in module.parameters())
-        return sum(parameter.numel() * parameter.element_size() for parameter in parameters)
-
 
 def build(shape: ModelShape, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Model:
     """Random weights of a shape."""
