@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,8 +29,8 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("bash", "env", "seq"):
-            self.add(name, f'exec {shutil.which(name)} "$@"')
-        self.add("python3", f'exec {sys.executable} "$@"')
+            self.add(name, f'exec {shlex.quote(shutil.which(name))} "$@"')
+        self.add("python3", f'exec {shlex.quote(sys.executable)} "$@"')
         self.add("g++", "")
         self.add("id", "echo 0")
         self.add("apt-get", APT)
