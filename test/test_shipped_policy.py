@@ -16,7 +16,7 @@ from vla_pruner_ros.evaluation.closed_loop_episode import (
 from vla_pruner_ros.models.checkpoints import is_trained, read_config
 from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.shipped import SIMULATION_POLICY, policy_directory
+from vla_pruner_ros.shipped import POLICIES, SIMULATION_POLICY, policy_directory
 from vla_pruner_ros.sim.robot import SimulatedRobot
 
 TASKS = ("drawer-open", "drawer-close", "faucet-open")
@@ -57,7 +57,8 @@ def test_pruned_policy_is_within_a_margin_of_the_full_one(robots):
     assert counts[0.25] >= counts[1.0] - MARGIN
 
 
-def test_it_says_that_it_is_trained_and_is_small():
-    directory = policy_directory(SIMULATION_POLICY)
+@pytest.mark.parametrize("name", POLICIES)
+def test_it_says_that_it_is_trained_and_is_small(name):
+    directory = policy_directory(name)
     assert is_trained(read_config(directory))
     assert sum(path.stat().st_size for path in directory.iterdir()) <= 20e6

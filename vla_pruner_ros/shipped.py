@@ -1,4 +1,4 @@
-"""The trained policy that comes with the package, and how the simulated robot is wired to it."""
+"""The trained policies that come with the package, and how the simulated robot is wired to it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from vla_pruner_ros.sim.tasks import instruction_for
 
 SIMULATION_POLICY = "openvla_oft_small"
 """Folder below policies/ of the policy that runs in the simulator where no other is named."""
+POLICIES = (SIMULATION_POLICY, "openvla_small")
+"""All of them, the best first."""
 CAMERAS = ("scene", "gripper")
 """Of the simulated robot, in the order in which that policy was trained with them."""
 

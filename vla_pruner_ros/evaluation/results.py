@@ -73,7 +73,7 @@ def _policy_part(
     pooled = [r for r in plain if r["task"] == ALL_TASKS]
     lines = [f"## {policy}", "", *_about(runs)]
     if main:
-        lines += [f"Tables show the variant with most episodes: {main}.", ""]
+        lines += [f"Tables show the settings nearest to the defaults: {main}.", ""]
     lines += ["### Success over all tasks", "", *_by_ratio(pooled, _success), ""]
     if any(not record["balanced"] for record in pooled):
         lines += ["\\* Tasks have different numbers of episodes so far: not yet comparable.", ""]
@@ -163,13 +163,14 @@ def _by_ratio(records: list[dict], show: Format) -> list[str]:
 
 
 def _main_variant(records: list[dict]) -> str:
-    """The settings that most pruned episodes ran with; the defaults where there are none."""
-    episodes: dict[str, int] = {"": 0}
+    """The settings nearest to the defaults that pruned episodes ran with."""
+    episodes: dict[str, int] = {}
     for record in records:
         if record["method"] not in UNPRUNED and record["task"] == ALL_TASKS:
             variant = record["variant"]
             episodes[variant] = episodes.get(variant, 0) + record["episodes"]
-    return max(episodes, key=episodes.__getitem__)
+    changed = {variant: len(variant.split(", ")) if variant else 0 for variant in episodes}
+    return min(episodes, key=lambda v: (changed[v], -episodes[v]), default="")
 
 
 def _ablations(records: list[dict], main: str) -> list[str]:

@@ -32,7 +32,7 @@ from vla_pruner_ros.pruning.config import (
     WARM_UP_MODES,
     PruningConfig,
 )
-from vla_pruner_ros.shipped import SIMULATION_POLICY
+from vla_pruner_ros.shipped import POLICIES
 
 _P = PruningConfig()
 _E = ExecutionConfig()
@@ -101,8 +101,8 @@ SPECS = (
     Spec("seed", _P.seed, "Seed of the random pruner.", 0, _MAX_INT),
     # Model
     Spec("checkpoint", "",
-         f"Directory of the checkpoint, or {SIMULATION_POLICY} for the one that comes with the "
-         f"package; '{UNTRAINED}' makes small random weights.",
+         f"Directory of the checkpoint, or the name of one that comes with the package "
+         f"({', '.join(POLICIES)}); '{UNTRAINED}' makes small random weights.",
          when="configure"),
     Spec("model", "auto", "Model family; auto recognises it from the checkpoint's files.",
          when="configure"),
