@@ -44,6 +44,19 @@ os.environ.setdefault("MUJOCO_GL", "osmesa")
 settings.register_profile("no_deadline", deadline=None)
 settings.load_profile("no_deadline")
 
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """torch on one thread: models as small as the tests' lose time on two, and wait for each other
+    and for whatever else runs."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 SOAK_MINUTES = 1.0
 
 

@@ -144,7 +144,7 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     text = (tmp_path / "docs/results.md").read_text()
     assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), " in text
     assert "starting from a policy after 5 steps." in text
-    assert "it saw 32 and 96 of each picture's 256 patches" in text
+    assert "it saw 32, then 96 of each picture's 256 patches" in text
     assert "Random weights" not in text
 
 

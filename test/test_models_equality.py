@@ -17,6 +17,8 @@ from pi0_reference import Reference
 from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.pruning.config import PruningConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FAMILIES = ("openvla", "openvla_oft", "pi0")
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 HIDE = -1e30
@@ -30,15 +32,6 @@ TOLERANCE = {
 }
 """Normalised actions. Of openvla's tokens: by how much the plain path may like another one better,
 in standard deviations of its logits over the action tokens; 0: the tokens are equal."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Layers this small lose time on two, most of all next to other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ from vla_pruner_ros.models.registry import load_policy
 from vla_pruner_ros.models.tiny import ACTION_LIMITS
 from vla_pruner_ros.pruning.config import PruningConfig
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 pytest.importorskip("torchao")
 
 FAMILIES = ("openvla", "openvla_oft", "pi0")
@@ -33,15 +35,6 @@ INT8_ACTION_ERROR = 0.1
 """Mean, in HALF_RANGE, of random weights; docs/benchmarks/quantization.md has a trained model's."""
 SHARE_OF_FLOAT32 = {"int8": 0.3, "int4": 0.22}
 """Bytes of the weights; int4 in float32 adds two float32 numbers for each group."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Layers this small lose time on two, most of all next to other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def load(checkpoints, family: str, kind: str = "none", draft: str = "off", **pruning):

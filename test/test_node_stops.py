@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -28,14 +29,20 @@ def fail(observation):
     raise PolicyError("unwell")
 
 
-def test_hold_ends_with_activation_but_not_with_frames_or_instructions():
+@contextmanager
+def held_by_failures():
+    """A bench after two failures in a row, its policy and the actions that come."""
     policy = ControlledPolicy()
-
     policy.respond = fail
     with bench(policy, max_consecutive_failures=2, control_rate=100.0) as b:
         actions = b.listen(EndEffectorAction, ACTION)
         b.activate()
         b.show_until(lambda: not b.node.gate.is_open, "the hold")
+        yield b, policy, actions
+
+
+def test_hold_ends_with_activation_but_not_with_frames_or_instructions():
+    with held_by_failures() as (b, policy, actions):
         policy.respond = policy._follow_brightness
         b.instruct("something else entirely")
         b.until(lambda: b.node.state()["instruction"].startswith("something"), "the instruction")
@@ -81,12 +88,7 @@ def test_frames_are_not_kept_while_nothing_may_move():
 
 
 def test_a_reset_starts_the_row_of_failures_anew():
-    policy = ControlledPolicy()
-    policy.respond = fail
-    with bench(policy, max_consecutive_failures=2, control_rate=100.0) as b:
-        actions = b.listen(EndEffectorAction, ACTION)
-        b.activate()
-        b.show_until(lambda: not b.node.gate.is_open, "the hold")
+    with held_by_failures() as (b, policy, actions):
 
         def fail_once_more(observation):
             policy.respond = policy._follow_brightness

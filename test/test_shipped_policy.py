@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 pytest.importorskip("metaworld", reason="the policy's tasks are simulated")
 
@@ -27,14 +26,11 @@ MARGIN = 1
 
 
 @pytest.fixture(scope="module")
-def robots():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # two would wait for each other, and for whatever else runs
+def robots(one_thread):
     robots = [SimulatedRobot(task, cameras=CAMERAS) for task in TASKS]
     yield robots
     for robot in robots:
         robot.close()
-    torch.set_num_threads(threads)
 
 
 def successes(robots, agent) -> int:

@@ -30,6 +30,8 @@ from vla_pruner_ros.training.collect import collect
 from vla_pruner_ros.training.network import TrainingNetwork
 from vla_pruner_ros.training.train import FAMILIES, Limits, Settings, Training, main
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = TinySize(
     hidden=32, layers=4, heads=4, mlp=64, vision_width=32, vision_depth=3, vision_heads=4, state=9
 )
@@ -42,15 +44,6 @@ def demonstrations(tmp_path_factory) -> Path:
     settings = CollectSettings(image_size=112, episodes_per_shard=1)
     collect(folder, ("drawer-close",), 1, settings, workers=1)
     return folder
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks as small as these only wait for one another on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def settings(family: str, **changes) -> Settings:

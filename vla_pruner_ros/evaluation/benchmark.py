@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from vla_pruner_ros.evaluation import benchmark_report, machine, predictions
+from vla_pruner_ros.evaluation import benchmark_report, machine, markdown, predictions
 from vla_pruner_ros.evaluation.benchmark_cells import MODES, PRESETS, Grid
 from vla_pruner_ros.evaluation.benchmark_models import build
 from vla_pruner_ros.evaluation.benchmark_records import Record, make_records
@@ -45,7 +45,7 @@ class Results:
         """To the files that were asked for; returns the page."""
         page = benchmark_report.page(self.facts, self.rates, self.records)
         if options.markdown:
-            benchmark_report.write(options.markdown, page)
+            markdown.write(options.markdown, page)
         if options.json:
             benchmark_report.write_json(options.json, self.facts, self.rates, self.records)
         return page
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = f"python -m {MODULE} {shlex.join(arguments or sys.argv[1:])}"
         page = predictions.page(options.predict, command)
         if options.markdown:
-            benchmark_report.write(options.markdown, page)
+            markdown.write(options.markdown, page)
         print(page)
         return 0
     grid = make_grid(options)
@@ -129,7 +129,7 @@ def dry_run(grid: Grid, options: argparse.Namespace) -> str:
         f"{len(rows)} cells of {steps} steps, at least {seconds:.0f} s on {hardware.label} by "
         f"roofline (prediction); no round begins after {options.time_limit:g} s."
     )
-    return "\n".join([*benchmark_report.table(header, rows), "", summary])
+    return "\n".join([*markdown.markdown_table(header, rows), "", summary])
 
 
 def make_grid(options: argparse.Namespace) -> Grid:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vla_pruner_ros.evaluation.benchmark_records import Record
+from vla_pruner_ros.evaluation.markdown import fact_lines, markdown_table, write
 from vla_pruner_ros.evaluation.roofline import Rates
 
 STAGES = ("preprocess", "vision", "prefill", "selection", "decode")
@@ -28,7 +29,7 @@ turns, ratios are medians over the rounds."""
 
 def page(facts: dict[str, str], rates: dict[str, Rates], records: list[Record]) -> str:
     """Facts, then one table a family."""
-    lines = ["# Latency", "", *(f"- {name}: {value}" for name, value in facts.items())]
+    lines = ["# Latency", "", *fact_lines(facts)]
     for family in dict.fromkeys(record.family for record in records):
         of_family = [record for record in records if record.family == family]
         lines += ["", *_family(of_family, rates[family])]
@@ -48,7 +49,7 @@ def _family(records: list[Record], rates: Rates) -> list[str]:
         f"Failed: {r.selector} {r.keep_ratio:g} {r.mode}: {r.error}" for r in records if r.error
     ]
     rows = [_row(record) for record in records if record.median_ms is not None]
-    return [title, "", measured, "", *table(HEADER, rows), *failed]
+    return [title, "", measured, "", *markdown_table(HEADER, rows), *failed]
 
 
 def _row(record: Record) -> list[str]:
@@ -80,11 +81,6 @@ def _number(value: float | None, form: str = "{:.2f}") -> str:
     return "-" if value is None else form.format(value)
 
 
-def table(header: tuple[str, ...], rows: list[list[str]]) -> list[str]:
-    lines = [list(header), ["---"] * len(header), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
 def write_json(
     path: Path, facts: dict[str, str], rates: dict[str, Rates], records: list[Record]
 ) -> None:
@@ -95,8 +91,3 @@ def write_json(
         "records": [asdict(record) for record in records],
     }
     write(path, json.dumps(content, indent=1) + "\n")
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)

@@ -95,8 +95,7 @@ class PolicyAgent:
         self._refused = 0
 
     def actions(self, state: SimState) -> np.ndarray:
-        images = [self._robot.render(name) for name in CAMERAS[: self.policy.num_cameras]]
-        observation = Observation(images, self._instruction, self._state(state))
+        observation = self.observe(state)
         try:
             chunk = self.policy.act(observation)
         except PolicyError:
@@ -104,6 +103,11 @@ class PolicyAgent:
             return np.array([[*HOLD_STILL, state.gripper_opening]])
         self._reports.append(chunk.pruning)
         return chunk.actions[: self.execute]
+
+    def observe(self, state: SimState) -> Observation:
+        """What the policy is shown."""
+        images = [self._robot.render(name) for name in CAMERAS[: self.policy.num_cameras]]
+        return Observation(images, self._instruction, self._state(state))
 
     def _state(self, state: SimState) -> np.ndarray | None:
         """LIBERO's eight numbers or the nine joints, whichever has the policy's size."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from vla_pruner_ros.evaluation import machine
 from vla_pruner_ros.evaluation.benchmark_models import Model, build, observation
-from vla_pruner_ros.evaluation.benchmark_report import table, write
+from vla_pruner_ros.evaluation.markdown import fact_lines, markdown_table, publish
 from vla_pruner_ros.evaluation.model_shapes import SHAPES, SIZES
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.base import PrunedPolicy
@@ -144,12 +144,10 @@ def main(arguments: list[str] | None = None) -> int:
         "draft", "guesses", "steps", "drafts", "accepted", "drafting step", "pausing step",
         "sequence", "summed",
     )  # fmt: skip
-    lines = ["# Drafting", "", *(f"- {name}: {value}" for name, value in facts.items())]
+    lines = ["# Drafting", "", *fact_lines(facts)]
     lines.append(f"- model: OpenVLA, {options.size}, float32, keep {options.keep_ratio:g}")
-    text = "\n".join([*lines, "", *table(header, rows(settings)), "", LEGEND]) + "\n"
-    print(text)
-    if options.markdown:
-        write(options.markdown, text)
+    text = "\n".join([*lines, "", *markdown_table(header, rows(settings)), "", LEGEND]) + "\n"
+    publish(text, options.markdown)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vla_pruner_ros.evaluation.benchmark_cells import RATIOS, Cell
-from vla_pruner_ros.evaluation.benchmark_report import table
+from vla_pruner_ros.evaluation.markdown import markdown_table
 from vla_pruner_ros.evaluation.model_shapes import SHAPES, ModelShape
 from vla_pruner_ros.evaluation.model_work import MODEL_STAGES, step_work, weights_once
 from vla_pruner_ros.evaluation.roofline import PRECISIONS, Bound, Precision, Rates, bounds
@@ -96,7 +96,7 @@ def page(names: list[str], command: str) -> str:
     for name in names:
         hardware = HARDWARE[name]
         lines += ["", f"## {hardware.label} (prediction)", "", hardware.source + ".", ""]
-        lines += table(HEADER, _rows(hardware))
+        lines += markdown_table(HEADER, _rows(hardware))
     return "\n".join(lines) + "\n"
 
 

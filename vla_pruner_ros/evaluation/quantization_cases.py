@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,29 +58,21 @@ def shipped(seed: int) -> Case:
 
 
 def _recorder(policy: PrunedPolicy):
-    """An agent that keeps what its policy is shown."""
+    """An agent that keeps in `seen` what its policy is shown."""
     from vla_pruner_ros.evaluation.closed_loop_episode import PolicyAgent
 
-    seen: list[Observation] = []
-    act = policy.act
-
     class Recorder(PolicyAgent):
-        def actions(self, state) -> np.ndarray:
-            self.policy.act = lambda observation: (seen.append(observation), act(observation))[1]
-            try:
-                return super().actions(state)
-            finally:
-                del self.policy.act
+        def observe(self, state) -> Observation:
+            self.seen.append(super().observe(state))
+            return self.seen[-1]
 
     agent = Recorder(policy, execute=EXECUTE)
-    agent.seen = seen
+    agent.seen = []
     return agent
 
 
 def golden_openvla(directory: Path) -> Case:
     """The recorded pictures, each an episode, and the recorded run of several frames."""
-    import json
-
     folder = directory / "openvla"
     prompts, episodes = {}, []
     for name, official in load_cases(folder):

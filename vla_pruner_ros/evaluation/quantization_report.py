@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from vla_pruner_ros.evaluation import machine, quantization_cases
-from vla_pruner_ros.evaluation.benchmark_report import table, write
+from vla_pruner_ros.evaluation.markdown import fact_lines, markdown_table, publish
 from vla_pruner_ros.evaluation.quantization_cases import Case
 from vla_pruner_ros.models.base import PrunedPolicy
 from vla_pruner_ros.models.execution import QUANTIZATIONS, ExecutionConfig
@@ -157,10 +157,10 @@ def page(facts: dict[str, str], accuracy: list[list[str]], steps: list[list[str]
     )  # fmt: skip
     times = ("dtype", "weights", "decoder, MB", "of its dtype's", "step ×")
     lines = ["# Quantized decoder weights", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
-    lines += ["", "## Accuracy", "", *table(header, accuracy), "", LEGEND]
+    lines += fact_lines(facts)
+    lines += ["", "## Accuracy", "", *markdown_table(header, accuracy), "", LEGEND]
     lines += ["", "## Bytes and time: the trained policy, keep 0.25", ""]
-    lines += [*table(times, steps), "", TIMES_LEGEND]
+    lines += [*markdown_table(times, steps), "", TIMES_LEGEND]
     return "\n".join(lines) + "\n"
 
 
@@ -177,9 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
         of_golden = (quantization_cases.golden_openvla, quantization_cases.golden_oft)
         cases += [make(options.golden) for make in of_golden]
     text = page(facts, [row for case in cases for row in accuracy_rows(case)], steps)
-    print(text)
-    if options.markdown:
-        write(options.markdown, text)
+    publish(text, options.markdown)
     return 0
 
 

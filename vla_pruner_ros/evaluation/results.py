@@ -123,7 +123,7 @@ def _training_caution(note: dict) -> list[str]:
     if not seen:
         return []
     return [
-        f"In training it saw {' and '.join(map(str, seen))} of each picture's {PATCHES} patches, "
+        f"In training it saw {', then '.join(map(str, seen))} of each picture's {PATCHES} patches, "
         "drawn at random by contrast, and all of them only at the end (docs/training.md): it bears "
         "pruning, random pruning above all, better than a policy that always saw all of them, and "
         "the methods differ less than they would there."

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from vla_pruner_ros.evaluation.machine import cpu_name
+from vla_pruner_ros.evaluation.markdown import fact_lines
 from vla_pruner_ros.pruning import diversity_triton
 from vla_pruner_ros.pruning.combination import TINY, combine, select_by_relevance, top_k
 from vla_pruner_ros.pruning.diversity import cosine_distances, greedy_max_min, max_min_diversity
@@ -145,7 +146,7 @@ def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
 def format_markdown(facts: dict[str, str], timings: list[Timing]) -> str:
     """A page: facts, one table per device, growth."""
     lines = ["# Time of token selection", ""]
-    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    lines += fact_lines(facts)
     lines += ["", "Stages:", ""]
     lines += [f"- {name}: {meaning}" for name, meaning in STAGES.items()]
     for device in dict.fromkeys(timing.device for timing in timings):

@@ -5,21 +5,19 @@ What the recorded node said is played on /recorded/..., beside what a running on
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 
 from vla_pruner_ros.nodes.messages import message_class, to_time
+from vla_pruner_ros.nodes.read_only_parameters import declare_read_only
+from vla_pruner_ros.nodes.spin import init_rclpy
 from vla_pruner_ros.replay.bag_reader import BagReader, plain_data
 from vla_pruner_ros.replay.live import moved_aside
 from vla_pruner_ros.replay.topics import find_node
@@ -42,10 +40,7 @@ class PlayerNode(Node):
 
     def __init__(self, name: str = "vla_pruner_player", **options: Any) -> None:
         super().__init__(name, **options)
-        for parameter, (default, description) in _DEFAULTS.items():
-            self.declare_parameter(
-                parameter, default, ParameterDescriptor(description=description, read_only=True)
-            )
+        declare_read_only(self, _DEFAULTS)
         self._rate = self._value("rate")
         if not self._rate > 0.0:
             raise ValueError(f"rate must be above 0, got {self._rate}")
@@ -79,7 +74,7 @@ class PlayerNode(Node):
                 if wait(min(left, CLOCK_PERIOD)):
                     return count
             self._tell_time(record.time)
-            self._publishers_by_topic[record.topic].publish(plain_data(record))
+            self._publishers_by_topic[record.topic].publish(bytes(plain_data(record)))
             count += 1
         return count
 
@@ -107,10 +102,7 @@ class PlayerNode(Node):
 
 def main(args: list[str] | None = None) -> int:
     """Play until the end of the bag, SIGINT or SIGTERM."""
-    told_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told_to_stop.set())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    told_to_stop = init_rclpy(args)
     try:
         player = PlayerNode()
         player.get_logger().info(f"Played {player.play(told_to_stop.wait)} messages")

@@ -14,7 +14,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import InvalidHandle  # its own module has moved between distributions
 from rclpy.node import Node
@@ -23,6 +22,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from vla_pruner_ros.nodes.messages import message_class
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
 from vla_pruner_ros.nodes.parameters import SPEC_BY_NAME
+from vla_pruner_ros.nodes.read_only_parameters import declare_read_only
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.replay import bag_writer
 from vla_pruner_ros.replay import definitions as types
@@ -68,10 +68,7 @@ class RecorderNode(Node):
 
     def __init__(self, name: str = "vla_pruner_recorder", **options: Any) -> None:
         super().__init__(name, **options)
-        for parameter, (default, description) in _DEFAULTS.items():
-            self.declare_parameter(
-                parameter, default, ParameterDescriptor(description=description, read_only=True)
-            )
+        declare_read_only(self, _DEFAULTS)
         self._store = types.standard_store()
         self._lost: Counter[str] = Counter()
         self._told: set[str] = set()

@@ -48,6 +48,15 @@ class NodeExecutor(MultiThreadedExecutor):
         self._executor = _PatientPool(num_threads)
 
 
+def init_rclpy(args: list[str] | None) -> threading.Event:
+    """Initialise rclpy; return the event that SIGINT and SIGTERM set instead of ending it."""
+    told_to_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_stop.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    return told_to_stop
+
+
 def run_node(make_node: Callable[[], Any], args: list[str] | None = None, threads: int = 3) -> int:
     """Spin a node until SIGINT or SIGTERM; return the exit code.
 
@@ -56,10 +65,7 @@ def run_node(make_node: Callable[[], Any], args: list[str] | None = None, thread
     publishing still works, then the executor is stopped and joined before the context goes (rclpy
     aborts the process when a thread still spins at that moment).
     """
-    told_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told_to_stop.set())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    told_to_stop = init_rclpy(args)
     try:
         node = make_node()
     except Exception as error:  # a refused parameter, a taken name: a sentence, not a traceback

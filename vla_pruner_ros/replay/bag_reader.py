@@ -251,11 +251,11 @@ def _words(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def plain_data(record: Record) -> bytes:
+def plain_data(record: Record) -> bytes | memoryview:
     """Return a message's CDR bytes; some bags compress single messages and do not say so.
 
     Raises:
         ValueError: the compressed data is damaged.
     """
-    data = bytes(record.data)
+    data = record.data
     return decompress(data, "zstd", MAX_RECORD) if data[:4] == ZSTD_MAGIC else data

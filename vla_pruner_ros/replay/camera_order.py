@@ -25,9 +25,9 @@ def order_by_stamps(
     """
     images = tuple(images)
     sample = [one for one in inferences if len(one.image_stamps) == len(images)][:SAMPLE]
-    if len(images) == 1:
-        return images, True
-    stamps = _stamps(reader, images, sample[-1].received + GRACE) if sample else {}
+    if len(images) == 1 or not sample:
+        return images, len(images) == 1
+    stamps = _stamps(reader, images, sample[-1].received + GRACE)
 
     def found(order: tuple[str, ...]) -> int:
         return sum(

@@ -28,13 +28,12 @@ def initialise(network: nn.Module, layers: int, seed: int) -> None:
             parameter.copy_(_start_value(name, parameter.shape, layers, generator))
 
 
-def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> int:
+def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> None:
     """Replace, in place, every parameter that `checkpoint` has too, in the same shape.
 
     Between the families towers, projector, words and decoder carry over. start: directory the
-    network was loaded from. Returns the number of parameters taken. Raises ValueError for a
-    checkpoint with another tokenizer, whose rows of the vocabulary mean other words, or with
-    nothing of the same shape.
+    network was loaded from. Raises ValueError for a checkpoint with another tokenizer, whose rows
+    of the vocabulary mean other words, or with nothing of the same shape.
     """
     if _vocabulary(checkpoint) != _vocabulary(start):
         raise ValueError(
@@ -42,15 +41,16 @@ def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> int
             "was trained on the same instructions"
         )
     given = dict(TrainingNetwork.load(checkpoint, torch.device("cpu")).named_parameters())
-    taken = 0
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name in given and given[name].shape == parameter.shape:
-                parameter.copy_(given[name])
-                taken += 1
-    if taken == 0:
+    shared = [
+        (parameter, given[name])
+        for name, parameter in network.named_parameters()
+        if name in given and given[name].shape == parameter.shape
+    ]
+    if not shared:
         raise ValueError(f"{checkpoint} has no parameter of the same shape; give the same sizes")
-    return taken
+    with torch.no_grad():
+        for parameter, value in shared:
+            parameter.copy_(value)
 
 
 def _vocabulary(directory: Path) -> dict[str, int]:

@@ -103,6 +103,7 @@ class Training:
         self.saved = SavedState(out)
         data = Demonstrations(data_folder, settings.tasks or None, CAMERAS[settings.family])
         resumes = self._check_folder(resume, len(data))
+        self.origin = _origin(settings.initial)
         if not resumes and sharing.rank() == 0:
             statistics = layout.measure_statistics(data)
             layout.write_start(
@@ -184,17 +185,10 @@ class Training:
             "seed": self.settings.seed,
             "frames": len(self.source.data),
             "tasks": sorted(set(self.source.data.tasks)),
-            **self._initial_note(),
+            **self.origin,
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
         layout.export(self.start, self.checkpoint, self.average.weights, note)
-
-    def _initial_note(self) -> dict:
-        """The checkpoint this run started from, as its own note describes it."""
-        if not self.settings.initial:
-            return {}
-        config = read_config(Path(self.settings.initial))
-        return {"started_from": {"name": Path(self.settings.initial).name, **training_note(config)}}
 
     def _check_folder(self, resume: bool, frames: int) -> bool:
         if not self.saved.exists():
@@ -250,6 +244,14 @@ class Training:
         lr = self.optimizer.param_groups[0]["lr"]
         metrics.add(step=self.step, learning_rate=lr, **values)
         bar.set_postfix(loss=f"{values['loss']:.4f}", lr=f"{lr:.1e}")
+
+
+def _origin(initial: str) -> dict:
+    """For the note: the checkpoint a run starts from, as its own note describes it."""
+    if not initial:
+        return {}
+    note = training_note(read_config(Path(initial)))
+    return {"started_from": {"name": Path(initial).name, **note}}
 
 
 def _described(settings: Settings, frames: int) -> dict:
