@@ -15,12 +15,16 @@ lint: setup
 format: setup
 	@. ./env.sh && ruff check --fix . && ruff format .
 
+# The pip that comes with Python 3.10 tries versions for over ten minutes; this one takes two.
+PIP := pip==26.3
+
 setup: .venv/installed install/built
 
 .venv/installed: requirements.txt scripts/install_system_packages.sh
 	@python=$$(scripts/find_python.sh) && scripts/install_system_packages.sh "$$python" \
 	  && "$$python" -m venv .venv
 	@echo "Installing Python packages into .venv (once, several minutes on a slow network)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "$(PIP)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
