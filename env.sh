@@ -17,8 +17,6 @@ else
   export PATH="$_root/install/vla_pruner_ros/lib/vla_pruner_ros:$PATH"
   _site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""}).lstrip("/"))')
   export PYTHONPATH="$_root/install/vla_pruner_ros/$_site"
-  # `python -m` from the clone's root must find the built package, which has the messages.
-  export PYTHONSAFEPATH=1
   export LD_LIBRARY_PATH="$_root/install/vla_pruner_ros/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
   export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-77}"
