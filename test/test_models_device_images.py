@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from model_kit import checkpoints, observation
 from PIL import Image
@@ -52,6 +52,8 @@ def on(device: str, image: np.ndarray) -> torch.Tensor:
     contrast=st.booleans(),
     seed=st.integers(0, 99),
 )
+# Black and white shrunk this far is the same whichever dimension is mixed first; noise is not.
+@example(height=24, width=211, new_height=3, new_width=3, contrast=False, seed=0)
 def test_bicubic_is_pillows_to_the_pixel(
     device, height, width, new_height, new_width, contrast, seed
 ):

@@ -21,6 +21,9 @@ from vla_pruner_ros.models.resampling import crop_samples, lanczos_weights
 
 FIXED_POINT = 22
 """Bits behind the point of Pillow's filter weights for 8-bit pictures."""
+ORDERS = ((0, 1), (1, 0))
+ORDER_PROBES = 8
+"""Pairs of pictures that are tried before both orders count as the same."""
 
 
 def resize_bicubic(picture: Tensor, height: int, width: int) -> Tensor:
@@ -33,14 +36,18 @@ def resize_bicubic(picture: Tensor, height: int, width: int) -> Tensor:
 def _pillow_order(height: int, width: int, new_height: int, new_width: int) -> tuple[int, ...]:
     """Along which dimension Pillow mixes first.
 
-    It depends on its version and the sizes; where rounding clips between the passes it shows. So
-    the installed one is asked, once for each size: with the most contrast there can be.
+    It depends on its version and the sizes; where the rounding between the passes differs it shows.
+    So the installed one is asked, once for each size, with noise until the two orders disagree.
     """
-    random = np.random.default_rng(0)
-    image = random.integers(0, 2, (height, width, 3), dtype=np.uint8) * 255
-    wanted = Image.fromarray(image).resize((new_width, new_height), Image.Resampling.BICUBIC)
-    columns_first = _pillow_passes(torch.from_numpy(image), (new_height, new_width), (0, 1))
-    return (0, 1) if np.array_equal(columns_first.numpy(), np.asarray(wanted)) else (1, 0)
+    random, size = np.random.default_rng(0), (new_height, new_width)
+    for contrast in (True, False) * ORDER_PROBES:
+        image = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = (image >> 7) * 255 if contrast else image
+        rows, columns = (_pillow_passes(torch.from_numpy(image), size, o) for o in ORDERS)
+        if not torch.equal(rows, columns):
+            wanted = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+            return ORDERS[0] if np.array_equal(rows.numpy(), np.asarray(wanted)) else ORDERS[1]
+    return ORDERS[0]
 
 
 def _pillow_passes(picture: Tensor, size: tuple[int, int], order: tuple[int, ...]) -> Tensor:
