@@ -16,6 +16,7 @@ import numpy as np
 from vla_pruner_ros.sim.backend import mujoco
 
 QUALITIES = ("fast", "full")
+_IDENTITY_EFFECTS = (mujoco.mjtRndFlag.mjRND_SEGMENT, mujoco.mjtRndFlag.mjRND_IDCOLOR)
 _SLOW_EFFECTS = (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION)
 _FULL_SAMPLES = 4
 _MAX_GEOMS = 2000
@@ -98,11 +99,35 @@ class SceneRenderer:
 
     def render(self, data, camera) -> np.ndarray:
         """uint8 [H, W, 3] RGB picture of `data` through an MjvCamera."""
+        self._update_scene(data, camera)
+        return self._picture()
+
+    def geom_ids(self, data, camera) -> np.ndarray:
+        """int32 [H, W]: the geom of the model that each pixel shows, -1 where it shows none."""
+        self._update_scene(data, camera)
+        before = [self._scene.flags[effect] for effect in _IDENTITY_EFFECTS]
+        for effect in _IDENTITY_EFFECTS:
+            self._scene.flags[effect] = True
+        colours = self._picture().astype(np.int32)
+        for effect, flag in zip(_IDENTITY_EFFECTS, before, strict=True):
+            self._scene.flags[effect] = flag
+        # MuJoCo paints geom n of the scene in colour n + 1, red the lowest byte.
+        places = colours @ np.array([1, 256, 256 * 256], np.int32)
+        geoms = self._scene.geoms[: self._scene.ngeom]
+        kind = mujoco.mjtObj.mjOBJ_GEOM
+        known = {geom.segid + 1: geom.objid for geom in geoms if geom.objtype == kind}
+        ids = np.full(max([0, *known, int(places.max())]) + 1, -1, np.int32)
+        ids[list(known)] = list(known.values())
+        return ids[places]
+
+    def _update_scene(self, data, camera) -> None:
         _process_context().make_current()
         everything = mujoco.mjtCatBit.mjCAT_ALL
         mujoco.mjv_updateScene(
             self._model, data, self._options, None, camera, everything, self._scene
         )
+
+    def _picture(self) -> np.ndarray:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         picture = np.empty(self._shape, np.uint8)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,6 +26,11 @@ GRIPPER_GAIN = 5.0  # full closing effort once a fifth of the opening is missing
 MAX_LEAD = 0.10  # m that the commanded position may run ahead of a blocked hand
 ACTION_PERIOD = 0.1  # s
 GOAL_COLOUR = (0.0, 0.9, 0.0, 1.0)
+PARTS = ("background", "arm", "hand", "object")
+"""What a pixel may show: SimulatedRobot.parts has their indices. The object is all of the task's
+own bodies: the drawer and its case, the window and its frame."""
+ROBOT_BODY, HAND_BODY = "base", "hand"
+SURROUNDINGS = ("world", "tablelink", "RetainingWall", "mocap")
 FINGERTIP_SITES = ("rightEndEffector", "leftEndEffector")
 
 
@@ -184,12 +190,28 @@ class SimulatedRobot:
 
     def render(self, camera: str) -> np.ndarray:
         """uint8 [H, W, 3] RGB picture of one of the cameras given at construction."""
+        return self._pictures(camera).render(self._env.data, self._view(camera))
+
+    def parts(self, camera: str) -> np.ndarray:
+        """int32 [H, W]: what each pixel of render(camera) shows, an index into PARTS."""
+        geoms = self._pictures(camera).geom_ids(self._env.data, self._view(camera))
+        return np.where(geoms < 0, 0, self._part_of_geom[geoms])
+
+    def _pictures(self, camera: str) -> SceneRenderer:
         if camera not in self.views:
             raise ValueError(f"this robot has no camera {camera!r}, only {list(self.views)}")
         if self._renderer is None:
             self._renderer = SceneRenderer(self._env.model, *self._image_size, self._quality)
-        view = self.views[camera].mujoco_camera(self._hand)
-        return self._renderer.render(self._env.data, view)
+        return self._renderer
+
+    def _view(self, camera: str):
+        return self.views[camera].mujoco_camera(self._hand)
+
+    @cached_property
+    def _part_of_geom(self) -> np.ndarray:
+        model = self._env.model
+        parts = [PARTS.index(_part_of_body(model, body)) for body in range(model.nbody)]
+        return np.array(parts, np.int32)[model.geom_bodyid]
 
     def set_view(self, camera: str, view: CameraView) -> None:
         """Move a camera, for example to a jittered view."""
@@ -292,6 +314,16 @@ def _dress_scene(model, task: str) -> None:
     if task in TASKS_WITH_GOAL:
         model.site("goal").rgba = GOAL_COLOUR
         model.geom("objGeom").matid = -1  # its wood texture would leave the red puck dark brown
+
+
+def _part_of_body(model, body: int) -> str:
+    root = model.body(model.body_rootid[body]).name
+    if root != ROBOT_BODY:
+        return "background" if root in SURROUNDINGS else "object"
+    hand = model.body(HAND_BODY).id
+    while body > hand:  # MuJoCo numbers parents before their children
+        body = model.body_parentid[body]
+    return "hand" if body == hand else "arm"
 
 
 def _checked_action(action: np.ndarray, duration: float) -> tuple[np.ndarray, np.ndarray, float]:
