@@ -71,6 +71,15 @@ def test_tables_hold_counts_intervals_and_dashes(results, tmp_path):
     assert "2026-01-02T03:04:00" in text
 
 
+def test_the_page_points_to_where_the_tokens_lay_once_that_was_measured(results, tmp_path):
+    docs = tmp_path / "docs"
+    write_results(results, docs)
+    assert "kept_places" not in (docs / "results.md").read_text()
+    (docs / "kept_places.md").write_text("measured\n")
+    write_results(results, docs)
+    assert "[kept_places.md](kept_places.md)" in (docs / "results.md").read_text()
+
+
 def test_goals_are_judged_by_what_both_ran(results, tmp_path):
     write_results(results, tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()

@@ -18,6 +18,7 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
     read_episodes,
     relative_success,
 )
+from vla_pruner_ros.evaluation.kept_places_page import PAGE
 from vla_pruner_ros.evaluation.markdown import DASH, markdown_table
 from vla_pruner_ros.evaluation.results_goals import comparisons_part, goals_part
 from vla_pruner_ros.evaluation.results_plot import success_plot
@@ -61,7 +62,7 @@ def _document(records: list[dict], runs: list[dict], episodes: list[dict], docs:
         own_runs = [run for run in runs if run["policy"] == policy]
         lines += _policy_part(policy, own, own_runs, episodes, docs)
     dates = sorted(episode["date"] for episode in episodes)
-    lines += _animation(docs)
+    lines += [*_kept_places(docs), *_animation(docs)]
     return [*lines, f"Episodes run from {dates[0]} to {dates[-1]}."]
 
 
@@ -134,6 +135,18 @@ def _patches_seen(note: dict) -> list[int]:
     """Of each picture in this run and those before it, first to last, each number once."""
     before = _patches_seen(note["started_from"]) if "started_from" in note else []
     return list(dict.fromkeys([*before, note.get("visual_tokens_per_picture", PATCHES)]))
+
+
+def _kept_places(docs: Path) -> list[str]:
+    if not (docs / PAGE).exists():
+        return []
+    return [
+        "## Why",
+        "",
+        "Where each method's kept tokens lie, and how far each changes the action: "
+        f"[{PAGE}]({PAGE}).",
+        "",
+    ]
 
 
 def _animation(docs: Path) -> list[str]:
