@@ -11,7 +11,7 @@ from vla_pruner_ros.nodes.device_memory import device_memory_mb
 _LOST = "Images were lost on the way here: see Large pictures in docs/node.md."
 _WARNING_COUNTS = {
     "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
-    "frames_unusable": "a picture, state or pose could not be used: see the log for the first reason",
+    "frames_unusable": "pictures, states or poses were unusable: see the log for the first reason",
     "frames_lost": _LOST,
     "instructions_refused": "instructions were refused: see the log",
 }
