@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -11,12 +14,13 @@ backend = pytest.importorskip(
     exc_type=ImportError,
 )
 
+from vla_pruner_ros.models.tiny import write_untrained_checkpoint
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.sim.expert import Expert
 from vla_pruner_ros.sim.rendering import DEFAULT_VIEWS
 from vla_pruner_ros.sim.robot import SimulatedRobot, axis_angle
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS, TASKS_WITH_GOAL, instruction_for
-from vla_pruner_ros.training.collect import Settings, collect, plan
+from vla_pruner_ros.training.collect import Settings, Shard, collect, collect_shard, plan
 
 OPEN, CLOSED = 1.0, 0.0
 
@@ -270,6 +274,30 @@ def test_demonstrations_are_collected_resumed_and_read_back(tmp_path):
     _check_reading(Demonstrations(tmp_path, cameras=("gripper", "scene")))
     with pytest.raises(ValueError, match="collected with"):
         collect(tmp_path, ("handle-press",), 2, Settings(image_size=32), workers=1)
+
+
+def test_triton_loads_beside_the_renderer():
+    pytest.importorskip("triton", reason="comes with torch for CUDA")
+    order = "import vla_pruner_ros.sim.backend, triton"
+    assert subprocess.run([sys.executable, "-c", order], timeout=60).returncode == 0
+
+
+def test_expert_takes_over_where_a_policy_got(tmp_path):
+    shape = {"hidden": 32, "layers": 4, "mlp": 64, "vision_width": 32}
+    policy = write_untrained_checkpoint(tmp_path / "policy", "openvla", **shape)
+    common = {"image_size": 64, "episodes_per_shard": 2, "noise": 0.0, "jitter": 0.0}
+    plain, corrections = tmp_path / "data", tmp_path / "data" / "corrections"
+    shard = plain / "handle-press" / "00000.npz"
+    collect_shard(Shard(shard, "handle-press", 0, Settings(**common)))
+    alone = Demonstrations(plain)
+    settings = Settings(**common, policy=str(policy), policy_actions=20)
+    shard = corrections / "handle-press" / "00000.npz"
+    collect_shard(Shard(shard, "handle-press", 0, settings))
+    begun = Demonstrations(corrections)
+    moved = begun.words_and_state(0).state[:3] - alone.words_and_state(0).state[:3]
+    assert np.linalg.norm(moved) > 0.01, "not where an episode starts"
+    assert len(Demonstrations(plain)) == len(alone) + len(begun), "both are found in one folder"
+    assert set(begun.tasks) == {"handle-press"}
 
 
 def _check_reading(demonstrations):

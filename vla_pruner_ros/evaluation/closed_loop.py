@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import multiprocessing
 import os
 import platform
 import shlex
@@ -42,6 +41,7 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
 from vla_pruner_ros.evaluation.machine import cpu_name
 from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.registry import DTYPES, load_policy
+from vla_pruner_ros.processes import run_in_processes
 from vla_pruner_ros.pruning.config import LOCK_IN_REMEDIES, PRUNERS, WARM_UP_MODES
 from vla_pruner_ros.sim.tasks import task_name
 
@@ -135,11 +135,7 @@ def _run_all(subject: Subject, missing: list[Episode], processes: int) -> Iterat
     if processes == 0:
         yield from (run_one(subject, episode) for episode in missing)
         return
-    context = multiprocessing.get_context("spawn")  # a forked child would share OpenGL and CUDA
-    with context.Pool(min(processes, len(missing)) or 1, _use_one_thread) as pool:
-        yield from pool.imap_unordered(_Runner(subject), missing)
-        pool.close()
-        pool.join()  # leaving by itself would terminate the processes in the middle of their exit
+    yield from run_in_processes(_Runner(subject), missing, processes, _use_one_thread)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 
@@ -17,8 +18,16 @@ def select_rendering_backend() -> str:
     return os.environ.get("MUJOCO_GL", "")
 
 
+def _load_triton() -> None:
+    """Triton comes with torch for CUDA. Like Mesa's software renderer it carries an LLVM, and
+    crashes on import where Mesa's is there already; the other way round both work."""
+    with contextlib.suppress(ImportError):
+        import triton  # noqa: F401
+
+
 def _import_simulator():
     backend = select_rendering_backend()
+    _load_triton()
     try:
         import mujoco
 

@@ -116,7 +116,9 @@ class ShardWriter:
 
 
 class Demonstrations:
-    """All frames of a collection, pictures compressed in memory; index it like a list of Frame.
+    """All frames of a folder, its subfolders included; index it like a list of Frame.
+
+    Pictures stay compressed in memory.
 
     tasks: only these, all by default. cameras: these in this order, all by default. Raises
     FileNotFoundError where there are no shards, ValueError for a camera that was not recorded.
@@ -128,7 +130,7 @@ class Demonstrations:
         tasks: tuple[str, ...] | None = None,
         cameras: tuple[str, ...] | None = None,
     ):
-        paths = sorted(Path(folder).glob("*/*.npz"))
+        paths = sorted(Path(folder).rglob("*.npz"))
         paths = [path for path in paths if tasks is None or path.parent.name in tasks]
         if not paths:
             raise FileNotFoundError(

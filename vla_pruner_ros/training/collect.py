@@ -2,13 +2,17 @@
 
 Every shard has seeds of its own, so that the result depends neither on the number of processes nor
 on interruptions; a second run adds only the shards that are missing.
+
+With --policy, a policy moves the arm at first and the expert takes over where that got it: what
+the expert does then is recorded, so that the policy can learn a way out of its own mistakes (after
+Ross et al. 2011, "A Reduction of Imitation Learning and Structured Prediction to No-Regret Online
+Learning", with whole stretches of the expert in place of single answers: chunks need them).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vla_pruner_ros.processes import run_in_processes
 from vla_pruner_ros.sim.demonstrations import TRAINING_SEEDS, ShardWriter, encode_jpeg
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS, task_name
 
@@ -37,7 +42,8 @@ class Settings:
 
     image_size: pixels, square. noise: standard deviation (m) of what is added to each executed
     displacement; an episode draws its own share of it. jitter: share of the camera views' largest
-    random shift, also drawn per episode. max_actions: longest episode.
+    random shift, also drawn per episode. max_actions: longest episode. policy: checkpoint that
+    begins, none where empty; policy_actions: at most so many, drawn per episode, unrecorded.
     """
 
     image_size: int = 224
@@ -47,6 +53,8 @@ class Settings:
     actions_after_success: int = 3
     episodes_per_shard: int = 10
     seed: int = 0
+    policy: str = ""
+    policy_actions: int = 60
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,18 @@ def _robot(task: str, image_size: int):
     return SimulatedRobot(task, image_size=(image_size, image_size), cameras=CAMERAS)
 
 
+@lru_cache(maxsize=1)
+def _agent(checkpoint: str):
+    import torch
+
+    from vla_pruner_ros.evaluation.closed_loop_episode import PolicyAgent
+    from vla_pruner_ros.models.registry import load_policy
+    from vla_pruner_ros.pruning.config import PruningConfig
+
+    torch.set_num_threads(1)  # one process a core
+    return PolicyAgent(load_policy(checkpoint, pruning=PruningConfig(pruner="full")), execute=1)
+
+
 def collect_shard(shard: Shard) -> dict:
     """Write one shard; returns its task, episodes, attempts, frames and bytes."""
     settings = shard.settings
@@ -76,8 +96,8 @@ def collect_shard(shard: Shard) -> dict:
     while len(writer) < settings.episodes_per_shard:
         if attempts == settings.episodes_per_shard * MAX_ATTEMPTS_PER_EPISODE:
             raise RuntimeError(
-                f"the expert of {shard.task} succeeded only {len(writer)} times in {attempts}; "
-                "use less noise or another task"
+                f"{shard.task} gave only {len(writer)} of the expert's successes in {attempts} "
+                "attempts; use less noise, another task, or fewer actions of the policy"
             )
         _attempt(robot, writer, first_seed + attempts, settings)
         attempts += 1
@@ -101,7 +121,13 @@ def _attempt(robot, writer: ShardWriter, seed: int, settings: Settings) -> None:
     for camera in CAMERAS:
         robot.set_view(camera, DEFAULT_VIEWS[camera].jittered(rng, settings.jitter))
     instruction = str(rng.choice(INSTRUCTIONS[robot.task]))
-    state, expert = robot.reset(seed), Expert(robot)
+    state = robot.reset(seed)
+    if settings.policy:
+        actions = int(rng.integers(settings.policy_actions + 1))
+        state = _begin(robot, state, instruction, actions, settings.policy)
+        if state.success:
+            return
+    expert = Expert(robot)
     actions_left, succeeded = settings.max_actions, False
     while actions_left > 0:
         pictures = [encode_jpeg(robot.render(camera)) for camera in CAMERAS]
@@ -119,6 +145,17 @@ def _attempt(robot, writer: ShardWriter, seed: int, settings: Settings) -> None:
         writer.drop_episode()
 
 
+def _begin(robot, state, instruction: str, actions: int, checkpoint: str):
+    """Let the policy act; returns the state it left."""
+    agent = _agent(checkpoint)
+    agent.begin(robot, instruction)
+    for _ in range(actions):
+        state = robot.step(agent.actions(state)[0])
+        if state.success:
+            break
+    return state
+
+
 def plan(folder: Path, tasks: tuple[str, ...], episodes: int, settings: Settings) -> list[Shard]:
     """The shards that `episodes` of each task take and that are not there yet."""
     shards = -(-episodes // settings.episodes_per_shard)
@@ -134,7 +171,7 @@ def check_settings(folder: Path, settings: Settings) -> None:
     """Note the settings in the folder; ValueError if it was collected with other ones."""
     path = folder / SETTINGS_FILE
     if path.exists():
-        found = json.loads(path.read_text())
+        found = {**asdict(Settings()), **json.loads(path.read_text())}
         if found != asdict(settings):
             raise ValueError(f"{folder} was collected with {found}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -149,9 +186,8 @@ def collect(
     missing = plan(folder, tasks, episodes, settings)
     bar = tqdm(total=len(missing) * settings.episodes_per_shard, unit="episode")
     records = []
-    # spawn: a forked child would share the parent's OpenGL context
-    with bar, multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for record in pool.imap_unordered(collect_shard, missing):
+    with bar:
+        for record in run_in_processes(collect_shard, missing, workers):
             records.append(record)
             bar.set_postfix_str(record["task"])
             bar.update(record["episodes"])
@@ -183,6 +219,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--jitter", type=float, default=defaults.jitter, help="of the views, 0..1")
     parser.add_argument("--episodes-per-shard", type=int, default=defaults.episodes_per_shard)
     parser.add_argument("--seed", type=int, default=defaults.seed)
+    add = parser.add_argument
+    add("--policy", default=defaults.policy, help="checkpoint that begins")
+    add("--policy-actions", type=int, default=defaults.policy_actions, help="at most so many")
     return parser.parse_args(argv)
 
 
@@ -194,6 +233,8 @@ def main(argv: list[str] | None = None) -> int:
         jitter=given.jitter,
         episodes_per_shard=given.episodes_per_shard,
         seed=given.seed,
+        policy=given.policy,
+        policy_actions=given.policy_actions,
     )
     records = collect(given.out, tuple(given.tasks), given.episodes, settings, given.workers)
     if records:
