@@ -41,7 +41,10 @@ def write_page(folder: Path, lines: Sequence[dict]) -> None:
     for policy in dict.fromkeys(line["policy"] for line in lines):
         text += _policy_part([line for line in lines if line["policy"] == policy])
         if (folder / sheet_name(policy)).exists():
-            text += [f"![The middle of three episodes: what is kept]({sheet_name(policy)})", ""]
+            text += [
+                f"![Three episodes, halfway, first camera]({sheet_name(policy)})",
+                "",
+            ]
     write(folder / PAGE, "\n".join(text).rstrip() + "\n")
 
 
@@ -52,8 +55,8 @@ def _policy_part(lines: Sequence[dict]) -> list[str]:
         f"## {first['policy']}",
         "",
         f"Weights {', '.join(dict.fromkeys(line['weights'] for line in lines))}; "
-        f"{first['starts']} episodes of each of {', '.join(tasks)}; asked every "
-        f"{first['execute']} actions; {max(line['date'] for line in lines)}.",
+        f"episodes of each task: {first['starts']} ({', '.join(tasks)}); actions from one view to "
+        f"the next: {first['execute']}; {max(line['date'] for line in lines)}.",
         "",
     ]
     cells: dict[tuple, list[dict]] = {}
