@@ -226,8 +226,11 @@ def _asking(given: argparse.Namespace, policy: PrunedPolicy) -> Asking:
 def _publish(
     given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[Cell], lines: list[dict]
 ) -> None:
+    """The picture shows the smallest ratio, with the settings nearest to the defaults."""
     smallest = min(cell.keep_ratio for cell in cells)
-    shown = [cell for cell in cells if cell.keep_ratio == smallest and cell.method in SHOWN]
+    nearest = min((cell.settings for cell in cells), key=len)
+    alike = [cell for cell in cells if (cell.keep_ratio, cell.settings) == (smallest, nearest)]
+    shown = [cell for cell in alike if cell.method in SHOWN]
     given.page.mkdir(parents=True, exist_ok=True)
     sheet = given.page / sheet_name(_name(given))
     make_sheet(policy, shown, given.sheet_tasks, _asking(given, policy), sheet)
