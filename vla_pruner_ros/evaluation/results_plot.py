@@ -23,9 +23,11 @@ COLOURS = {
 BLIND = ("random", "uniform")
 """Methods that look at nothing are dashed."""
 STYLE = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#626a73}path{fill:none}"
-WHISKER = 4.0
-AIR = 0.15
+WHISKER = 3.0
+AIR = 0.2
 """Left and right of the curves, octaves."""
+STEP_ASIDE = 0.035
+"""Between neighbouring methods at the same ratio, octaves: their whiskers would hide each other."""
 
 
 def success_plot(records: list[dict]) -> str | None:
@@ -42,9 +44,11 @@ def success_plot(records: list[dict]) -> str | None:
     axes = Axes((math.log2(ratios[0]) - AIR, AIR), (0.0, 104.0), plot_width, HEIGHT)
     methods = [m for m in PRUNERS if any(r["method"] == m for r in pruned)]
     parts = [_frame(axes, ratios)]
-    for place, method in enumerate(methods):
-        own = [r for r in pruned if r["method"] == method]
-        parts.append(_curve(axes, sorted([*own, *full], key=_ratio), _look(method)))
+    for place, method in reversed(list(enumerate(methods))):  # the first one lies on top
+        own = sorted((r for r in pruned if r["method"] == method), key=_ratio)
+        aside = STEP_ASIDE * (place - (len(methods) - 1) / 2)
+        points = [(math.log2(_ratio(r)) + aside, r) for r in own] + [(0.0, r) for r in full]
+        parts.append(_curve(axes, points, _look(method)))
         parts.append(_key(axes, place, method))
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {HEIGHT}' role='img'>"
@@ -57,29 +61,24 @@ def _ratio(record: dict) -> float:
     return record["keep_ratio"]
 
 
-def _x(axes: Axes, record: dict) -> float:
-    """Halving the tokens is one step to the left."""
-    return axes.x(math.log2(_ratio(record)))
-
-
 def _look(method: str) -> tuple[str, str]:
     return COLOURS[method], "6 3" if method in BLIND else ""
 
 
-def _curve(axes: Axes, records: list[dict], look: tuple[str, str]) -> str:
+def _curve(axes: Axes, placed: list[tuple[float, dict]], look: tuple[str, str]) -> str:
+    """placed: octaves (halving the tokens is one to the left) and the record there."""
     colour, dash = look
-    points = [(_x(axes, r), axes.y(100 * r["success_rate"])) for r in records]
+    points = [(axes.x(octaves), axes.y(100 * r["success_rate"])) for octaves, r in placed]
     line = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
     dots = "".join(f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in points)
-    whiskers = "".join(_whisker(axes, record) for record in records)
+    whiskers = "".join(_whisker(axes, axes.x(octaves), record) for octaves, record in placed)
     return (
         f"<path d='M{line}' stroke='{colour}' stroke-width='2' stroke-dasharray='{dash}'/>"
         f"<path d='{whiskers}' stroke='{colour}' stroke-opacity='.6'/>{dots}"
     )
 
 
-def _whisker(axes: Axes, record: dict) -> str:
-    x = _x(axes, record)
+def _whisker(axes: Axes, x: float, record: dict) -> str:
     low, high = axes.y(100 * record["ci_low"]), axes.y(100 * record["ci_high"])
     caps = "".join(f"M{x - WHISKER:.1f} {y:.1f}h{2 * WHISKER}" for y in (low, high))
     return f"M{x:.1f} {low:.1f}V{high:.1f}{caps}"
