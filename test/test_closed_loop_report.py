@@ -80,6 +80,17 @@ def test_the_page_points_to_where_the_tokens_lay_once_that_was_measured(results,
     assert "[kept_places.md](kept_places.md)" in (docs / "results.md").read_text()
 
 
+def test_the_page_says_who_begins_unpruned(results, tmp_path):
+    docs = tmp_path / "docs"
+    write_results(results, docs)
+    sentence = "until their history is full: vla_pruner."
+    assert sentence in (docs / "results.md").read_text()
+    same = results.read_text().replace('"variant": ""', '"variant": "warm_up semantic"')
+    results.write_text(same)
+    write_results(results, docs)
+    assert "until their history is full" not in (docs / "results.md").read_text()
+
+
 def test_goals_are_judged_by_what_both_ran(results, tmp_path):
     write_results(results, tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()

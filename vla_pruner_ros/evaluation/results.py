@@ -23,6 +23,7 @@ from vla_pruner_ros.evaluation.markdown import DASH, markdown_table
 from vla_pruner_ros.evaluation.results_goals import comparisons_part, goals_part
 from vla_pruner_ros.evaluation.results_plot import success_plot
 from vla_pruner_ros.pruning.config import PRUNERS
+from vla_pruner_ros.pruning.selectors import SELECTORS
 from vla_pruner_ros.training.pictures import PATCHES
 
 ANIMATION = "episode.webp"
@@ -76,6 +77,7 @@ def _policy_part(
     if main:
         lines += [f"Tables show the settings nearest to the defaults: {main}.", ""]
     lines += ["### Success over all tasks", "", *_by_ratio(pooled, _success), ""]
+    lines += _first_steps(pooled, main)
     if any(not record["balanced"] for record in pooled):
         lines += ["\\* Tasks have different numbers of episodes so far: not yet comparable.", ""]
     plot = success_plot(pooled)
@@ -88,6 +90,23 @@ def _policy_part(
         if any(show(record) not in (DASH, "0") for record in pooled):
             lines += [f"### {title}", "", *_by_ratio(pooled, show), ""]
     return [*lines, *_ablations(records, main), *_tasks(plain), *_commands(runs)]
+
+
+def _first_steps(records: list[dict], main: str) -> list[str]:
+    """Methods that remember begin unpruned unless told otherwise: others have no such steps."""
+    if "warm_up" in main:
+        return []
+    found = {record["method"] for record in records}
+    names = [name for name, chosen in SELECTORS.items() if "action" in chosen.needs]
+    remembering = [name for name in names if name in found]
+    if not remembering or not found - {*remembering, *UNPRUNED}:
+        return []
+    return [
+        "Unpruned in the first steps of every episode, until their history is full: "
+        f"{', '.join(remembering)}. The others prune from the first; the ablations tell what the "
+        "methods do without it (warm_up semantic), where that was run.",
+        "",
+    ]
 
 
 def _about(runs: list[dict]) -> list[str]:
