@@ -21,7 +21,7 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
     wilson_interval,
 )
 from vla_pruner_ros.models.tiny import write_untrained_checkpoint
-from vla_pruner_ros.pruning.config import PRUNERS
+from vla_pruner_ros.pruning.config import PRUNERS, PruningConfig
 
 SHAPE = {"hidden": 32, "layers": 4, "mlp": 64, "vision_width": 32}
 
@@ -83,6 +83,19 @@ def test_ablations_combine_and_name_only_what_differs():
         "temporal_window 1, lock_in_remedy early_layers",
     }
     assert {cell.config().temporal_window for cell in cells} == {1, 3}
+
+
+def test_unpruned_first_steps_are_a_variant_of_any_method():
+    cells = make_cells(["full", "fastv"], [0.25], {"prune_layer": [2, 3]}, [0, 3])
+    assert [cell.variant for cell in cells] == [
+        "",  # full, once
+        "",
+        "prune_layer 2",
+        "prune_layer 2, unpruned_first 3",
+        "unpruned_first 3",
+    ]
+    with pytest.raises(ValueError, match="unpruned_first must be 0 or more"):
+        make_cells(["fastv"], [0.25], {}, [0, -1])
 
 
 def test_bad_ratio_is_refused_by_name():
@@ -228,3 +241,22 @@ def test_refused_actions_hold_the_robot_still(checkpoint):
     assert (outcome.actions, outcome.inferences, outcome.refused) == (5, 5, 5)
     assert outcome.latency_ms is None
     assert not outcome.success
+
+
+def test_unpruned_first_steps_see_everything_and_then_it_prunes(checkpoint):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    from vla_pruner_ros.evaluation.closed_loop_episode import PolicyAgent, run_episode
+    from vla_pruner_ros.models.registry import load_policy
+
+    class Witness(PolicyAgent):
+        def measurements(self):
+            self.kept = [report.tokens_kept for report in self._reports]
+            return super().measurements()
+
+    policy = load_policy(checkpoint, pruning=PruningConfig(pruner="fastv", keep_ratio=0.25))
+    agent = Witness(policy, execute=1, unpruned_first=2)
+    for _ in range(2):  # every episode begins anew
+        run_episode(closed_loop._robot("push", 224), agent, 0, max_actions=4)
+        assert agent.kept == [512, 512, 128, 128]
+    run_episode(closed_loop._robot("push", 224), agent, 0, max_actions=1)
+    assert policy.pruning.keep_ratio == 0.25

@@ -24,7 +24,13 @@ from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.training import layout
 from vla_pruner_ros.training.augmentation import change_colours, random_window, stored_size
-from vla_pruner_ros.training.batches import CAMERAS, encode_actions, normalize_actions
+from vla_pruner_ros.training.batches import (
+    CAMERAS,
+    draw_frames,
+    encode_actions,
+    normalize_actions,
+    task_shares,
+)
 from vla_pruner_ros.training.collect import Settings as CollectSettings
 from vla_pruner_ros.training.collect import collect
 from vla_pruner_ros.training.network import TrainingNetwork
@@ -186,6 +192,37 @@ def test_a_run_is_not_overwritten_or_resumed_with_other_settings(demonstrations,
         Training(settings("openvla", steps=1), demonstrations, tmp_path, CPU, resume=False)
     with pytest.raises(ValueError, match="begun with"):
         Training(settings("openvla", steps=2), demonstrations, tmp_path, CPU, resume=True)
+
+
+def test_a_run_from_before_a_setting_existed_is_resumed(demonstrations, tmp_path):
+    first = Training(settings("openvla", steps=2), demonstrations, tmp_path, CPU, resume=False)
+    first.save()
+    described = json.loads((tmp_path / "settings.json").read_text())
+    del described["task_weights"]
+    (tmp_path / "settings.json").write_text(json.dumps(described))
+    Training(settings("openvla", steps=2), demonstrations, tmp_path, CPU, resume=True)
+    weighted = settings("openvla", steps=2, task_weights={"drawer-close": 2.0})
+    with pytest.raises(ValueError, match="begun with"):
+        Training(weighted, demonstrations, tmp_path, CPU, resume=True)
+
+
+def test_tasks_are_drawn_by_their_weights():
+    shares = task_shares(["a", "b", "c"], {"b": 2.0, "c": 0.5})
+    np.testing.assert_allclose(shares, [2 / 7, 4 / 7, 1 / 7])
+    frames = [np.arange(10), np.arange(10, 11), np.arange(20, 40)]
+    drawn = np.array(draw_frames(frames, shares, 7000, np.random.default_rng(0)))
+    counts = [np.isin(drawn, own).sum() for own in frames]
+    np.testing.assert_allclose(counts, 7000 * shares, rtol=0.06)
+    assert len(np.unique(drawn)) == 31  # every frame of every task
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [({"push": 2.0}, "only of a, b"), ({"a": 0.0}, "above 0"), ({"b": float("nan")}, "above 0")],
+)
+def test_weights_that_draw_nothing_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        task_shares(["a", "b"], weights)
 
 
 def test_state_cut_short_between_two_moves_is_found_again(demonstrations, tmp_path):

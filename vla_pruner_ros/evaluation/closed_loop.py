@@ -74,9 +74,7 @@ def run_one(subject: Subject, episode: Episode) -> dict:
     """One line of the results. Robot and policy stay loaded for the next call."""
     from vla_pruner_ros.evaluation.closed_loop_episode import as_record, run_episode
 
-    agent = _agent(subject, episode.cell.method)
-    if subject.checkpoint is not None:
-        agent.policy.pruning = episode.cell.config()
+    agent = _agent(subject, episode.cell)
     robot = _robot(episode.task, subject.image_size)
     outcome = run_episode(robot, agent, episode.seed, subject.max_actions)
     method, keep_ratio, variant, task, seed = episode.key
@@ -105,12 +103,14 @@ def _policy(subject: Subject):
     return load_policy(subject.checkpoint, device=subject.device, dtype=subject.dtype)
 
 
-def _agent(subject: Subject, method: str):
+def _agent(subject: Subject, cell: Cell):
     from vla_pruner_ros.evaluation import closed_loop_episode as episode
 
-    if subject.checkpoint is not None:
-        return episode.PolicyAgent(_policy(subject), subject.execute)
-    return episode.ExpertAgent() if method == "expert" else episode.StillAgent()
+    if subject.checkpoint is None:
+        return episode.ExpertAgent() if cell.method == "expert" else episode.StillAgent()
+    policy = _policy(subject)
+    policy.pruning = cell.config()
+    return episode.PolicyAgent(policy, subject.execute, cell.unpruned_first)
 
 
 def evaluate(
@@ -267,6 +267,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--prune-layer", nargs="+", type=int, default=[], help="K")
     add("--lock-in-remedy", nargs="+", choices=LOCK_IN_REMEDIES, default=[])
     add("--warm-up", nargs="+", choices=WARM_UP_MODES, default=[])
+    add("--unpruned-first", nargs="+", type=int, default=[0],
+        help="inferences of an episode that see all tokens, whatever the method")  # fmt: skip
     given = parser.parse_args(argv)
     if given.policy == "checkpoint" and given.checkpoint is None:
         parser.error("give --checkpoint, or --policy expert or still")
@@ -306,7 +308,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cells = (
             [Cell(given.policy, 1.0)]
             if given.policy in CHECKS
-            else make_cells(given.pruners, given.keep_ratios, varied)
+            else make_cells(given.pruners, given.keep_ratios, varied, given.unpruned_first)
         )
         episodes = list(make_episodes(cells, _tasks(given), given.episodes, given.first_seed))
         note_run(runs_path(given.out), subject, argv)

@@ -19,12 +19,15 @@ VARIED = ("temporal_window", "temporal_decay", "prune_layer", "lock_in_remedy", 
 class Cell:
     """One method at one budget, to be tried on every task and seed.
 
-    settings: the varied fields whose values are not PruningConfig's defaults.
+    settings: the varied fields whose values are not PruningConfig's defaults. unpruned_first:
+    inferences at the start of an episode that see every token, whatever the method: the ones that
+    a method with a history has anyway, as a control for those without.
     """
 
     method: str
     keep_ratio: float
     settings: tuple[tuple[str, object], ...] = ()
+    unpruned_first: int = 0
 
     def config(self) -> PruningConfig:
         return PruningConfig(pruner=self.method, keep_ratio=self.keep_ratio, **dict(self.settings))
@@ -32,7 +35,8 @@ class Cell:
     @property
     def variant(self) -> str:
         """The settings in words, empty for the defaults."""
-        return ", ".join(f"{name} {value}" for name, value in self.settings)
+        first = [("unpruned_first", self.unpruned_first)] if self.unpruned_first else []
+        return ", ".join(f"{name} {value}" for name, value in [*self.settings, *first])
 
 
 @dataclass(frozen=True)
@@ -49,22 +53,29 @@ class Episode:
 
 
 def make_cells(
-    methods: Sequence[str], keep_ratios: Sequence[float], varied: dict[str, Sequence[object]]
+    methods: Sequence[str],
+    keep_ratios: Sequence[float],
+    varied: dict[str, Sequence[object]],
+    unpruned_first: Sequence[int] = (0,),
 ) -> list[Cell]:
-    """Every method at every ratio with every combination of varied settings.
+    """Every method at every ratio with every combination of varied settings and unpruned_first.
 
     full runs once, at 1.0: at that ratio every method equals it. First full, then the deciding
     methods at the deciding ratios, then the rest as given.
 
     Raises:
-        ValueError: a value that PruningConfig refuses.
+        ValueError: a value that PruningConfig refuses, or a negative number of inferences.
     """
+    if min(unpruned_first) < 0:
+        raise ValueError(f"unpruned_first must be 0 or more inferences, got {min(unpruned_first)}")
     variants = [_not_default(dict(v)) for v in _combinations(varied)]
     cells = [Cell("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
     ratios = [ratio for ratio in keep_ratios if ratio != 1.0]
-    for ratio, method, variant in itertools.product(ratios, methods, variants):
+    for ratio, method, variant, first in itertools.product(
+        ratios, methods, variants, unpruned_first
+    ):
         if method != "full":
-            cells.append(Cell(method, ratio, variant))
+            cells.append(Cell(method, ratio, variant, first))
     for cell in cells:
         cell.config()
     return sorted(dict.fromkeys(cells), key=_rank)
@@ -109,4 +120,4 @@ def _rank(cell: Cell) -> int:
     if cell.method == "full":
         return 0
     decides = cell.method in DECIDING_METHODS and cell.keep_ratio in DECIDING_RATIOS
-    return 1 if decides and not cell.settings else 2
+    return 1 if decides and not cell.variant else 2

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from vla_pruner_ros.evaluation.closed_loop_flops import step_flops
 from vla_pruner_ros.models.base import PrunedPolicy
-from vla_pruner_ros.models.policy import Observation, PolicyError, PruningReport
+from vla_pruner_ros.models.policy import (
+    ActionChunk,
+    Observation,
+    PolicyError,
+    PruningReport,
+)
 from vla_pruner_ros.sim.expert import Expert
 from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
 from vla_pruner_ros.sim.tasks import instruction_for
@@ -81,11 +86,16 @@ class StillAgent:
 
 
 class PolicyAgent:
-    """A policy that sees what the robot's cameras see. execute: actions of a chunk carried out
-    before the next inference (None: all of them)."""
+    """A policy that sees what the robot's cameras see.
 
-    def __init__(self, policy: PrunedPolicy, execute: int | None = None) -> None:
-        self.policy = policy
+    execute: actions of a chunk carried out before the next inference (None: all of them).
+    unpruned_first: inferences at the start of each episode that see every token.
+    """
+
+    def __init__(
+        self, policy: PrunedPolicy, execute: int | None = None, unpruned_first: int = 0
+    ) -> None:
+        self.policy, self.unpruned_first = policy, unpruned_first
         self.execute = min(execute or policy.chunk_size, policy.chunk_size)
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
@@ -97,12 +107,23 @@ class PolicyAgent:
     def actions(self, state: SimState) -> np.ndarray:
         observation = self.observe(state)
         try:
-            chunk = self.policy.act(observation)
+            chunk = self._act(observation)
         except PolicyError:
             self._refused += 1
             return np.array([[*HOLD_STILL, state.gripper_opening]])
         self._reports.append(chunk.pruning)
         return chunk.actions[: self.execute]
+
+    def _act(self, observation: Observation) -> ActionChunk:
+        if len(self._reports) + self._refused >= self.unpruned_first:
+            return self.policy.act(observation)
+        pruning = self.policy.pruning
+        unpruned = replace(pruning, keep_ratio=1.0, token_budget=0, budget_mode="fixed")
+        self.policy.pruning = unpruned
+        try:
+            return self.policy.act(observation)
+        finally:
+            self.policy.pruning = pruning
 
     def observe(self, state: SimState) -> Observation:
         """What the policy is shown."""

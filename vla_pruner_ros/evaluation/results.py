@@ -103,8 +103,9 @@ def _first_steps(records: list[dict], main: str) -> list[str]:
         return []
     return [
         "Unpruned in the first steps of every episode, until their history is full: "
-        f"{', '.join(remembering)}. The others prune from the first; the ablations tell what the "
-        "methods do without it (warm_up semantic), where that was run.",
+        f"{', '.join(remembering)}. The others prune from the first. Where it was run, the "
+        "ablations tell what the former do without such steps (warm_up semantic) and the latter "
+        "with them (unpruned_first).",
         "",
     ]
 

@@ -9,6 +9,7 @@ all shapes depend on M and keep alone, so that select() can be captured in a CUD
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
 import torch
@@ -56,7 +57,7 @@ class Signals:
         return self.device or next(found, torch.device("cpu"))
 
 
-class Selector:
+class Selector(ABC):
     """One pruning method. `needs` names the fields of Signals it reads, and no others;
     `needs_in_warm_up` those it reads while there is no action relevance."""
 
@@ -68,11 +69,11 @@ class Selector:
     def __init__(self, config: PruningConfig, num_cameras: int = 1) -> None:
         self.config, self.num_cameras = config, num_cameras
 
+    @abstractmethod
     def select(self, signals: Signals, keep: int) -> Selection:
         """Choose 1 <= keep <= M tokens."""
-        raise NotImplementedError
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027 - most carry nothing
         """Forget what the method carries between steps, if anything."""
 
     def buffers(self) -> list[Tensor]:

@@ -6,6 +6,8 @@ uninterrupted one would have seen, with any number of loading processes.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -71,8 +73,9 @@ def normalize_actions(bounds: Bounds, actions: np.ndarray) -> np.ndarray:
 
 
 class BatchSource(torch.utils.data.Dataset):
-    """Item `step` is that step's batch: tasks drawn evenly, then frames of the task evenly.
+    """Item `step` is that step's batch: tasks drawn by weight, then frames of the task evenly.
 
+    task_weights: by task, 1 where none is given; how often it is drawn, relative to the others.
     visual_tokens: patches of each picture that steps before full_from see; later ones see all.
     augment: random crops or shifts. folder: of the run, for decoded pictures.
     """
@@ -90,21 +93,24 @@ class BatchSource(torch.utils.data.Dataset):
         visual_tokens: int = PATCHES,
         full_from: int = 0,
         augment: bool = True,
+        task_weights: Mapping[str, float] | None = None,
     ) -> None:
+        """Raises ValueError for a weight that is not above 0 or of a task without frames."""
         self.data, self.family, self.tokenize, self.tokens = data, family, tokenize, tokens
         self.batch_size, self.seed = batch_size, seed
         self.visual_tokens, self.full_from, self.augment = visual_tokens, full_from, augment
         self.action_bounds = Bounds(statistics["action"], "action")
         self.state_bounds = Bounds(statistics["proprio"], "proprio")
         tasks = np.array(data.tasks)
-        self.frames_by_task = [np.flatnonzero(tasks == task) for task in np.unique(tasks)]
+        names = np.unique(tasks)
+        self.frames_by_task = [np.flatnonzero(tasks == task) for task in names]
+        self.task_shares = task_shares(names.tolist(), task_weights or {})
         cameras = len(CAMERAS[family])
         self.pictures = PictureStore(folder, data, cameras, *stored_size(family, augment))
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
-        picks = rng.integers(len(self.frames_by_task), size=self.batch_size)
-        indices = [int(rng.choice(self.frames_by_task[pick])) for pick in picks]
+        indices = draw_frames(self.frames_by_task, self.task_shares, self.batch_size, rng)
         indices = indices[sharing.rank() :: sharing.count()]
         count = self.visual_tokens if step < self.full_from else PATCHES
         return self.batch(indices, rng, count)
@@ -159,6 +165,28 @@ class BatchSource(torch.utils.data.Dataset):
         if self.family != "openvla_oft":
             return None
         return torch.from_numpy(self.state_bounds.from_units(states).astype(np.float32))
+
+
+def task_shares(tasks: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
+    """Probability of each task, in proportion to its weight (1 where none is given).
+
+    Raises ValueError for a weight that is not above 0, or of a task that is not there.
+    """
+    for task, weight in weights.items():
+        if task not in tasks:
+            raise ValueError(f"weight of {task}, but there are frames only of {', '.join(tasks)}")
+        if not (0 < weight < math.inf):
+            raise ValueError(f"weight of {task} must be a number above 0, not {weight}")
+    shares = np.array([weights.get(task, 1.0) for task in tasks])
+    return shares / shares.sum()
+
+
+def draw_frames(
+    frames_by_task: Sequence[np.ndarray], shares: np.ndarray, count: int, rng: np.random.Generator
+) -> list[int]:
+    """A task by its share, then one of its frames, `count` times."""
+    picks = rng.choice(len(shares), size=count, p=shares)
+    return [int(rng.choice(frames_by_task[pick])) for pick in picks]
 
 
 def _padded(rows: list[list[int]]) -> Tensor:

@@ -72,6 +72,8 @@ class Settings:
     """Share of the steps after which all patches are seen."""
     tasks: tuple[str, ...] = ()
     """These tasks of the collection; all where empty."""
+    task_weights: dict[str, float] = field(default_factory=dict)
+    """How often a task is drawn, relative to the others; 1 where none is given."""
     initial: str = ""
     """Checkpoint whose weights to start from where names and shapes agree; random where empty."""
     size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
@@ -185,6 +187,7 @@ class Training:
             "seed": self.settings.seed,
             "frames": len(self.source.data),
             "tasks": sorted(set(self.source.data.tasks)),
+            "task_weights": self.settings.task_weights,
             **self.origin,
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
@@ -195,8 +198,10 @@ class Training:
             return False
         if not resume:
             raise FileExistsError(f"{self.out} holds a run; give --resume or another --out")
-        found = read_json(self.out / SETTINGS_FILE)
-        if found != _described(self.settings, frames):
+        # A run begun before a setting existed had what is its default now.
+        defaults = asdict(Settings(self.settings.family, self.settings.steps))
+        found = {**defaults, **read_json(self.out / SETTINGS_FILE)}
+        if _as_json(found) != _described(self.settings, frames):
             raise ValueError(f"{self.out} was begun with {found}; give the same, or another --out")
         return True
 
@@ -214,6 +219,7 @@ class Training:
             self.settings.visual_tokens,
             round(self.settings.full_from * self.settings.steps),
             self.settings.augment,
+            self.settings.task_weights,
         )
 
     def _loader(self, workers: int) -> torch.utils.data.DataLoader:
@@ -255,8 +261,12 @@ def _origin(initial: str) -> dict:
 
 
 def _described(settings: Settings, frames: int) -> dict:
-    """As it reads back from JSON."""
-    return json.loads(json.dumps({**asdict(settings), "frames": frames}))
+    return _as_json({**asdict(settings), "frames": frames})
+
+
+def _as_json(values: dict) -> dict:
+    """As it reads back from JSON, where tuples are lists."""
+    return json.loads(json.dumps(values))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -269,6 +279,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True)
     add("--steps", type=int, required=True)
     add("--tasks", nargs="+", type=task_name, default=[], help="of the collection; all by default")
+    add("--task-weights", nargs="+", type=_task_weight, default=[], metavar="TASK=WEIGHT",
+        help="draw these tasks so often, relative to 1 of the others")  # fmt: skip
     add("--batch-size", type=int, default=defaults.batch_size)
     add("--learning-rate", type=float, default=defaults.learning_rate)
     add("--warm-up-steps", type=int, default=defaults.warm_up_steps)
@@ -292,6 +304,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _task_weight(text: str) -> tuple[str, float]:
+    """'door-close=2' -> ('door-close', 2.0); ValueError (argparse names the option) otherwise."""
+    name, _, weight = text.partition("=")
+    return task_name(name), float(weight)
+
+
 def _settings(given: argparse.Namespace) -> Settings:
     return Settings(
         family=given.family,
@@ -307,6 +325,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         full_from=given.full_from,
         seed=given.seed,
         tasks=tuple(given.tasks),
+        task_weights=dict(given.task_weights),
         initial=given.initial,
         size=TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)}),
     )
