@@ -225,6 +225,18 @@ def test_weights_that_draw_nothing_are_refused(weights, message):
         task_shares(["a", "b"], weights)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [("handle-pres=2", "unknown task 'handle-pres'"), ("reach", "TASK=WEIGHT"), ("reach=x", "'x'")],
+)
+def test_weights_that_cannot_be_read_are_told(given, words, capsys):
+    with pytest.raises(SystemExit):
+        main(["--family", "openvla", "--steps", "1", "--out", "none", "--task-weights", given])
+    said = capsys.readouterr().err
+    assert "--task-weights" in said
+    assert words in said
+
+
 def test_state_cut_short_between_two_moves_is_found_again(demonstrations, tmp_path):
     first = Training(settings("openvla", steps=1), demonstrations, tmp_path, CPU, resume=False)
     first.run(Limits())

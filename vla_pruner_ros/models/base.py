@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
@@ -108,10 +109,6 @@ class PrunedPolicy(ABC):
     @abstractmethod
     def preview(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> what the model sees of it, uint8 [image_size, image_size, 3]."""
-
-    def _view(self, picture: Tensor) -> Tensor:
-        """preview on the device, uint8; for families that upload with _upload_pictures."""
-        raise NotImplementedError
 
     @abstractmethod
     def _prepare(self, observation: Observation) -> object:
@@ -288,8 +285,11 @@ class PrunedPolicy(ABC):
             history_length=0,
         )
 
-    def _upload_pictures(self, images: list[np.ndarray]) -> Tensor:
-        """Camera images -> what the model sees: uint8 [cameras, S, S, 3].
+    def _upload_pictures(
+        self, images: list[np.ndarray], view: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Camera images -> what the model sees: uint8 [cameras, S, S, 3]. view: preview, of a
+        uint8 [H, W, 3] on the device.
 
         A GPU gets the frames as they come and resizes them itself; on a CPU the host's ways are
         the faster ones.
@@ -297,7 +297,7 @@ class PrunedPolicy(ABC):
         if not self.resizes_on_device:
             return self._upload("pictures", np.stack([self.preview(image) for image in images]))
         frames = (self._upload(f"image {n}", image) for n, image in enumerate(images))
-        return torch.stack([self._view(frame) for frame in frames])
+        return torch.stack([view(frame) for frame in frames])
 
     def _upload(self, name: str, array: np.ndarray) -> Tensor:
         """Host -> device without waiting; see Staging."""

@@ -102,7 +102,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         proposal = None if self.drafter is None else self.drafter.propose()
         others = max(ACTION_DIM, len(proposal or []))
         ids = self._prompt_ids(observation.instruction, others)
-        pictures = self._upload_pictures(observation.images)
+        pictures = self._upload_pictures(observation.images, self._view)
         guesses = None if proposal is None else self._upload_ids("guesses", proposal)
         return Inputs(pictures, self._upload_ids("ids", ids), proposal, guesses)
 

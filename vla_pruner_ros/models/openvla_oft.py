@@ -112,18 +112,14 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         """Lanczos to 224x224 and the centre crop of training, see oft_images.py."""
         return self.images(image)
 
-    def _upload_pictures(self, images: list[np.ndarray]) -> Tensor:
-        on_host = images if not self.resizes_on_device else map(self.images.on_host, images)
-        return super()._upload_pictures(list(on_host))
-
-    def _view(self, picture: Tensor) -> Tensor:
-        return self.images.on_device(picture)
-
     def _prepare(self, observation: Observation) -> Inputs:
         check_images(observation.images, self.num_cameras)
         ids = self._prompt_ids(observation.instruction, others=self.placeholders + 2)
         state = self._prepare_state(observation.state)
-        pictures = self._upload_pictures(observation.images)
+        frames = observation.images
+        if self.resizes_on_device:
+            frames = [self.images.on_host(image) for image in frames]
+        pictures = self._upload_pictures(frames, self.images.on_device)
         return Inputs(pictures, self._upload_ids("ids", ids), state)
 
     def _prepare_state(self, state: np.ndarray | None) -> Tensor | None:

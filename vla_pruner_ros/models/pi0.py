@@ -212,7 +212,7 @@ class Pi0Policy(PrunedPolicy):
         check_images(observation.images, len(self.cameras))
         ids = np.asarray(self._prompt_ids(observation.instruction), dtype=np.int64)
         state = self._padded_state(observation.state)
-        pictures = self._upload_pictures(observation.images)
+        pictures = self._upload_pictures(observation.images, self._view)
         return Inputs(pictures, self._upload("ids", ids), self._upload("state", state))
 
     def _prompt_ids(self, instruction: str) -> list[int]:

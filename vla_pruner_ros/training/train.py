@@ -305,9 +305,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _task_weight(text: str) -> tuple[str, float]:
-    """'door-close=2' -> ('door-close', 2.0); ValueError (argparse names the option) otherwise."""
+    """'door-close=2' -> ('door-close', 2.0)."""
     name, _, weight = text.partition("=")
-    return task_name(name), float(weight)
+    try:
+        return task_name(name), float(weight)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; give TASK=WEIGHT, such as reach=2") from None
 
 
 def _settings(given: argparse.Namespace) -> Settings:
