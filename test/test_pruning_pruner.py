@@ -1,4 +1,4 @@
-"""TokenPruner over whole streams: warm-up, lock-in and its remedies, statistics, live settings."""
+"""TokenPruner over whole streams: warm-up, statistics, live settings."""
 
 from __future__ import annotations
 
@@ -7,65 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from pruning_streams import NUM_VISUAL, Scene, kept, make, step
 
 from vla_pruner_ros.pruning import PruningConfig, Signals, StepMeasurement, TokenPruner
 from vla_pruner_ros.pruning.config import PRUNERS
-
-NUM_VISUAL, NUM_LAYERS, DIM = 64, 8, 16
-
-
-def make(num_cameras: int = 1, always_observe: bool = False, **config) -> TokenPruner:
-    config = PruningConfig(**config)
-    return TokenPruner(config, NUM_LAYERS, NUM_VISUAL, num_cameras, always_observe)
-
-
-class Scene:
-    """A synthetic model: attention that peaks on target tokens, on those it is shown alone."""
-
-    def __init__(self, target: list[int], semantic: list[int], seed: int = 0) -> None:
-        self.target, self.semantic = target, semantic
-        self.features = torch.randn(NUM_VISUAL, DIM, generator=torch.Generator().manual_seed(seed))
-
-    def signals(self, device: str = "cpu") -> Signals:
-        scores = self._attention(self.semantic)
-        text = scores.expand(3, -1)
-        signals = Signals(NUM_VISUAL, scores, scores, text, torch.ones(3, DIM), None, self.features)
-        if device == "cpu":
-            return signals
-        moved = {n: v.to(device) for n, v in vars(signals).items() if torch.is_tensor(v)}
-        return replace(signals, **moved)
-
-    def action_rows(self, layers: tuple[int, ...], prune_layer: int, selection) -> torch.Tensor:
-        return torch.stack(
-            [self._row(selection if layer >= prune_layer else None) for layer in layers]
-        )
-
-    def _row(self, selection) -> torch.Tensor:
-        seen = torch.zeros(NUM_VISUAL)
-        seen[slice(None) if selection is None else selection.kept] = 1.0
-        row = self._attention(self.target) * seen
-        return row / row.sum()
-
-    def _attention(self, peak: list[int]) -> torch.Tensor:
-        attention = 1.0 + 0.001 * torch.arange(NUM_VISUAL).flip(0)
-        attention[peak] += 20.0
-        return attention / attention.sum()
-
-
-def step(pruner: TokenPruner, scene: Scene):
-    plan = pruner.plan()
-    selection = None if plan.full else pruner.select(plan, scene.signals())
-    if plan.action_layers:
-        rows = scene.action_rows(plan.action_layers, plan.prune_layer, selection)
-        pruner.observe(rows, plan, selection)
-    pruner.record_step(0.1, np.zeros((1, 7)))
-    return plan, selection
-
-
-def kept(pruner: TokenPruner, scene: Scene) -> set[int]:
-    plan, selection = step(pruner, scene)
-    return set(range(NUM_VISUAL)) if plan.full else set(selection.kept.tolist())
-
 
 # ---- what a step has to do ----
 
@@ -161,57 +106,6 @@ def test_plans_of_equal_work_share_a_key():
     assert len(set(keys[:3])) == 1
     assert len(set(keys[3:])) == 1
     assert keys[0] != keys[3]
-
-
-# ---- lock-in ----
-
-
-def stream_with_a_switch(pruner: TokenPruner) -> list[set[int]]:
-    """The target moves from tokens 0..7 to 56..63, which the prompt never speaks of."""
-    scene = Scene(target=list(range(8)), semantic=list(range(20, 36)))
-    sets = [kept(pruner, scene) for _ in range(12)]
-    scene.target = list(range(56, 64))
-    return sets + [kept(pruner, scene) for _ in range(12)]
-
-
-NEW_TARGET = set(range(56, 64))
-
-
-def test_a_token_pruned_for_long_cannot_return_through_the_action_set():
-    sets = stream_with_a_switch(make())
-    assert all(not NEW_TARGET & chosen for chosen in sets[8:])
-
-
-def test_early_layers_bring_a_pruned_token_back():
-    sets = stream_with_a_switch(make(lock_in_remedy="early_layers", pruner="action_only"))
-    assert not sets[11] >= NEW_TARGET
-    assert sets[14] >= NEW_TARGET, "within two steps of the switch"
-    both = stream_with_a_switch(make(lock_in_remedy="early_layers"))
-    assert all(len(NEW_TARGET & chosen) >= 4 for chosen in both[16:])
-
-
-def test_a_refresh_step_brings_a_pruned_token_back():
-    pruner = make(lock_in_remedy="refresh", refresh_period=5, pruner="action_only")
-    sets = stream_with_a_switch(pruner)
-    full = [index for index, chosen in enumerate(sets) if len(chosen) == NUM_VISUAL]
-    assert full == [0, 1, 2, 7, 12, 17, 22]
-    assert all(chosen >= NEW_TARGET for chosen in sets[13:])
-    lost = stream_with_a_switch(make(pruner="action_only"))
-    assert all(not NEW_TARGET & chosen for chosen in lost[8:])
-
-
-def test_early_layers_keep_both_kinds_of_relevance_comparable():
-    """A dropped token that early layers see like a kept one gets a relevance like it."""
-    pruner = make(lock_in_remedy="early_layers", warm_up="semantic", temporal_window=1)
-    scene = Scene([], [])
-    for _ in range(2):
-        plan = pruner.plan()
-        selection = pruner.select(plan, scene.signals())
-        rows = scene.action_rows(plan.action_layers, plan.prune_layer, selection)
-        rows[:3] *= 0.01  # early layers spend most attention elsewhere
-        pruner.observe(rows, plan, selection)
-    relevance = pruner.action_relevance()
-    assert relevance.max() / relevance.min() < 1.2
 
 
 # ---- robustness, settings, statistics ----
