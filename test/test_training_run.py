@@ -354,6 +354,42 @@ def test_cross_entropy_is_that_of_the_whole_vocabulary(demonstrations, tmp_path)
     torch.testing.assert_close(loss, F.cross_entropy(logits, batch.targets.flatten()))
 
 
+def test_token_loss_is_added_to_the_absolute_error(demonstrations, tmp_path):
+    wanted = settings("openvla_oft", token_loss=0.5)
+    training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
+    network, batch = training.network, training.source[0]
+    rows, read = [], network._actions
+    network._actions = lambda hidden, batch: rows.append(hidden) or read(hidden, batch)
+    alone = network.loss(batch, batch.patches)
+    both = network.loss(batch, batch.patches, wanted.token_loss)
+    actions = network.model.language_model.lm_head(rows[0]).flatten(0, 1)
+    logits = torch.zeros(len(actions), VOCABULARY + 64)
+    logits[:, VOCABULARY - BINS : VOCABULARY] = actions
+    ids = encode_actions(ActionTokens(VOCABULARY), batch.targets.double().numpy())
+    entropy = F.cross_entropy(logits, torch.from_numpy(ids).flatten())
+    torch.testing.assert_close(both, alone + 0.5 * entropy)
+    assert alone == F.l1_loss(network(batch, batch.patches), batch.targets)
+
+
+@pytest.mark.parametrize(("family", "weight"), [("openvla", 0.1), ("openvla_oft", -0.1)])
+def test_a_token_loss_that_means_nothing_is_refused(family, weight, demonstrations, tmp_path):
+    wanted = settings(family, token_loss=weight)
+    with pytest.raises(ValueError, match="token_loss"):
+        Training(wanted, demonstrations, tmp_path, CPU, resume=False)
+
+
+def test_the_token_loss_trains_the_output_rows(demonstrations, tmp_path):
+    """And only it: without it they stay as they were."""
+    for weight in (0.0, 0.1):
+        wanted = settings("openvla_oft", token_loss=weight)
+        out = tmp_path / str(weight)
+        training = Training(wanted, demonstrations, out, CPU, resume=False)
+        before = training.network.model.language_model.lm_head.weight.detach().clone()
+        training.train_step(training.source[0])
+        after = training.network.model.language_model.lm_head.weight.detach()
+        assert torch.equal(before, after) == (weight == 0)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_standard_size_fits_in_twenty_megabytes(family, demonstrations, tmp_path):
     statistics = layout.measure_statistics(Demonstrations(demonstrations))

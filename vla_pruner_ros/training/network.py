@@ -69,27 +69,45 @@ class TrainingNetwork(nn.Module):
         network = cls(model, normalize, text_config.vocab_size, tokens, head, projector)
         return network.requires_grad_(True).train()
 
-    def loss(self, batch: Batch, patches: Tensor) -> Tensor:
+    def loss(self, batch: Batch, patches: Tensor, token_loss: float = 0.0) -> Tensor:
         """Mean cross entropy of the action tokens (OpenVLA) or mean absolute error (OFT).
 
-        patches: the batch's, possibly with other colours, 0..255. The cross entropy is over the
-        whole vocabulary: output rows of other ids stay at zero, and their equal logits of 0
-        enter the softmax as one term, log(their number).
+        patches: the batch's, possibly with other colours, 0..255. token_loss: weight, for OFT, of
+        the cross entropy of the same actions as tokens, read at the same rows: the absolute error
+        alone hardly pulls towards a small object as long as it is not known where that is (after
+        Driess et al. 2025, "Knowledge Insulating Vision-Language-Action Models", where a backbone
+        learns from discrete actions too; there continuous ones do not reach it).
         """
-        output = self(batch, patches)
-        if self.head is not None:
-            return F.l1_loss(output.float(), batch.targets)
-        logits = output.flatten(0, 1).float()
+        rows = self._outputs(batch, patches)
+        if self.head is None:
+            return self._cross_entropy(rows, batch.targets)
+        loss = F.l1_loss(self._actions(rows, batch).float(), batch.targets)
+        if token_loss:
+            tokens = action_tokens(batch.targets, self.first_action)
+            loss = loss + token_loss * self._cross_entropy(rows, tokens)
+        return loss
+
+    def _cross_entropy(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Over the whole vocabulary: output rows of ids that are no actions stay at zero, and
+        their equal logits of 0 enter the softmax as one term, log(their number)."""
+        logits = self.model.language_model.lm_head(rows).flatten(0, 1).float()
         others = logits.new_full((len(logits), 1), math.log(self.other_ids))
-        targets = batch.targets.flatten() - self.first_action
+        targets = tokens.flatten() - self.first_action
         return F.cross_entropy(torch.cat([logits, others], dim=1), targets)
 
     def forward(self, batch: Batch, patches: Tensor) -> Tensor:
         """Logits of the action tokens [B, 7, 256] (OpenVLA) or normalised actions [B, steps, 7]."""
-        embeddings, positions, offset = self._embeddings(batch, patches)
-        rows = self._decode(embeddings, positions, batch.read + offset, batch.lengths + offset)
+        rows = self._outputs(batch, patches)
         if self.head is None:
             return self.model.language_model.lm_head(rows)
+        return self._actions(rows, batch)
+
+    def _outputs(self, batch: Batch, patches: Tensor) -> Tensor:
+        """Hidden states [B, R, d] that become actions."""
+        embeddings, positions, offset = self._embeddings(batch, patches)
+        return self._decode(embeddings, positions, batch.read + offset, batch.lengths + offset)
+
+    def _actions(self, rows: Tensor, batch: Batch) -> Tensor:
         return self.head(rows).view(batch.targets.shape)
 
     def _embeddings(self, batch: Batch, patches: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -130,6 +148,15 @@ class TrainingNetwork(nn.Module):
             hidden = _run_layer(layer, hidden, tables, None if causal else real, causal)
         mask = (index <= read[..., None])[:, None] if causal else real
         return llama.norm(_run_layer(last, hidden, tables, mask, False, read))
+
+
+def action_tokens(actions: Tensor, first: int) -> Tensor:
+    """Normalised actions of any shape -> int64 ids of their bins (batches.encode_actions).
+
+    first: the lowest of the action tokens' ids.
+    """
+    edges = torch.linspace(-1.0, 1.0, BINS, device=actions.device)
+    return first + BINS - torch.bucketize(actions.clamp(-1.0, 1.0), edges, right=True)
 
 
 def _run_layer(

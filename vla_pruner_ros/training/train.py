@@ -74,6 +74,8 @@ class Settings:
     """These tasks of the collection; all where empty."""
     task_weights: dict[str, float] = field(default_factory=dict)
     """How often a task is drawn, relative to the others; 1 where none is given."""
+    token_loss: float = 0.0
+    """Of OpenVLA-OFT: weight of the cross entropy of its actions as tokens (network.loss)."""
     initial: str = ""
     """Checkpoint whose weights to start from where names and shapes agree; random where empty."""
     size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
@@ -100,6 +102,8 @@ class Training:
     ) -> None:
         """Raises FileExistsError for a run that is there without resume, ValueError for one that
         was made with other settings or another number of frames."""
+        if settings.token_loss < 0 or (settings.token_loss and settings.family != "openvla_oft"):
+            raise ValueError("token_loss is a weight above 0, and for openvla_oft only")
         self.settings, self.out, self.device = settings, out, device
         self.start, self.checkpoint = out / "start", out / "checkpoint"
         self.saved = SavedState(out)
@@ -163,7 +167,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with self._autocast():
-            loss = self.network.loss(batch, self._patches(batch))
+            loss = self.network.loss(batch, self._patches(batch), settings.token_loss)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         loss = sharing.average_gradients(self.network.parameters(), loss)
@@ -188,6 +192,7 @@ class Training:
             "frames": len(self.source.data),
             "tasks": sorted(set(self.source.data.tasks)),
             "task_weights": self.settings.task_weights,
+            "token_loss": self.settings.token_loss,
             **self.origin,
             "date": datetime.now(timezone.utc).date().isoformat(),
         }
@@ -291,6 +296,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--no-augment", action="store_true", help="train on the pictures as they are")
     add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each picture's 256")
     add("--full-from", type=float, default=defaults.full_from, help="share of steps, then all")
+    add("--token-loss", type=float, default=defaults.token_loss,
+        help="of OpenVLA-OFT: weight of the cross entropy of its actions as tokens")  # fmt: skip
     add("--initial", default=defaults.initial, help="checkpoint to start from, of any family")
     add("--seed", type=int, default=defaults.seed)
     for name, value in asdict(layout.STANDARD_SIZE).items():
@@ -326,6 +333,7 @@ def _settings(given: argparse.Namespace) -> Settings:
         augment=not given.no_augment,
         visual_tokens=given.visual_tokens,
         full_from=given.full_from,
+        token_loss=given.token_loss,
         seed=given.seed,
         tasks=tuple(given.tasks),
         task_weights=dict(given.task_weights),
