@@ -103,3 +103,13 @@ def soak(request: pytest.FixtureRequest) -> Soak:
     running = request.session.stash[SOAK]
     del request.session.stash[SOAK]
     return running
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory) -> Path:
+    """Folder with one episode of drawer-close."""
+    from vla_pruner_ros.training.collect import Settings, collect
+
+    folder = tmp_path_factory.mktemp("demonstrations")
+    collect(folder, ("drawer-close",), 1, Settings(image_size=112, episodes_per_shard=1), workers=1)
+    return folder

@@ -1,25 +1,24 @@
-"""Training: what the network is asked is what the policy runs; runs resume exactly."""
+"""Training runs resume exactly; their batches are what the policy will see."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 pytest.importorskip("metaworld", reason="demonstrations come from the simulator")
 
-from vla_pruner_ros.models.actions import BINS, ActionTokens, Bounds
+from training_kit import CPU, settings
+
+from vla_pruner_ros.models.actions import ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import read_json
 from vla_pruner_ros.models.oft_images import ImagePath
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.registry import load_policy
-from vla_pruner_ros.models.timing import StageClock
-from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, TinySize, write_tokenizer
+from vla_pruner_ros.models.tiny import UNNORM_KEY, VOCABULARY, write_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.training import layout
@@ -31,30 +30,10 @@ from vla_pruner_ros.training.batches import (
     normalize_actions,
     task_shares,
 )
-from vla_pruner_ros.training.collect import Settings as CollectSettings
-from vla_pruner_ros.training.collect import collect
 from vla_pruner_ros.training.network import TrainingNetwork
-from vla_pruner_ros.training.train import FAMILIES, Limits, Settings, Training, main
+from vla_pruner_ros.training.train import FAMILIES, Limits, Training, main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SMALL = TinySize(
-    hidden=32, layers=4, heads=4, mlp=64, vision_width=32, vision_depth=3, vision_heads=4, state=9
-)
-CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="session")
-def demonstrations(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("demonstrations")
-    settings = CollectSettings(image_size=112, episodes_per_shard=1)
-    collect(folder, ("drawer-close",), 1, settings, workers=1)
-    return folder
-
-
-def settings(family: str, **changes) -> Settings:
-    defaults = {"steps": 4, "batch_size": 4, "warm_up_steps": 2, "precision": "float32"}
-    return Settings(family=family, size=SMALL, **{**defaults, **changes})
 
 
 def losses(out: Path) -> list[float]:
@@ -78,53 +57,6 @@ def test_loss_falls_and_the_checkpoint_acts(family, demonstrations, tmp_path):
     state = frame.joints if policy.state_dim else None
     chunk = policy.act(Observation(frame.images, frame.instruction, state))
     assert chunk.actions.shape == (policy.chunk_size, 7)
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_batched_network_equals_the_policy(family, demonstrations, tmp_path):
-    """The same frames, one by one through the policy and padded into a batch through training."""
-    wanted = settings(family, augment=False)
-    training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
-    policy = load_policy(tmp_path / "start", pruning=PruningConfig(keep_ratio=1.0))
-    if family == "openvla_oft":
-        policy.images = type(policy.images)("camera", center_crop=False)
-    longer = "close the drawer, slowly and with great care, then stay where you are"
-    frames = [training.source.data[0], replace(training.source.data[5], instruction=longer)]
-    raw = [run_unpruned(policy, frame) for frame in frames]
-    training.source.pictures = [training.source.pictures[i] for i in (0, 5)]
-    training.source.data = frames_as_data(training.source.data, frames)
-    batch = training.source.batch([0, 1], np.random.default_rng(0))
-    if family == "openvla":  # teach what the policy has decoded, so that all seven can agree
-        for row, start, tokens in zip(batch.ids, batch.read[:, 0], raw, strict=True):
-            row[start + 1 : start + 7] = tokens[:6]
-    with torch.no_grad():
-        output = TrainingNetwork.load(tmp_path / "start", CPU)(batch, batch.patches)
-    for row, wanted in zip(output, raw, strict=True):
-        if family == "openvla":
-            assert torch.equal(row.argmax(dim=-1) + VOCABULARY - BINS, wanted)
-        else:
-            torch.testing.assert_close(row, wanted, atol=5e-5, rtol=1e-4)
-
-
-def run_unpruned(policy, frame) -> torch.Tensor:
-    """Token ids [7] or normalised actions [8, 7]."""
-    state = frame.joints if policy.state_dim else None
-    observation = Observation(frame.images, frame.instruction, state)
-    inputs, plan = policy._prepare(observation), policy.unpruned_plan()
-    with torch.no_grad():
-        return policy._infer(inputs, plan, None, StageClock(CPU)).raw
-
-
-def frames_as_data(data: Demonstrations, frames: list):
-    """The same demonstrations with other frames in the first places."""
-    return type(
-        "Frames",
-        (),
-        {
-            "words_and_state": lambda _, i: frames[i],
-            "action_chunk": data.action_chunk,
-        },
-    )()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -318,76 +250,10 @@ def test_windows_cover_the_picture_and_its_middle_is_what_the_policy_sees(family
         assert np.abs(stored[middle:, middle:][:224, :224] - seen).max() <= 2
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_left_out_patches_change_nothing_but_their_absence(family, demonstrations, tmp_path):
-    """Drawing all patches is the whole picture; of fewer, each keeps its pixels and its place."""
-    wanted = settings(family, augment=False)
-    training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
-    source = training.source
-    whole, part = (source.batch([0, 3], np.random.default_rng(0), n) for n in (256, 40))
-    assert torch.equal(whole.places[0, 0], torch.arange(256))
-    assert part.patches.shape[2] == 40
-    for row in range(2):
-        for camera, places in enumerate(part.places[row]):
-            assert torch.equal(part.patches[row, camera], whole.patches[row, camera][places])
-    with torch.no_grad():
-        some, positions = training.network._visual(part.patches, part.places)
-    assert positions.max() <= 256 * len(CAMERAS[family])
-    assert some.shape[1] == positions.shape[1] == 40 * len(CAMERAS[family])
-
-
 def test_all_patches_are_seen_from_the_given_share_of_the_steps(demonstrations, tmp_path):
     wanted = settings("openvla", visual_tokens=16, full_from=0.5)
     source = Training(wanted, demonstrations, tmp_path, CPU, resume=False).source
     assert [source[step].places.shape[2] for step in range(4)] == [16, 16, 256, 256]
-
-
-def test_cross_entropy_is_that_of_the_whole_vocabulary(demonstrations, tmp_path):
-    """Output rows of other ids are zero in the exported checkpoint; the loss counts them."""
-    training = Training(settings("openvla"), demonstrations, tmp_path, CPU, resume=False)
-    batch = training.source[0]
-    with torch.no_grad():
-        loss = training.network.loss(batch, batch.patches)
-        actions = training.network(batch, batch.patches).flatten(0, 1)
-    logits = torch.zeros(len(actions), VOCABULARY + 64)
-    logits[:, VOCABULARY - BINS : VOCABULARY] = actions
-    torch.testing.assert_close(loss, F.cross_entropy(logits, batch.targets.flatten()))
-
-
-def test_token_loss_is_added_to_the_absolute_error(demonstrations, tmp_path):
-    wanted = settings("openvla_oft", token_loss=0.5)
-    training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
-    network, batch = training.network, training.source[0]
-    rows, read = [], network._actions
-    network._actions = lambda hidden, batch: rows.append(hidden) or read(hidden, batch)
-    alone = network.loss(batch, batch.patches)
-    both = network.loss(batch, batch.patches, wanted.token_loss)
-    actions = network.model.language_model.lm_head(rows[0]).flatten(0, 1)
-    logits = torch.zeros(len(actions), VOCABULARY + 64)
-    logits[:, VOCABULARY - BINS : VOCABULARY] = actions
-    ids = encode_actions(ActionTokens(VOCABULARY), batch.targets.double().numpy())
-    entropy = F.cross_entropy(logits, torch.from_numpy(ids).flatten())
-    torch.testing.assert_close(both, alone + 0.5 * entropy)
-    assert alone == F.l1_loss(network(batch, batch.patches), batch.targets)
-
-
-@pytest.mark.parametrize(("family", "weight"), [("openvla", 0.1), ("openvla_oft", -0.1)])
-def test_a_token_loss_that_means_nothing_is_refused(family, weight, demonstrations, tmp_path):
-    wanted = settings(family, token_loss=weight)
-    with pytest.raises(ValueError, match="token_loss"):
-        Training(wanted, demonstrations, tmp_path, CPU, resume=False)
-
-
-def test_the_token_loss_trains_the_output_rows(demonstrations, tmp_path):
-    """And only it: without it they stay as they were."""
-    for weight in (0.0, 0.1):
-        wanted = settings("openvla_oft", token_loss=weight)
-        out = tmp_path / str(weight)
-        training = Training(wanted, demonstrations, out, CPU, resume=False)
-        before = training.network.model.language_model.lm_head.weight.detach().clone()
-        training.train_step(training.source[0])
-        after = training.network.model.language_model.lm_head.weight.detach()
-        assert torch.equal(before, after) == (weight == 0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

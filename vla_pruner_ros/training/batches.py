@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vla_pruner_ros.models import prompt
-from vla_pruner_ros.models.actions import ACTION_DIM, BINS, ActionTokens, Bounds
+from vla_pruner_ros.models.actions import BINS, ActionTokens, Bounds
 from vla_pruner_ros.models.openvla_oft import STOP
 from vla_pruner_ros.sim.demonstrations import Demonstrations
 from vla_pruner_ros.training import sharing
@@ -38,8 +38,8 @@ class Batch:
     int64 [B, cameras, n], which ones, ascending. ids: int64 [B, T], what follows the visual tokens
     (and the state): the prompt without BOS, then action tokens (OpenVLA) or placeholders and the
     stop token (OFT), then padding. lengths: int64 [B], ids that are not padding. read: int64
-    [B, R], columns of ids whose outputs are the actions. targets: int64 [B, 7] token ids or float32
-    [B, steps, 7] in -1..1. states: float32 [B, state_dim] in -1..1, or None.
+    [B, R], columns of ids whose outputs are the actions. actions: float32 [B, steps, 7] in -1..1, R
+    values each. tokens: int64 [B, R], their ids. states: float32 [B, state_dim] in -1..1, or None.
     """
 
     patches: Tensor
@@ -47,7 +47,8 @@ class Batch:
     ids: Tensor
     lengths: Tensor
     read: Tensor
-    targets: Tensor
+    actions: Tensor
+    tokens: Tensor
     states: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
@@ -121,8 +122,8 @@ class BatchSource(torch.utils.data.Dataset):
         chunks = np.stack([self.data.action_chunk(i, CHUNK_SIZE[self.family]) for i in indices])
         normalized = normalize_actions(self.action_bounds, chunks)
         prompts = [self._prompt(frame.instruction) for frame in frames]
-        tails, targets = self._tails(normalized)
-        rows = [[*words, *tail] for words, tail in zip(prompts, tails, strict=True)]
+        tokens = encode_actions(self.tokens, normalized).reshape(len(indices), -1)
+        rows = [[*words, *tail] for words, tail in zip(prompts, self._tails(tokens), strict=True)]
         starts = torch.tensor([len(words) - 1 for words in prompts])
         patches, places = self._patches(indices, rng, count)
         return Batch(
@@ -130,8 +131,9 @@ class BatchSource(torch.utils.data.Dataset):
             torch.from_numpy(places),
             _padded(rows),
             torch.tensor([len(row) for row in rows]),
-            starts[:, None] + torch.arange(normalized[0].size),
-            targets,
+            starts[:, None] + torch.arange(tokens.shape[1]),
+            torch.from_numpy(normalized.astype(np.float32)),
+            torch.from_numpy(tokens),
             self._states(np.stack([frame.joints for frame in frames])),
         )
 
@@ -153,13 +155,11 @@ class BatchSource(torch.utils.data.Dataset):
         """The prompt's ids without BOS, which stands before the pictures."""
         return prompt.complete(self.tokenize(prompt.prompt_text(instruction)))[1:]
 
-    def _tails(self, normalized: np.ndarray) -> tuple[list[list[int]], Tensor]:
-        """What follows each prompt, and the targets. normalized: [B, steps, 7]."""
+    def _tails(self, tokens: np.ndarray) -> list[list[int]]:
+        """What follows each prompt. tokens: [B, R]."""
         if self.family == "openvla_oft":
-            tail = [PLACEHOLDER] * (normalized.shape[1] * ACTION_DIM) + [STOP]
-            return [tail] * len(normalized), torch.from_numpy(normalized.astype(np.float32))
-        ids = encode_actions(self.tokens, normalized[:, 0])
-        return ids[:, :-1].tolist(), torch.from_numpy(ids)
+            return [[PLACEHOLDER] * tokens.shape[1] + [STOP]] * len(tokens)
+        return tokens[:, :-1].tolist()
 
     def _states(self, states: np.ndarray) -> Tensor | None:
         if self.family != "openvla_oft":

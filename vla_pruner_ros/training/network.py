@@ -80,11 +80,10 @@ class TrainingNetwork(nn.Module):
         """
         rows = self._outputs(batch, patches)
         if self.head is None:
-            return self._cross_entropy(rows, batch.targets)
-        loss = F.l1_loss(self._actions(rows, batch).float(), batch.targets)
+            return self._cross_entropy(rows, batch.tokens)
+        loss = F.l1_loss(self._actions(rows, batch).float(), batch.actions)
         if token_loss:
-            tokens = action_tokens(batch.targets, self.first_action)
-            loss = loss + token_loss * self._cross_entropy(rows, tokens)
+            loss = loss + token_loss * self._cross_entropy(rows, batch.tokens)
         return loss
 
     def _cross_entropy(self, rows: Tensor, tokens: Tensor) -> Tensor:
@@ -108,7 +107,7 @@ class TrainingNetwork(nn.Module):
         return self._decode(embeddings, positions, batch.read + offset, batch.lengths + offset)
 
     def _actions(self, rows: Tensor, batch: Batch) -> Tensor:
-        return self.head(rows).view(batch.targets.shape)
+        return self.head(rows).view(batch.actions.shape)
 
     def _embeddings(self, batch: Batch, patches: Tensor) -> tuple[Tensor, Tensor, int]:
         """[B, L, d]: BOS, visual tokens, state, batch.ids; their positions [B, L] in the whole
@@ -148,15 +147,6 @@ class TrainingNetwork(nn.Module):
             hidden = _run_layer(layer, hidden, tables, None if causal else real, causal)
         mask = (index <= read[..., None])[:, None] if causal else real
         return llama.norm(_run_layer(last, hidden, tables, mask, False, read))
-
-
-def action_tokens(actions: Tensor, first: int) -> Tensor:
-    """Normalised actions of any shape -> int64 ids of their bins (batches.encode_actions).
-
-    first: the lowest of the action tokens' ids.
-    """
-    edges = torch.linspace(-1.0, 1.0, BINS, device=actions.device)
-    return first + BINS - torch.bucketize(actions.clamp(-1.0, 1.0), edges, right=True)
 
 
 def _run_layer(
