@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vla_pruner_ros.control.limits import ActionLimits, NotFiniteError
@@ -28,12 +28,13 @@ def parallel(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 @given(actions, openings, st.floats(0.0, 1.0), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
+@example(np.array([5e15, 7e15, 5e15, 5e15, 7e15, 5e15, 0.0]), None, 5e-324, 5e-324, 0.0)
 def test_limits_are_never_exceeded_and_the_direction_stays(action, opening, far, turn, stroke):
     limited, met = ActionLimits(far, turn, stroke).apply(action, opening)
     assert np.isfinite(limited).all()
     # numpy's norm underflows below 1e-160; the smallest numbers of all have no digits to round.
     assert math.hypot(*limited[:3]) <= far * (1 + 1e-9) + sys.float_info.min
-    assert math.hypot(*limited[3:6]) <= turn * (1 + 1e-9)
+    assert math.hypot(*limited[3:6]) <= turn * (1 + 1e-9) + sys.float_info.min
     assert 0.0 <= limited[6] <= 1.0
     if opening is not None:
         assert abs(limited[6] - opening) <= stroke + 1e-12
