@@ -180,6 +180,26 @@ def test_default_camera_is_recorded_until_the_node_names_another(tmp_path):
         context.try_shutdown()
 
 
+def test_parameters_are_asked_for_again_where_the_answer_was_lost(tmp_path):
+    """Without them the recorder does not learn which cameras the node has."""
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    silent = rclpy.create_node("vla_pruner", context=context)  # nobody spins it
+    waiting = threading.Event()
+    try:
+        with recorder(context, tmp_path / "bag") as r:
+            for _ in range(int(WAIT / 0.02)):
+                if r.snapshot.is_asked:
+                    break
+                waiting.wait(0.02)
+            assert r.snapshot.is_asked
+            silent.destroy_node()
+            with bench(LivePolicy(), image_topics=["eye"]) as b:
+                b.until(lambda: r.snapshot.is_taken, "the parameters")
+    finally:
+        context.try_shutdown()
+
+
 def test_terminated_recorder_finishes_its_bag(tmp_path):
     """Everything received before SIGTERM is in a whole bag, in order, with types and QoS."""
     context = Context()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,13 @@ from rosbags.typesys.store import Typestore
 
 from vla_pruner_ros.replay.parameter_events import make_event, plain_values
 
+ANSWER_PATIENCE = 1.0
+"""Seconds without an answer after which the node is asked again. An answer can be lost: a service
+is there a moment before the way back from it is, and a node may end with the question."""
+
 
 class ParameterSnapshot:
-    """Asks another node for all its parameters, once it can be reached.
+    """Asks another node for all its parameters, once it can be reached, until it answers.
 
     /parameter_events tells changes alone. An event that names every value, handed to the recorder
     before them, lets a bag be replayed under the parameters in force even if the recording began
@@ -32,14 +37,16 @@ class ParameterSnapshot:
         self._name = node.resolve_topic_name(name)
         self._list = node.create_client(ListParameters, f"{self._name}/list_parameters")
         self._get = node.create_client(GetParameters, f"{self._name}/get_parameters")
-        self._asked = False
-        self.is_taken = False
+        self._ask_at = time.monotonic()
+        self.is_asked = self.is_taken = False
 
     def look(self) -> None:
-        """Ask if the node is there and has not been asked yet."""
-        ready = self._list.service_is_ready() and self._get.service_is_ready()
-        if ready and not self._asked:
-            self._asked = True
+        """Ask if the node is there and has not answered."""
+        if self.is_taken or time.monotonic() < self._ask_at:
+            return
+        if self._list.service_is_ready() and self._get.service_is_ready():
+            self._ask_at = time.monotonic() + ANSWER_PATIENCE
+            self.is_asked = True
             self._list.call_async(ListParameters.Request()).add_done_callback(self._on_names)
 
     def _on_names(self, future: Any) -> None:
@@ -48,6 +55,8 @@ class ParameterSnapshot:
         asked.add_done_callback(lambda answer: self._on_answer(names, answer))
 
     def _on_answer(self, names: list[str], future: Any) -> None:
+        if self.is_taken:  # a slow node answers every question
+            return
         values = future.result().values
         now = self._node.get_clock().now().nanoseconds
         event = make_event(self._store, now, self._name, names, values)
