@@ -56,7 +56,7 @@ def row(text: str, heading: str, first: str) -> list[str]:
 
 
 def test_tables_hold_counts_intervals_and_dashes(results, tmp_path):
-    write_results(results, tmp_path / "docs")
+    write_results([results], tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
     heading = "Success over all tasks"
     assert row(text, heading, "full") == ["80.0 % [49.0, 94.3] (10)", "–", "–"]
@@ -73,26 +73,26 @@ def test_tables_hold_counts_intervals_and_dashes(results, tmp_path):
 
 def test_the_page_points_to_where_the_tokens_lay_once_that_was_measured(results, tmp_path):
     docs = tmp_path / "docs"
-    write_results(results, docs)
+    write_results([results], docs)
     assert "kept_places" not in (docs / "results.md").read_text()
     (docs / "kept_places.md").write_text("measured\n")
-    write_results(results, docs)
+    write_results([results], docs)
     assert "[kept_places.md](kept_places.md)" in (docs / "results.md").read_text()
 
 
 def test_the_page_says_who_begins_unpruned(results, tmp_path):
     docs = tmp_path / "docs"
-    write_results(results, docs)
+    write_results([results], docs)
     sentence = "until their history is full: vla_pruner."
     assert sentence in (docs / "results.md").read_text()
     same = results.read_text().replace('"variant": ""', '"variant": "warm_up semantic"')
     results.write_text(same)
-    write_results(results, docs)
+    write_results([results], docs)
     assert "until their history is full" not in (docs / "results.md").read_text()
 
 
 def test_goals_are_judged_by_what_both_ran(results, tmp_path):
-    write_results(results, tmp_path / "docs")
+    write_results([results], tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
     assert row(text, "VLA-Pruner against the paper", "0.25") == ["98.0 %", "75.0 % (10)", "missed"]
     assert "| 0.125 | 88.9 %" not in text  # ours did not run there
@@ -124,7 +124,7 @@ def test_chance_is_that_of_coin_tosses():
 
 
 def test_each_task_and_each_ablation_has_a_row(results, tmp_path):
-    write_results(results, tmp_path / "docs")
+    write_results([results], tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
     assert row(text, "Each task at keep 0.125", "push") == ["0.0 % [0.0, 79.3] (1)"]
     ablations = text.split("### Ablations")[1].split("###")[0]
@@ -133,7 +133,7 @@ def test_each_task_and_each_ablation_has_a_row(results, tmp_path):
 
 
 def test_records_have_the_fields_that_are_promised(results, tmp_path):
-    write_results(results, tmp_path / "docs")
+    write_results([results], tmp_path / "docs")
     records = json.loads((tmp_path / "docs/results.json").read_text())["records"]
     promised = "policy method keep_ratio task episodes success_rate ci_low ci_high latency_ms flops"
     assert all(set(promised.split()) <= record.keys() for record in records)
@@ -141,7 +141,7 @@ def test_records_have_the_fields_that_are_promised(results, tmp_path):
 
 
 def test_the_plot_has_one_curve_a_method(results, tmp_path):
-    write_results(results, tmp_path / "docs")
+    write_results([results], tmp_path / "docs")
     drawing = ElementTree.parse(tmp_path / "docs/results_small.svg").getroot()
     words = [element.text for element in drawing.iter() if element.tag.endswith("text")]
     assert "vla_pruner" in words
@@ -160,7 +160,7 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     }  # fmt: skip
     run["trained"] = True
     runs.write_text(json.dumps(run) + "\n")
-    write_results(results, tmp_path / "docs")
+    write_results([results], tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
     assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), " in text
     assert "starting from a policy after 5 steps." in text
@@ -188,3 +188,18 @@ def test_nothing_run_is_nothing_shown(tmp_path, capsys):
     assert main([str(tmp_path / "none.jsonl"), "--docs", str(tmp_path / "docs")]) == 2
     assert "no episodes" in capsys.readouterr().out
     assert not (tmp_path / "docs").exists()
+
+
+def test_several_files_make_one_page_and_none_may_be_empty_or_repeated(results, tmp_path):
+    other = tmp_path / "other.jsonl"
+    lines = [episode("full", 1.0, seed, True, policy="large") for seed in range(3)]
+    other.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_results([results, other], tmp_path / "docs")
+    text = (tmp_path / "docs/results.md").read_text()
+    assert text.index("## small") < text.index("## large")
+    content = json.loads((tmp_path / "docs/results.json").read_text())
+    assert {record["policy"] for record in content["records"]} == {"small", "large"}
+    with pytest.raises(ValueError, match=r"other.jsonl repeats episodes of 'large'"):
+        write_results([results, other, other], tmp_path / "docs")
+    with pytest.raises(ValueError, match=r"none.jsonl holds no episodes"):
+        write_results([results, tmp_path / "none.jsonl"], tmp_path / "docs")

@@ -1,7 +1,8 @@
 """From episodes to docs: python -m vla_pruner_ros.evaluation.results out/results.jsonl --docs docs.
 
-Writes results.json (records), results.md (tables) and one plot a policy. Only what was run is
-shown: a cell without episodes is a dash, and a policy without trained weights is named so.
+Writes results.json (records), results.md (tables) and one plot a policy, from one file of episodes
+or several. Only what was run is shown: a cell without episodes is a dash, and a policy without
+trained weights is named so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from vla_pruner_ros.evaluation.closed_loop import CHECKS, runs_path
 from vla_pruner_ros.evaluation.closed_loop_results import (
     ALL_TASKS,
+    CELL_FIELDS,
     aggregate,
     read_episodes,
     relative_success,
@@ -29,14 +31,14 @@ from vla_pruner_ros.training.pictures import PATCHES
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
 METHODS = (*CHECKS, *PRUNERS)
+EPISODE_FIELDS = (*CELL_FIELDS, "task", "seed")
+"""What tells one episode from another."""
 Format = Callable[[dict], str]
 
 
-def write_results(episodes_path: Path, docs: Path) -> None:
-    """Raises ValueError where there are no episodes at all."""
-    episodes, runs = read_episodes(episodes_path), read_episodes(runs_path(episodes_path))
-    if not episodes:
-        raise ValueError(f"{episodes_path} holds no episodes; run evaluation.closed_loop first")
+def write_results(paths: Sequence[Path], docs: Path) -> None:
+    """Raises ValueError where a file holds no episodes, or holds some that another has too."""
+    episodes, runs = _read_all(paths), [run for p in paths for run in read_episodes(runs_path(p))]
     records = aggregate(episodes)
     for record in records:
         relative = relative_success(episodes, record)
@@ -46,6 +48,19 @@ def write_results(episodes_path: Path, docs: Path) -> None:
     (docs / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     text = "\n".join(_document(records, runs, episodes, docs))
     (docs / "results.md").write_text(text + "\n", encoding="utf-8")
+
+
+def _read_all(paths: Sequence[Path]) -> list[dict]:
+    episodes: dict[tuple, dict] = {}
+    for path in paths:
+        found = {tuple(line[name] for name in EPISODE_FIELDS): line for line in read_episodes(path)}
+        if not found:
+            raise ValueError(f"{path} holds no episodes; run evaluation.closed_loop first")
+        if twice := found.keys() & episodes.keys():
+            policy = min(twice)[0]
+            raise ValueError(f"{path} repeats episodes of {policy!r} from a file before it")
+        episodes |= found
+    return list(episodes.values())
 
 
 def _document(records: list[dict], runs: list[dict], episodes: list[dict], docs: Path) -> list[str]:
@@ -295,7 +310,9 @@ def _file_name(policy: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("episodes", type=Path, help="results.jsonl of evaluation.closed_loop")
+    parser.add_argument(
+        "episodes", type=Path, nargs="+", help="results.jsonl of evaluation.closed_loop"
+    )
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder to write to")
     given = parser.parse_args(argv)
     try:
