@@ -36,6 +36,7 @@ from vla_pruner_ros.evaluation.closed_loop_results import (
     ALL_TASKS,
     EpisodeFile,
     aggregate,
+    episode_key,
     read_episodes,
 )
 from vla_pruner_ros.evaluation.machine import cpu_name
@@ -121,8 +122,8 @@ def evaluate(
     processes: 0 runs in this one.
     """
     file = EpisodeFile(out)
-    done = {_key(line) for line in file.episodes if line["policy"] == subject.policy}
-    missing = [episode for episode in episodes if episode.key not in done]
+    done = {episode_key(line) for line in file.episodes}
+    missing = [episode for episode in episodes if (subject.policy, *episode.key) not in done]
     with tqdm(total=len(episodes), initial=len(episodes) - len(missing), unit="episode") as bar:
         for line in _run_all(subject, missing, processes):
             file.add(line)
@@ -150,10 +151,6 @@ class _Runner:
 
 def _use_one_thread() -> None:
     torch.set_num_threads(1)
-
-
-def _key(line: dict) -> tuple:
-    return tuple(line[name] for name in ("method", "keep_ratio", "variant", "task", "seed"))
 
 
 def fingerprint(checkpoint: Path) -> str:

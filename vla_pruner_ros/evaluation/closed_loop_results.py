@@ -15,6 +15,8 @@ NORMAL_QUANTILE = 1.959963984540054
 """Of 0.975: two-sided 95 % intervals."""
 ALL_TASKS = "all"
 CELL_FIELDS = ("policy", "method", "keep_ratio", "variant")
+EPISODE_FIELDS = (*CELL_FIELDS, "task", "seed")
+"""What tells one episode from another."""
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
@@ -48,6 +50,11 @@ class EpisodeFile:
         self.episodes.append(episode)
         with self.path.open("a") as file:
             file.write(json.dumps(episode) + "\n")
+
+
+def episode_key(line: dict) -> tuple:
+    """Of a line of results: the values of EPISODE_FIELDS."""
+    return tuple(line[name] for name in EPISODE_FIELDS)
 
 
 def read_episodes(path: Path) -> list[dict]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from vla_pruner_ros.evaluation.closed_loop import CHECKS, runs_path
 from vla_pruner_ros.evaluation.closed_loop_results import (
     ALL_TASKS,
-    CELL_FIELDS,
     aggregate,
+    episode_key,
     read_episodes,
     relative_success,
 )
@@ -31,8 +31,6 @@ from vla_pruner_ros.training.pictures import PATCHES
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
 METHODS = (*CHECKS, *PRUNERS)
-EPISODE_FIELDS = (*CELL_FIELDS, "task", "seed")
-"""What tells one episode from another."""
 Format = Callable[[dict], str]
 
 
@@ -53,7 +51,7 @@ def write_results(paths: Sequence[Path], docs: Path) -> None:
 def _read_all(paths: Sequence[Path]) -> list[dict]:
     episodes: dict[tuple, dict] = {}
     for path in paths:
-        found = {tuple(line[name] for name in EPISODE_FIELDS): line for line in read_episodes(path)}
+        found = {episode_key(line): line for line in read_episodes(path)}
         if not found:
             raise ValueError(f"{path} holds no episodes; run evaluation.closed_loop first")
         if twice := found.keys() & episodes.keys():
