@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: demo test lint format setup clean
 
 demo: setup
-	@. ./env.sh && vla_pruner_demo --out out
+	@. ./env.sh && python3 -m vla_pruner_lab.demo --out out
 
 test: lint
 	@. ./env.sh && pytest

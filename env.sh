@@ -16,7 +16,8 @@ else
   export AMENT_PREFIX_PATH="$_root/install/vla_pruner_ros:$VIRTUAL_ENV"
   export PATH="$_root/install/vla_pruner_ros/lib/vla_pruner_ros:$PATH"
   _site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""}).lstrip("/"))')
-  export PYTHONPATH="$_root/install/vla_pruner_ros/$_site"
+  # The install comes first: only it holds the built messages. The root adds vla_pruner_lab.
+  export PYTHONPATH="$_root/install/vla_pruner_ros/$_site:$_root"
   export LD_LIBRARY_PATH="$_root/install/vla_pruner_ros/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
   export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-77}"

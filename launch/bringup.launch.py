@@ -21,8 +21,8 @@ from launch_ros.substitutions import FindPackageShare
 from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
-from vla_pruner_ros import shipped
-from vla_pruner_ros.bringup_parameters import is_true, policy_parameters
+from vla_pruner_ros.bringup import simulation
+from vla_pruner_ros.bringup.parameters import is_true, policy_parameters
 
 PACKAGE = "vla_pruner_ros"
 
@@ -77,7 +77,7 @@ def sim_robot(given: dict, common: dict) -> Node:
         package=PACKAGE,
         executable="sim_robot_node",
         name="sim_robot",
-        parameters=[shipped.robot_parameters(given["task"])],
+        parameters=[simulation.robot_parameters(given["task"])],
         **common,
     )
 

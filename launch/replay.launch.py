@@ -22,10 +22,10 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchContext, LaunchDescription
-from vla_pruner_ros.bringup_parameters import is_true
-from vla_pruner_ros.replay.bag_reader import BagReader
+from vla_pruner_ros.bags.reader import BagReader
+from vla_pruner_ros.bringup.parameters import is_true
+from vla_pruner_ros.replay.inputs.topics import find_node
 from vla_pruner_ros.replay.live import moved_aside
-from vla_pruner_ros.replay.topics import find_node
 
 PACKAGE = "vla_pruner_ros"
 SHARE = FindPackageShare(PACKAGE)

@@ -78,7 +78,7 @@ def begin_soak(session: pytest.Session) -> None:
     folder = tempfile.TemporaryDirectory(prefix="soak")
     session.config.add_cleanup(folder.cleanup)
     report, log = (Path(folder.name) / name for name in ("soak.json", "log"))
-    command = [sys.executable, "-m", "vla_pruner_ros.evaluation.soak", "--json", str(report)]
+    command = [sys.executable, "-m", "vla_pruner_lab.reliability.soak", "--json", str(report)]
     command += ["--minutes", str(SOAK_MINUTES), "--domain", str(claim_domain())]
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -88,9 +88,30 @@ def begin_soak(session: pytest.Session) -> None:
     session.stash[SOAK] = Soak(process, report, log)
 
 
+REALTIME = (
+    "nodes",
+    "sim/test_realtime",
+    "lab/test_demo_system",
+    "lab/test_soak",
+    "replay/test_families",
+)
+"""Folders and files whose tests talk over DDS or run against the clock."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of REALTIME, and repeat once what fails of all that are marked so."""
+    root = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(root).with_suffix("").as_posix()
+        if place.startswith(REALTIME):
+            item.add_marker("realtime")
+        if item.get_closest_marker("realtime"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin the soak with the tests of the models: they take a minute as well, and no DDS."""
-    if item.path.name.startswith("test_models_"):
+    if item.path.parent.name == "models":
         selected = {other.path.name for other in item.session.items}
         if "test_soak.py" in selected:
             begin_soak(item.session)
@@ -108,7 +129,7 @@ def soak(request: pytest.FixtureRequest) -> Soak:
 @pytest.fixture(scope="session")
 def demonstrations(tmp_path_factory) -> Path:
     """Folder with one episode of drawer-close."""
-    from vla_pruner_ros.training.collect import Settings, collect
+    from vla_pruner_lab.demonstrations.collect import Settings, collect
 
     folder = tmp_path_factory.mktemp("demonstrations")
     collect(folder, ("drawer-close",), 1, Settings(image_size=112, episodes_per_shard=1), workers=1)

@@ -32,3 +32,17 @@ def _candidates() -> list[Path]:
     by_pip = Path(sysconfig.get_path("data")) / "share" / PACKAGE
     source_tree = Path(__file__).resolve().parents[1]
     return [*installed, by_pip, source_tree]
+
+
+SIMULATION_POLICY = "openvla_oft_small"
+"""Folder below policies/ of the policy that runs in the simulator where no other is named."""
+
+
+POLICIES = (SIMULATION_POLICY, "openvla_small")
+"""All of them, the best first."""
+
+
+def policy_directory(name: str) -> Path | None:
+    """The folder of a policy that comes with the package; None where there is no such."""
+    directory = share_directory() / "policies" / name
+    return directory if (directory / "config.json").is_file() else None

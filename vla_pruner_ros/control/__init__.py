@@ -1,1 +1,1 @@
-"""What stands between a policy and an arm, without ROS: frames, worker, queue, limits, gate."""
+"""Frames, worker, action queue, limits and the gate that stops motion. No ROS."""

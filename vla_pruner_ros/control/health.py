@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 
-from vla_pruner_ros.control.latency import LatencyWindow
+import numpy as np
 
 
 class Health:
@@ -79,3 +79,21 @@ class Health:
         with self._lock:
             self._failures_in_a_row = 0
             self._problem = ""
+
+
+class LatencyWindow:
+    """Percentiles of the last `size` durations."""
+
+    def __init__(self, size: int = 100) -> None:
+        self._durations: deque[float] = deque(maxlen=size)
+
+    def add(self, duration: float) -> None:
+        """Record one duration (s)."""
+        self._durations.append(duration)
+
+    def percentile(self, q: float) -> float:
+        """Return the q-th percentile (s), NaN before the first duration."""
+        return float(np.percentile(list(self._durations), q)) if self._durations else float("nan")
+
+    def clear(self) -> None:
+        self._durations.clear()

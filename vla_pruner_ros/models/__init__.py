@@ -11,7 +11,7 @@ _HOME = {
     "PolicyError": "policy",
     "PruningReport": "policy",
     "VlaPolicy": "policy",
-    "load_policy": "registry",
+    "load_policy": "loading",
 }
 __all__ = sorted(_HOME)
 

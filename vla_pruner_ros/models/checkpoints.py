@@ -212,7 +212,7 @@ def check_finite(name: str, tensor: Tensor) -> None:
 
 
 def is_trained(config: dict) -> bool:
-    """False for checkpoints that this package wrote with random weights (models/tiny.py)."""
+    """False for checkpoints that this package wrote with random weights (models/untrained.py)."""
     return training_note(config).get("trained", True)
 
 

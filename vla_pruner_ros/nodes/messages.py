@@ -12,9 +12,9 @@ from std_msgs.msg import Header
 
 from vla_pruner_ros.control.action_queue import PlannedAction
 from vla_pruner_ros.control.poses import Pose
+from vla_pruner_ros.conversions.status_fields import status_fields
 from vla_pruner_ros.models.policy import PruningReport
 from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
-from vla_pruner_ros.status_fields import status_fields
 
 _NANOSECONDS = 1_000_000_000
 

@@ -9,7 +9,7 @@ from typing import Any
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rosbags.typesys.store import Typestore
 
-from vla_pruner_ros.replay.parameter_events import make_event, plain_values
+from vla_pruner_ros.bags.parameter_events import make_event, plain_values
 
 ANSWER_PATIENCE = 1.0
 """Seconds without an answer after which the node is asked again. An answer can be lost: a service

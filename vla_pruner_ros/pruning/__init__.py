@@ -16,11 +16,11 @@ _HOME = {
     "Selector": "selectors",
     "SELECTORS": "selectors",
     "make_selector": "selectors",
-    "Selection": "combination",
-    "combine_then_filter": "combination",
+    "Selection": "combine_then_filter",
+    "combine_then_filter": "combine_then_filter",
     "max_min_diversity": "diversity",
     "TemporalRelevance": "relevance",
-    "PruningStatistics": "statistics",
+    "PruningStatistics": "overlap",
 }
 __all__ = sorted(_HOME)
 

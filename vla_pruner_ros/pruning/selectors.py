@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from vla_pruner_ros.pruning.combination import (
+from vla_pruner_ros.pruning.combine_then_filter import (
     TINY,
     Selection,
     keep_best,

@@ -1,1 +1,1 @@
-"""Recorded bags through the same policy again, without ROS: message -> Observation -> policy."""
+"""A recorded bag through a policy offline: inputs, session, results. No ROS."""

@@ -12,23 +12,23 @@ from typing import Any
 from rosbags.rosbag2 import WriterError
 from tqdm import tqdm
 
-from vla_pruner_ros.models.execution import ExecutionConfig
+from vla_pruner_ros.bags.parameter_events import first_parameters
+from vla_pruner_ros.bags.reader import BagError, BagReader
+from vla_pruner_ros.bags.recording import recorder_remarks
+from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
-from vla_pruner_ros.policy_opening import open_policy
-from vla_pruner_ros.replay.arguments import choice_of, make_parser
-from vla_pruner_ros.replay.bag_reader import BagError, BagReader
-from vla_pruner_ros.replay.html_report import chosen_indices, make_report
-from vla_pruner_ros.replay.outcome import Outcome, Source, sweep
-from vla_pruner_ros.replay.outputs import write_csv, write_json
-from vla_pruner_ros.replay.parameter_events import first_parameters
-from vla_pruner_ros.replay.parity import check_parity, gap_remarks, recorded_reference
-from vla_pruner_ros.replay.pictures import collect
-from vla_pruner_ros.replay.recording import recorder_remarks
-from vla_pruner_ros.replay.replayed_bag import ReplayedBag
+from vla_pruner_ros.replay.options import choice_of, make_parser
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
+from vla_pruner_ros.replay.results.files import write_csv, write_json
+from vla_pruner_ros.replay.results.html_report import chosen_indices, make_report
+from vla_pruner_ros.replay.results.outcome import Outcome, Source, sweep
+from vla_pruner_ros.replay.results.parity import check_parity, gap_remarks, recorded_reference
+from vla_pruner_ros.replay.results.pictures import collect
+from vla_pruner_ros.replay.results.replayed_bag import ReplayedBag
+from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
-from vla_pruner_ros.replay.settings import sweep_settings, with_changes
-from vla_pruner_ros.replay.summary_table import terminal_text
+from vla_pruner_ros.replay.sweep import sweep_settings, with_changes
 from vla_pruner_ros.report import write_page
 
 DONE, IN_PART, NOTHING = 0, 1, 2
@@ -90,7 +90,7 @@ def _damage_told(reader: BagReader) -> Iterator[None]:
 def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
     """Load the checkpoint as the arguments say, else as the recorded node did."""
     cameras = arguments.image_topic or recorded.get("image_topics") or ()
-    return open_policy(
+    return load_policy(
         arguments.checkpoint,
         num_cameras=len(cameras),
         device=arguments.device,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.replay.recorded import Recorded
+from vla_pruner_ros.replay.inputs.recorded import Recorded
 
 _COUNTS_STEPS = ("random",)
 """Pruners that count their steps since the last reset: no later frame makes up for a lost one."""

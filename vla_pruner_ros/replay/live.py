@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vla_pruner_ros.bags.parameter_events import first_parameters, read_parameters
+from vla_pruner_ros.bags.parameter_file import parameters_of_file
+from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.pruning.config import FIELD_NAMES
-from vla_pruner_ros.replay.bag_reader import BagReader
-from vla_pruner_ros.replay.camera_order import order_by_stamps
-from vla_pruner_ros.replay.parameter_events import first_parameters, read_parameters
-from vla_pruner_ros.replay.parameter_file import parameters_of_file
-from vla_pruner_ros.replay.recorded import Recorded, read_recorded
-from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node
+from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
+from vla_pruner_ros.replay.inputs.recorded import Recorded, read_recorded
+from vla_pruner_ros.replay.inputs.topics import Wanted, choose_topics, find_node
 
 RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
 """Topics of the recorded node that would speak over the running one."""

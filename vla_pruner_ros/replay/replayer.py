@@ -11,8 +11,8 @@ import numpy as np
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, VlaPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.history import History
-from vla_pruner_ros.replay.moments import Moment
-from vla_pruner_ros.replay.recorded import Kept
+from vla_pruner_ros.replay.inputs.recorded import Kept
+from vla_pruner_ros.replay.inputs.sample import Moment
 
 RECORDED = "recorded settings"
 FULL = "full"

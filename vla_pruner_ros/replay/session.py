@@ -7,20 +7,16 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from vla_pruner_ros.bags.parameter_events import Changes, first_parameters, read_parameters
+from vla_pruner_ros.bags.parameter_file import read_parameter_file
+from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
-from vla_pruner_ros.replay.alignment import recorded_moments
-from vla_pruner_ros.replay.bag_reader import BagError, BagReader
-from vla_pruner_ros.replay.camera_order import order_by_stamps
-from vla_pruner_ros.replay.moments import Moment
-from vla_pruner_ros.replay.parameter_events import Changes, first_parameters, read_parameters
-from vla_pruner_ros.replay.parameter_file import read_parameter_file
-from vla_pruner_ros.replay.recorded import (
-    Recorded,
-    pruning_config,
-    read_recorded,
-)
-from vla_pruner_ros.replay.sampling import Sampling, sampled_moments
-from vla_pruner_ros.replay.topics import Wanted, choose_topics, find_node, remarks_on_choice
+from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
+from vla_pruner_ros.replay.inputs.exact import recorded_moments
+from vla_pruner_ros.replay.inputs.recorded import Recorded, pruning_config, read_recorded
+from vla_pruner_ros.replay.inputs.sample import Moment
+from vla_pruner_ros.replay.inputs.sampling import Sampling, sampled_moments
+from vla_pruner_ros.replay.inputs.topics import Wanted, choose_topics, find_node, remarks_on_choice
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Simulated cameras and arms: MetaWorld on MuJoCo. No ROS."""

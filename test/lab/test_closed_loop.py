@@ -1,0 +1,262 @@
+"""Closed-loop evaluation: pairing, order, resuming, intervals, and the experts as a check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_pruner_lab.closed_loop import run as closed_loop
+from vla_pruner_lab.closed_loop.cells import Cell, make_cells, make_episodes
+from vla_pruner_lab.closed_loop.records import (
+    EpisodeFile,
+    aggregate,
+    read_episodes,
+    relative_success,
+    wilson_interval,
+)
+from vla_pruner_lab.rollout.flops import layer_flops, prompt_flops
+from vla_pruner_ros.models.untrained import write_untrained_checkpoint
+from vla_pruner_ros.pruning.config import PRUNERS, PruningConfig
+
+SHAPE = {"hidden": 32, "layers": 4, "mlp": 64, "vision_width": 32}
+
+
+def line(**changes) -> dict:
+    """One episode as it stands in the file."""
+    values = {
+        "policy": "small", "method": "full", "keep_ratio": 1.0, "variant": "", "task": "reach",
+        "seed": 0, "success": True, "actions": 10, "inferences": 2, "refused": 0,
+        "latency_ms": 4.0, "flops": 8.0, "kept": 256.0,
+        "semantic_action_overlap": None, "action_overlap": None,
+    }  # fmt: skip
+    return {**values, **changes}
+
+
+@pytest.mark.parametrize(
+    ("successes", "episodes", "low", "high"),
+    [  # Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_values(successes, episodes, low, high):
+    assert wilson_interval(successes, episodes) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 500), st.data())
+def test_wilson_interval_holds_the_rate_and_narrows(episodes, data):
+    successes = data.draw(st.integers(0, episodes))
+    low, high = wilson_interval(successes, episodes)
+    assert 0 <= low <= successes / episodes <= high <= 1
+    more_low, more_high = wilson_interval(4 * successes, 4 * episodes)
+    assert more_high - more_low < high - low
+
+
+def test_wilson_interval_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="no interval"):
+        wilson_interval(0, 0)
+
+
+def test_deciding_cells_come_first_and_full_runs_once():
+    cells = make_cells(PRUNERS, closed_loop.DEFAULT_RATIOS, {})
+    assert cells[0] == Cell("full", 1.0)
+    deciding = {(cell.method, cell.keep_ratio) for cell in cells[1:9]}
+    methods = ("vla_pruner", "fastv", "semantic_only", "divprune")
+    assert deciding == {(method, ratio) for method in methods for ratio in (0.25, 0.125)}
+    assert len(cells) == len(set(cells)) == 1 + 9 * 4
+
+
+def test_ablations_combine_and_name_only_what_differs():
+    varied = {"temporal_window": [1, 3], "lock_in_remedy": ["none", "early_layers"]}
+    cells = make_cells(["vla_pruner"], [0.125], varied)
+    assert {cell.variant for cell in cells} == {
+        "",
+        "temporal_window 1",
+        "lock_in_remedy early_layers",
+        "temporal_window 1, lock_in_remedy early_layers",
+    }
+    assert {cell.config().temporal_window for cell in cells} == {1, 3}
+
+
+def test_unpruned_first_steps_are_a_variant_of_any_method():
+    cells = make_cells(["full", "fastv"], [0.25], {"prune_layer": [2, 3]}, [0, 3])
+    assert [cell.variant for cell in cells] == [
+        "",  # full, once
+        "",
+        "prune_layer 2",
+        "prune_layer 2, unpruned_first 3",
+        "unpruned_first 3",
+    ]
+    with pytest.raises(ValueError, match="unpruned_first must be 0 or more"):
+        make_cells(["fastv"], [0.25], {}, [0, -1])
+
+
+def test_bad_ratio_is_refused_by_name():
+    with pytest.raises(ValueError, match="keep_ratio"):
+        make_cells(["fastv"], [1.5], {})
+
+
+def test_every_cell_meets_the_same_initial_states():
+    cells = make_cells(["vla_pruner", "fastv"], [0.25], {})
+    episodes = list(make_episodes(cells, ["reach", "push"], 5, first_seed=7))
+    starts = [[(e.task, e.seed) for e in episodes if e.cell == cell] for cell in cells]
+    assert all(start == starts[0] for start in starts)
+    assert len(starts[0]) == 10
+
+
+def test_training_seeds_are_refused():
+    with pytest.raises(ValueError, match="for training"):
+        list(make_episodes([Cell("full", 1.0)], ["reach"], 2, first_seed=999_999))
+
+
+@pytest.mark.parametrize(("kept", "paper"), [(128, 1.136e12), (64, 0.757e12), (32, 0.568e12)])
+def test_flops_follow_the_paper(kept, paper):
+    """FastV on OpenVLA-7B, K = 3, the paper's table; it does not say N: 34 fits all three."""
+    shape = {"text": 34, "visual": 256, "layers": 32, "width": 4096, "mlp_width": 11008}
+    pruned = prompt_flops(kept=kept, prune_layer=3, **shape)
+    assert pruned == pytest.approx(paper, rel=5e-3)
+    assert prompt_flops(kept=kept, prune_layer=0, **shape) < pruned
+    assert prompt_flops(kept=256, prune_layer=3, **shape) == 32 * layer_flops(290, 4096, 11008)
+
+
+def test_records_pool_episodes_and_say_when_tasks_differ_in_count():
+    lines = [line(seed=i, success=i < 3) for i in range(4)] + [line(task="push", success=False)]
+    records = {record["task"]: record for record in aggregate(lines)}
+    assert records["reach"]["success_rate"] == 0.75
+    assert records["reach"]["balanced"]
+    assert records["all"]["episodes"] == 5
+    assert records["all"]["success_rate"] == 0.6
+    assert not records["all"]["balanced"]
+    assert records["all"]["action_overlap"] is None
+
+
+def test_relative_success_compares_equal_starts_only():
+    lines = [line(seed=0), line(seed=1, success=False), line(seed=2)]
+    own = {"method": "fastv", "keep_ratio": 0.25}
+    lines += [line(seed=2, success=False, **own), line(seed=0, **own), line(seed=9, **own)]
+    record = next(r for r in aggregate(lines) if r["method"] == "fastv" and r["task"] == "all")
+    assert relative_success(lines, record) == (0.5, 2)
+    assert relative_success(lines[3:], record) is None
+
+
+def test_a_line_cut_short_is_dropped_and_damage_elsewhere_is_reported(tmp_path):
+    path = tmp_path / "episodes.jsonl"
+    path.write_text(json.dumps(line()) + "\n" + json.dumps(line(seed=1))[:30])
+    file = EpisodeFile(path)
+    file.add(line(seed=2))
+    assert [episode["seed"] for episode in read_episodes(path)] == [0, 2]
+    path.write_text("{broken\n" + json.dumps(line()) + "\n")
+    with pytest.raises(ValueError, match="line 1"):
+        EpisodeFile(path)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    return write_untrained_checkpoint(folder, "openvla_oft", **SHAPE)
+
+
+def run(out: Path, *arguments: str) -> int:
+    return closed_loop.main([*arguments, "--out", str(out), "--processes", "0"])
+
+
+def test_expert_succeeds(tmp_path, capsys):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    out = tmp_path / "expert.jsonl"
+    assert run(out, "--policy", "expert", "--tasks", "drawer-close", "--episodes", "2") == 0
+    assert [episode["success"] for episode in read_episodes(out)] == [True, True]
+    assert "100.0%" in capsys.readouterr().out
+
+
+def test_standing_still_solves_nothing(tmp_path):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    out, tasks = tmp_path / "still.jsonl", ("drawer-close", "reach", "faucet-open")
+    common = ["--policy", "still", "--episodes", "3", "--max-actions", "30"]
+    assert run(out, *common, "--tasks", *tasks) == 0
+    episodes = read_episodes(out)
+    assert len(episodes) == 9
+    assert not any(episode["success"] for episode in episodes)
+
+
+def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    out = tmp_path / "results.jsonl"
+    common = ["--checkpoint", str(checkpoint), "--tasks", "drawer-close", "--max-actions", "40"]
+    pruners = ["--pruners", "full", "vla_pruner", "--keep-ratios", "1", "0.25"]
+    assert run(out, *common, *pruners, "--episodes", "1", "--warm-up", "semantic") == 0
+    full, pruned = read_episodes(out)
+    assert (full["method"], pruned["method"]) == ("full", "vla_pruner")
+    assert full["kept"] == 512
+    assert pruned["kept"] == 128
+    assert pruned["flops"] < full["flops"]
+    assert 0 <= pruned["semantic_action_overlap"] <= 1
+    lines = out.read_text().splitlines()
+    out.write_text(lines[0] + "\n" + lines[1][:40])  # as a crash leaves it
+    assert run(out, *common, *pruners, "--episodes", "1", "--warm-up", "semantic") == 0
+    again = out.read_text().splitlines()
+    assert again[0] == lines[0]
+    kept_fields = [k for k in pruned if k not in ("date", "latency_ms")]
+    assert {k: json.loads(again[1])[k] for k in kept_fields} == {k: pruned[k] for k in kept_fields}
+    runs = read_episodes(closed_loop.runs_path(out))
+    assert len(runs) == 2
+    assert runs[0]["trained"] is False
+    assert run(out, *common, *pruners, "--execute", "4") == 2
+    assert "other weights or settings" in capsys.readouterr().err
+
+
+def test_equal_seeds_start_equal_episodes_under_any_agent():
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    from vla_pruner_lab.rollout.episode import ExpertAgent, run_episode
+
+    class Witness(ExpertAgent):
+        def begin(self, robot, instruction):
+            super().begin(robot, instruction)
+            self.start = robot.observation.copy(), instruction
+
+    robot = closed_loop._robot("push", 224)
+    witnesses = [Witness() for _ in range(3)]
+    for witness, seed in zip(witnesses, (3, 4, 3), strict=True):
+        run_episode(robot, witness, seed, max_actions=3)
+    (first, words), (other, _), (again, words_again) = (w.start for w in witnesses)
+    assert np.array_equal(first, again)
+    assert words == words_again
+    assert not np.array_equal(first, other)
+
+
+def test_refused_actions_hold_the_robot_still(checkpoint):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    from vla_pruner_lab.rollout.episode import PolicyAgent, run_episode
+    from vla_pruner_ros.models.loading import load_policy
+
+    policy = load_policy(checkpoint)
+    policy.state_bounds.low[:] = np.nan  # every action comes out NaN, which act() refuses
+    outcome = run_episode(closed_loop._robot("push", 224), PolicyAgent(policy), 0, max_actions=5)
+    assert (outcome.actions, outcome.inferences, outcome.refused) == (5, 5, 5)
+    assert outcome.latency_ms is None
+    assert not outcome.success
+
+
+def test_unpruned_first_steps_see_everything_and_then_it_prunes(checkpoint):
+    pytest.importorskip("metaworld", reason="needs the simulator")
+    from vla_pruner_lab.rollout.episode import PolicyAgent, run_episode
+    from vla_pruner_ros.models.loading import load_policy
+
+    class Witness(PolicyAgent):
+        def measurements(self):
+            self.kept = [report.tokens_kept for report in self._reports]
+            return super().measurements()
+
+    policy = load_policy(checkpoint, pruning=PruningConfig(pruner="fastv", keep_ratio=0.25))
+    agent = Witness(policy, execute=1, unpruned_first=2)
+    for _ in range(2):  # every episode begins anew
+        run_episode(closed_loop._robot("push", 224), agent, 0, max_actions=4)
+        assert agent.kept == [512, 512, 128, 128]
+    run_episode(closed_loop._robot("push", 224), agent, 0, max_actions=1)
+    assert policy.pruning.keep_ratio == 0.25

@@ -1,0 +1,76 @@
+"""From the node's parameters to a policy of the right family and number of cameras."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: parameters need its messages")
+
+from node_kit import ControlledPolicy
+from vla_pruner_ros.models.policy import CheckpointError
+from vla_pruner_ros.models.untrained import write_untrained_checkpoint
+from vla_pruner_ros.nodes.vla_pruner.loading import check_policy, load_from_settings, warm_up
+from vla_pruner_ros.nodes.vla_pruner.parameters import SPECS, make_settings
+
+
+def settings(**changed):
+    return make_settings({**{spec.name: spec.default for spec in SPECS}, **changed})
+
+
+@pytest.mark.parametrize(("family", "cameras"), [("openvla", 1), ("openvla_oft", 2), ("pi0", 1)])
+def test_every_family_loads_with_the_cameras_that_are_named(tmp_path, family, cameras):
+    """A pi0 checkpoint under one image topic was once refused: it was loaded for two cameras."""
+    write_untrained_checkpoint(tmp_path, family)
+    topics = [f"camera_{i}" for i in range(cameras)]
+    made = settings(checkpoint=str(tmp_path), image_topics=topics)
+    policy = load_from_settings(made)
+    check_policy(policy, made)
+    assert (policy.family, policy.num_cameras, policy.trained) == (family, cameras, False)
+    assert warm_up(policy, "close the drawer")
+
+
+def test_a_policy_that_ignores_its_camera_is_noticed():
+    """Some transformers versions make OpenVLA answer the same whatever it sees."""
+    policy = ControlledPolicy()
+    assert warm_up(policy, "close the drawer")
+    policy.expect_warm_up()
+    policy._follow_brightness = lambda observation: np.zeros((1, 7))
+    assert not warm_up(policy, "close the drawer")
+
+
+def test_joints_must_fill_the_models_state():
+    policy = ControlledPolicy(state_dim=2)
+    check_policy(policy, settings())
+    check_policy(policy, settings(state_joints=["elbow", "wrist"]))
+    with pytest.raises(CheckpointError, match="2 values but state_joints names 1"):
+        check_policy(policy, settings(state_joints=["elbow"]))
+
+
+def test_openvla_sees_one_camera(tmp_path):
+    write_untrained_checkpoint(tmp_path, "openvla")
+    made = settings(checkpoint=str(tmp_path), image_topics=["a", "b"])
+    with pytest.raises(CheckpointError, match="sees 1 camera"):
+        check_policy(load_from_settings(made), made)
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"checkpoint": ""}, "checkpoint is empty"),
+        ({"checkpoint": "/no/such/directory"}, "/no/such/directory"),
+        ({"model": "pi0"}, "asks for pi0"),
+        ({"device": "abacus"}, "abacus"),
+    ],
+)
+def test_what_cannot_be_loaded_is_said(tmp_path, changed, reason):
+    write_untrained_checkpoint(tmp_path, "openvla")
+    with pytest.raises(CheckpointError, match=reason):
+        load_from_settings(settings(**{"checkpoint": str(tmp_path), **changed}))
+
+
+def test_settings_are_replaced_never_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings().pruning.keep_ratio = 0.5

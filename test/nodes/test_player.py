@@ -1,0 +1,163 @@
+"""A bag into a running node without rosbag2: what the node is told, and the player itself."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: the player needs rclpy")
+
+from rclpy.parameter import Parameter
+from replay_bags import NODE, PERIOD, START, BagMaker, MemoryPolicy, picture, record_episode
+from rosgraph_msgs.msg import Clock
+
+from node_kit import bench
+from vla_pruner_ros.bringup import cli as bringup
+from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.msg import ActionChunk
+from vla_pruner_ros.nodes.messages import to_nanoseconds
+from vla_pruner_ros.nodes.player import PlayerNode
+from vla_pruner_ros.replay.live import parameters_as_recorded
+
+RECORDED = 1000
+"""First sequence of the recorded answers, which tells them from the running node's."""
+
+
+class LivePolicy(MemoryPolicy):
+    """The replay's policy in a node; counts how often it was made to forget."""
+
+    resets = 0
+
+    def reset(self) -> None:
+        super().reset()
+        self.resets += 1
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        return image
+
+
+@pytest.fixture
+def nothing_said(tmp_path):
+    file = tmp_path / "params.yaml"
+    file.write_text("/**/vla_pruner: {ros__parameters: {use_sim_time: true}}")
+    return file
+
+
+@contextmanager
+def playing(context, bag, **parameters):
+    """Play on a thread of its own until the end of the context."""
+    values = {"bag": str(bag), "delay": 0.2, **parameters}
+    player = PlayerNode(
+        context=context, parameter_overrides=[Parameter(k, value=v) for k, v in values.items()]
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=player.play, args=(stop.wait,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        player.destroy_node()
+
+
+def test_node_answers_a_bag_played_in_a_loop_beside_what_was_recorded(tmp_path):
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.sequence = RECORDED
+        record_episode(bag, 8)
+    policy = LivePolicy()
+    with bench(policy, use_sim_time=True, max_image_age=5.0) as b:
+        answers = b.listen(ActionChunk, f"{NODE}/action_chunk")
+        recorded = b.listen(ActionChunk, f"/recorded{NODE}/action_chunk")
+        clock = b.listen(Clock, "/clock")
+        b.activate()
+        forgotten = policy.resets
+        with playing(b.client.context, tmp_path / "bag", loop=True, rate=2.0):
+            b.until(lambda: passes(answers) >= 3, "answers to three passes")
+            b.until(lambda: len(recorded) > 8, "recorded answers of two passes")
+    known = {START + number * PERIOD for number in range(8)}
+    assert {to_nanoseconds(one.image_stamps[0]) for one in answers} <= known
+    assert all(one.sequence < RECORDED for one in answers)
+    assert all(one.sequence >= RECORDED for one in recorded)
+    assert policy.resets >= forgotten + 2
+    times = np.array([to_nanoseconds(one.clock) for one in clock])
+    assert (times >= START - 3 * PERIOD).all()
+    assert (np.diff(times) < 0).sum() >= 2  # once a loop
+
+
+def passes(answers) -> int:
+    """Count how often the stamps begin anew."""
+    stamps = [to_nanoseconds(one.image_stamps[0]) for one in answers]
+    return int((np.diff(stamps) < 0).sum()) + bool(stamps)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-p", "bag:=/nowhere"], "/nowhere does not exist"),
+        (["-p", "bag:=BAG", "-p", "rate:=0.0"], "rate must be above 0"),
+    ],
+)
+def test_player_that_cannot_play_says_why(tmp_path, arguments, words):
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.instruction("go", 0)
+    start = "import sys; from vla_pruner_ros.nodes.player import main; sys.exit(main())"
+    arguments = [one.replace("BAG", str(tmp_path / "bag")) for one in arguments]
+    done = subprocess.run(
+        [sys.executable, "-c", start, "--ros-args", *arguments],
+        env=os.environ, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_node_is_told_cameras_words_and_pruning_of_the_bag(tmp_path, nothing_said):
+    """Without them it waited for an instruction that had been a parameter."""
+    policy = MemoryPolicy(num_cameras=2)
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.parameters(
+            -PERIOD, prune_layer=2, keep_ratio=0.5, state_joints=[], checkpoint="/on/the/robot",
+            image_topics=["wrist/image_raw", "front/image_raw"], unnorm_key="",
+        )  # fmt: skip
+        for topic in ("/front/image_raw/compressed", "/wrist/image_raw/compressed"):
+            bag.compressed(picture(0), 0, topic=topic)
+        bag.answer(policy, [0, 0], Observation([picture(0), picture(0)], "open it"))
+    told = parameters_as_recorded(tmp_path / "bag", "", nothing_said)
+    assert told == {
+        "prune_layer": 2,
+        "keep_ratio": 0.5,
+        "image_topics": ["/wrist/image_raw", "/front/image_raw"],
+        "image_transport": "compressed",
+        "instruction": "open it",
+    }
+    nothing_said.write_text("/**: {ros__parameters: {keep_ratio: 0.125, instruction: shut it}}")
+    left = parameters_as_recorded(tmp_path / "bag", "", nothing_said)
+    assert left.keys() == told.keys() - {"keep_ratio", "instruction"}
+
+
+def test_bag_of_another_software_tells_nothing(tmp_path, nothing_said):
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.image(picture(0), 0)
+    assert parameters_as_recorded(tmp_path / "bag", "", nothing_said) == {}
+
+
+def test_bringup_with_a_bag_is_on_its_time_and_yields_to_what_is_named(tmp_path):
+    with BagMaker(tmp_path / "bag") as bag:
+        record_episode(bag, 4)
+    given = bringup.parse_arguments([f"bag:={tmp_path / 'bag'}", "keep_ratio:=0.125", "loop:=true"])
+    assert given["use_sim_time"] == "true"
+    arguments = bringup.policy_arguments(given)
+    assert arguments[1].endswith("replay.yaml")
+    values = dict(one.split(":=", 1) for one in arguments if ":=" in one)
+    assert yaml.safe_load(values["keep_ratio"]) == 0.125
+    assert yaml.safe_load(values["temporal_window"]) == 4
+    assert values["instruction"] == "pick up the cup"
+    assert "loop:=true" in bringup.player_arguments(given)

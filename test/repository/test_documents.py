@@ -1,0 +1,95 @@
+"""What the documents say against what the code does."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vla_pruner_ros.bringup import executables
+from vla_pruner_ros.resources import share_directory
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def specs():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: parameters need its messages")
+    from vla_pruner_ros.nodes.vla_pruner import parameters
+
+    return parameters
+
+
+def test_parameter_table_is_the_one_the_node_declares():
+    written = (ROOT / "docs" / "parameters.md").read_text()
+    assert specs().markdown_table() in written, (
+        "docs/parameters.md is old; write it anew with: "
+        "python -m vla_pruner_ros.nodes.vla_pruner.parameters > docs/parameters.md"
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_configuration_names_declared_parameters_with_allowed_values(path):
+    known = specs().SPEC_BY_NAME
+    for node, content in yaml.safe_load(path.read_text()).items():
+        if not node.endswith("vla_pruner"):
+            continue
+        values = dict(content["ros__parameters"])
+        values.pop("use_sim_time", None)
+        assert values.keys() <= known.keys()
+        defaults = {spec.name: spec.default for spec in known.values()}
+        specs().make_settings({**defaults, **values})
+
+
+def test_links_between_documents_lead_somewhere():
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    for document in documents:
+        for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def declared_executables() -> dict[str, object]:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    found = {}
+    for line in parser["options.entry_points"]["console_scripts"].strip().splitlines():
+        name, target = (part.strip() for part in line.split("="))
+        module, function = target.split(":")
+        found[name] = getattr(import_module(module), function)
+    return found
+
+
+def test_executables_of_pip_and_colcon_exist():
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: the nodes cannot be imported")
+    found = declared_executables()
+    assert all(callable(function) for function in found.values())
+    assert found.keys() == executables.MODULES.keys() | {"vla_pruner_replay"}
+    for module in executables.MODULES.values():
+        assert callable(import_module(f"vla_pruner_ros.{module}").main)
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"), [("rclpy", "ROS 2 is not here"), ("vla_pruner_ros.msg", "colcon")]
+)
+def test_executables_say_that_ros_is_missing(monkeypatch, capsys, missing, words):
+    """After pip install without ROS they ended with a traceback."""
+    real = executables.find_spec
+    monkeypatch.setattr(
+        executables, "find_spec", lambda name: None if name == missing else real(name)
+    )
+    for name, function in declared_executables().items():
+        if name != "vla_pruner_replay":
+            assert function() == 2
+            said = capsys.readouterr().err
+            assert said.startswith(f"{name} cannot run: ")
+            assert words in said
+
+
+def test_shared_data_is_found():
+    share = share_directory()
+    assert (share / "msg" / "PruningStatus.msg").is_file()
+    assert (share / "config" / "vla_pruner.yaml").is_file()
+    assert (share / "launch" / "bringup.launch.py").is_file()

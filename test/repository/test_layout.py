@@ -1,0 +1,156 @@
+"""The layout of the house: folder sizes, import directions, circles. See CONTRIBUTING.md."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PRODUCT, LAB = "vla_pruner_ros", "vla_pruner_lab"
+MOST_FILES = 12
+LOOSE_MODULES = {"__init__", "resources"}
+FLOORS = (
+    {"resources"},
+    {"pruning", "report", "sim", "robots"},
+    {"models"},
+    {"conversions", "control"},
+    {"bags"},
+    {"replay", "serving"},
+    {"nodes"},
+    {"bringup"},
+)
+"""Rooms of the product from the ground up. A room imports from lower floors only."""
+WITHOUT_RCLPY = [
+    "pruning",
+    "models",
+    "robots",
+    "conversions",
+    "control",
+    "bags",
+    "replay",
+    "report",
+    "serving",
+    "sim",
+    "resources",
+]
+LAB_FLOORS = (
+    {"common"},
+    {"rollout"},
+    {"demonstrations", "latency", "conformance"},
+    {"training"},
+    {"closed_loop", "microbenchmarks", "reliability", "demo"},
+)
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """Module -> modules that it imports anywhere, other than under TYPE_CHECKING."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+        for top in (PRODUCT, LAB)
+        for path in (ROOT / top).rglob("*.py")
+    }
+    return {name: _imported(ast.parse(path.read_text()), files) for name, path in files.items()}
+
+
+def _imported(tree: ast.Module, files: dict[str, Path]) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                module = f"{node.module}.{alias.name}"
+                found.add(module if module in files else node.module)
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def arrows(top: str) -> list[tuple[str, str]]:
+    """Pairs (module, module of another room of the same package that it imports)."""
+    return [
+        (module, target)
+        for module, targets in imports().items()
+        for target in targets
+        if module.startswith(f"{top}.")
+        and target.startswith(f"{top}.")
+        and room(module) != room(target)
+    ]
+
+
+def test_something_was_read():
+    """A layout test that reads nothing stays green for ever."""
+    assert len(imports()) > 200
+    assert len(arrows(PRODUCT)) > 50
+    assert len(arrows(LAB)) > 10
+
+
+def folders() -> list[Path]:
+    return sorted({path.parent for top in (PRODUCT, LAB) for path in (ROOT / top).rglob("*.py")})
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_no_folder_is_crowded(folder):
+    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(files) <= MOST_FILES, (
+        f"{folder.relative_to(ROOT)} holds {len(files)} files, more than {MOST_FILES}: group those "
+        "that belong together in a subfolder with a docstring in its __init__.py"
+    )
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_every_folder_has_a_door(folder):
+    door = folder / "__init__.py"
+    assert door.is_file(), f"{folder.relative_to(ROOT)} has no __init__.py"
+    assert ast.get_docstring(ast.parse(door.read_text())), (
+        f"{door.relative_to(ROOT)} has no docstring: say in a sentence what the folder holds"
+    )
+
+
+def test_no_module_lies_loose():
+    loose = {path.stem for path in (ROOT / PRODUCT).glob("*.py")} - LOOSE_MODULES
+    assert not loose, f"Move {', '.join(sorted(loose))} into one of the folders of {PRODUCT}"
+
+
+@pytest.mark.parametrize(("top", "floors"), [(PRODUCT, FLOORS), (LAB, LAB_FLOORS)])
+def test_imports_go_down(top, floors):
+    level = {name: height for height, names in enumerate(floors) for name in names}
+    for module, target in arrows(top):
+        if room(target) == "msg":
+            continue
+        for name in (room(module), room(target)):
+            assert name in level, f"{top}/{name} stands on no floor: add it in {__file__}"
+        assert level[room(target)] < level[room(module)], (
+            f"{module} imports {target}, from floor {level[room(module)]} to floor "
+            f"{level[room(target)]}: move the shared part to a lower folder, or pass it in"
+        )
+
+
+def test_the_product_knows_nothing_of_the_lab():
+    for module, targets in imports().items():
+        if module.startswith(PRODUCT):
+            wrong = sorted(target for target in targets if target.startswith(LAB))
+            assert not wrong, f"{module} imports {wrong[0]}: a robot does not install {LAB}"
+
+
+@pytest.mark.parametrize("name", WITHOUT_RCLPY)
+def test_rclpy_stays_in_the_nodes(name):
+    for module, targets in imports().items():
+        if module.startswith(PRODUCT) and room(module) == name:
+            wrong = sorted(target for target in targets if target.split(".")[0] == "rclpy")
+            assert not wrong, f"{module} imports {wrong[0]}: keep rclpy in nodes/ and bringup/"
+
+
+def test_there_are_no_circles():
+    graph = {module: targets & imports().keys() for module, targets in imports().items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"These modules import each other: {' -> '.join(error.args[1])}")

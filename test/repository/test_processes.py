@@ -1,0 +1,35 @@
+"""Work shared among processes: all results, errors passed on, and no waiting for the dead."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures.process import BrokenProcessPool
+
+import pytest
+
+from vla_pruner_lab.common.processes import run_in_processes
+
+
+def square(value: int) -> int:
+    if value < 0:
+        raise ValueError(f"{value} is negative")
+    return value * value
+
+
+def die(value: int) -> int:
+    os._exit(1)
+
+
+def test_every_piece_gives_its_result():
+    assert sorted(run_in_processes(square, range(4), 2)) == [0, 1, 4, 9]
+    assert list(run_in_processes(square, [], 2)) == []
+
+
+def test_an_error_is_passed_on():
+    with pytest.raises(ValueError, match="-1 is negative"):
+        list(run_in_processes(square, [-1], 1))
+
+
+def test_a_process_that_dies_is_reported_instead_of_waited_for():
+    with pytest.raises(BrokenProcessPool):
+        list(run_in_processes(die, [1, 2], 1))

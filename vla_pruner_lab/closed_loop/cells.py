@@ -1,0 +1,123 @@
+"""What a closed-loop evaluation runs, in the order that decides most first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from vla_pruner_lab.rollout.seeds import TRAINING_SEEDS
+from vla_pruner_ros.pruning.config import PruningConfig
+
+DECIDING_METHODS = ("vla_pruner", "fastv", "semantic_only", "divprune")
+DECIDING_RATIOS = (0.25, 0.125)
+VARIED = ("temporal_window", "temporal_decay", "prune_layer", "lock_in_remedy", "warm_up")
+"""Fields of PruningConfig that an ablation varies."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method at one budget, to be tried on every task and seed.
+
+    settings: the varied fields whose values are not PruningConfig's defaults. unpruned_first:
+    inferences at the start of an episode that see every token, whatever the method: the ones that
+    a method with a history has anyway, as a control for those without.
+    """
+
+    method: str
+    keep_ratio: float
+    settings: tuple[tuple[str, object], ...] = ()
+    unpruned_first: int = 0
+
+    def config(self) -> PruningConfig:
+        return PruningConfig(pruner=self.method, keep_ratio=self.keep_ratio, **dict(self.settings))
+
+    @property
+    def variant(self) -> str:
+        """The settings in words, empty for the defaults."""
+        first = [("unpruned_first", self.unpruned_first)] if self.unpruned_first else []
+        return ", ".join(f"{name} {value}" for name, value in [*self.settings, *first])
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One attempt; equal tasks and seeds start from equal states, whatever the cell."""
+
+    cell: Cell
+    task: str
+    seed: int
+
+    @property
+    def key(self) -> tuple:
+        return (self.cell.method, self.cell.keep_ratio, self.cell.variant, self.task, self.seed)
+
+
+def make_cells(
+    methods: Sequence[str],
+    keep_ratios: Sequence[float],
+    varied: dict[str, Sequence[object]],
+    unpruned_first: Sequence[int] = (0,),
+) -> list[Cell]:
+    """Every method at every ratio with every combination of varied settings and unpruned_first.
+
+    full runs once, at 1.0: at that ratio every method equals it. First full, then the deciding
+    methods at the deciding ratios, then the rest as given.
+
+    Raises:
+        ValueError: a value that PruningConfig refuses, or a negative number of inferences.
+    """
+    if min(unpruned_first) < 0:
+        raise ValueError(f"unpruned_first must be 0 or more inferences, got {min(unpruned_first)}")
+    variants = [_not_default(dict(v)) for v in _combinations(varied)]
+    cells = [Cell("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
+    ratios = [ratio for ratio in keep_ratios if ratio != 1.0]
+    for ratio, method, variant, first in itertools.product(
+        ratios, methods, variants, unpruned_first
+    ):
+        if method != "full":
+            cells.append(Cell(method, ratio, variant, first))
+    for cell in cells:
+        cell.config()
+    return sorted(dict.fromkeys(cells), key=_rank)
+
+
+def make_episodes(
+    cells: Sequence[Cell], tasks: Sequence[str], count: int, first_seed: int = 0
+) -> Iterator[Episode]:
+    """`count` episodes of each task for each cell, cell after cell.
+
+    Raises:
+        ValueError: seeds that training may have seen.
+    """
+    if not 0 <= first_seed <= first_seed + count <= TRAINING_SEEDS:
+        raise ValueError(
+            f"evaluation seeds must lie in 0..{TRAINING_SEEDS - 1}, got "
+            f"{first_seed}..{first_seed + count - 1}: those above are for training"
+        )
+    seeds = range(first_seed, first_seed + count)
+    for cell, task, seed in itertools.product(cells, tasks, seeds):
+        yield Episode(cell, task, seed)
+
+
+def settings_of(config: PruningConfig) -> dict[str, object]:
+    """The varied fields of a configuration, defaults included."""
+    values = asdict(config)
+    return {name: values[name] for name in VARIED}
+
+
+def _combinations(varied: dict[str, Sequence[object]]) -> Iterator[tuple]:
+    named = [[(name, value) for value in values] for name, values in varied.items() if values]
+    return itertools.product(*named)
+
+
+def _not_default(settings: dict[str, object]) -> tuple[tuple[str, object], ...]:
+    default = settings_of(PruningConfig())
+    values = settings_of(replace(PruningConfig(), **settings))
+    return tuple((name, values[name]) for name in VARIED if values[name] != default[name])
+
+
+def _rank(cell: Cell) -> int:
+    if cell.method == "full":
+        return 0
+    decides = cell.method in DECIDING_METHODS and cell.keep_ratio in DECIDING_RATIOS
+    return 1 if decides and not cell.variant else 2

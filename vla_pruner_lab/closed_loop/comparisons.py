@@ -1,0 +1,69 @@
+"""What the paper leads one to expect of VLA-Pruner, beside what was measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vla_pruner_lab.closed_loop.records import compare
+from vla_pruner_lab.common.markdown import DASH, markdown_table
+
+OURS = "vla_pruner"
+RELATIVE_GOALS = {0.25: 0.98, 0.125: 0.889}
+"""Success relative to the unpruned policy, by keep ratio (arXiv 2511.16449)."""
+UNLIKELY = 0.05
+
+
+def goals_part(records: Sequence[dict]) -> list[str]:
+    """records: of one policy and variant, over all its tasks. Empty where ours did not run."""
+    rows = [
+        [f"{ratio:g}", f"{100 * goal:.1f} %", *_reached(found, goal)]
+        for ratio, goal in RELATIVE_GOALS.items()
+        for found in records
+        if (found["method"], found["keep_ratio"]) == (OURS, ratio)
+    ]
+    if not rows:
+        return []
+    head = ["keep", "relative success in the paper", "here (pairs)", ""]
+    return ["### VLA-Pruner against the paper's figures", "", *markdown_table(head, rows), ""]
+
+
+def _reached(record: dict, goal: float) -> list[str]:
+    relative = record["relative_success"]
+    if relative is None:
+        return [DASH, DASH]
+    verdict = "reached" if relative >= goal else "missed"
+    return [f"{100 * relative:.1f} % ({record['pairs']})", verdict]
+
+
+def comparisons_part(episodes: Sequence[dict], records: Sequence[dict]) -> list[str]:
+    """VLA-Pruner and each other method start by start, at every ratio that both ran."""
+    ours = {r["keep_ratio"]: r for r in records if r["method"] == OURS}
+    others = [r for r in records if r["method"] != OURS and r["keep_ratio"] in ours]
+    others.sort(key=lambda record: -record["keep_ratio"])
+    rows = [_comparison_row(episodes, ours[other["keep_ratio"]], other) for other in others]
+    if not rows:
+        return []
+    return [
+        "### VLA-Pruner against each method, start by start",
+        "",
+        "Only ours, only theirs: starts from which one succeeded and the other did not. Chance: "
+        "how probable so uneven a split is between equals (exact sign test, two-sided); above "
+        f"{UNLIKELY} there is no difference to speak of, and of many comparisons some fall below "
+        "it by luck.",
+        "",
+        *markdown_table(["keep", "method", "starts", "only ours", "only theirs", "chance"], rows),
+        "",
+    ]
+
+
+def _comparison_row(episodes: Sequence[dict], ours: dict, other: dict) -> list[str]:
+    found = compare(episodes, ours, other)
+    chance = f"{found.chance:.3f}"
+    return [
+        f"{other['keep_ratio']:g}",
+        other["method"],
+        str(found.pairs),
+        str(found.won),
+        str(found.lost),
+        f"**{chance}**" if found.chance < UNLIKELY else chance,
+    ]

@@ -1,0 +1,278 @@
+"""Where kept tokens lie: python -m vla_pruner_lab.closed_loop.kept_places --checkpoint DIR.
+
+The expert carries out each task; every method then looks at exactly these pictures, in order, and
+nothing it answers moves the robot. The simulator says which patches show the hand, the task's
+object, the arm or nothing of these. Each cell and task is a line of --out; a second run adds the
+missing ones. --page docs writes docs/kept_places.md from all of --out, and this policy's picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vla_pruner_lab.closed_loop.cells import Cell, make_cells
+from vla_pruner_lab.closed_loop.kept_places_page import draw_sheet, sheet_name, write_page
+from vla_pruner_lab.closed_loop.records import EpisodeFile
+from vla_pruner_lab.closed_loop.run import fingerprint
+from vla_pruner_lab.rollout.episode import CAMERAS, PolicyAgent
+from vla_pruner_lab.rollout.expert import Expert
+from vla_pruner_ros.models.checkpoints import read_config, training_note
+from vla_pruner_ros.models.loading import load_policy
+from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.pruning.config import PRUNERS, WARM_UP_MODES
+from vla_pruner_ros.sim.robot import PARTS, SimulatedRobot
+from vla_pruner_ros.sim.tasks import instruction_for, task_name
+
+MAX_ACTIONS = 100
+SHEET_TASKS = ("drawer-close", "window-open", "faucet-open")
+SHOWN = ("vla_pruner", "semantic_only", "action_only", "fastv", "divprune", "random")
+"""Methods in the picture."""
+KEY = (
+    "policy", "weights", "execute", "max_actions", "starts",
+    "method", "keep_ratio", "variant", "task",
+)  # fmt: skip
+"""Lines that agree in these are the same measurement."""
+COVERED = 0.125
+"""Of a patch's area: from here on it counts as showing a part; a patch may show several."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the policy is asked about at one instant.
+
+    parts: bool [len(PARTS), M]: which visual tokens, all cameras, show each part.
+    """
+
+    observation: Observation
+    parts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Places:
+    """Means over the views of a task; None where no view shows the part.
+
+    found: of the patches that show the part, the share that was kept. share: of the kept patches,
+    the share that shows it. action_change: distance between the displacement and the unpruned
+    policy's, relative to the mean length of the latter.
+    """
+
+    views: int
+    kept: float
+    found: dict[str, float | None]
+    share: dict[str, float]
+    action_change: float
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the episodes go: actions from one view to the next, and until the end at the latest."""
+
+    execute: int
+    max_actions: int = MAX_ACTIONS
+
+
+def record_views(policy: PrunedPolicy, task: str, seed: int, asking: Asking) -> list[View]:
+    """The expert's episode, seen whenever the policy would be asked."""
+    robot = SimulatedRobot(task, cameras=CAMERAS)
+    state = robot.reset(seed)
+    agent, expert = PolicyAgent(policy), Expert(robot)
+    agent.begin(robot, instruction_for(task, variant=seed))
+    views, done = [], 0
+    while done < asking.max_actions and not state.success:
+        views.append(View(agent.observe(state), parts_seen(policy, robot)))
+        for _ in range(asking.execute):
+            state = robot.step(expert.action())
+            done += 1
+    robot.close()
+    return views
+
+
+def parts_seen(policy: PrunedPolicy, robot: SimulatedRobot) -> np.ndarray:
+    """View.parts, through the policy's own resizing and cropping."""
+    pictures = [robot.parts(name) for name in CAMERAS[: policy.num_cameras]]
+    return np.stack(
+        [
+            np.concatenate([_patches_covered(policy, picture == part) for picture in pictures])
+            for part in range(len(PARTS))
+        ]
+    )
+
+
+def _patches_covered(policy: PrunedPolicy, mask: np.ndarray) -> np.ndarray:
+    """bool [H, W] of a camera -> bool [rows * columns]."""
+    shown = policy.preview(np.repeat(255 * mask[..., None].astype(np.uint8), 3, axis=2))[..., 0]
+    rows, columns = policy.grid
+    height, width = shown.shape[0] // rows, shown.shape[1] // columns
+    cells = shown[: rows * height, : columns * width].reshape(rows, height, columns, width)
+    return (cells > 127).mean(axis=(1, 3)).ravel() >= COVERED
+
+
+def kept_tokens(policy: PrunedPolicy, kept_indices: Sequence[np.ndarray]) -> np.ndarray:
+    """PruningReport.kept_indices -> bool [M]."""
+    patches = policy.grid[0] * policy.grid[1]
+    kept = np.zeros((len(kept_indices), patches), bool)
+    for camera, indices in enumerate(kept_indices):
+        kept[camera, indices] = True
+    return kept.ravel()
+
+
+def look(
+    policy: PrunedPolicy, cell: Cell, episode: Sequence[View], execute: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Kept tokens bool [views, M] and displacements [views, execute, 3] (m) of one episode."""
+    policy.pruning = cell.config()
+    policy.reset()
+    chunks = [policy.act(view.observation) for view in episode]
+    kept = np.stack([kept_tokens(policy, chunk.pruning.kept_indices) for chunk in chunks])
+    return kept, np.stack([chunk.actions[:execute, :3] for chunk in chunks])
+
+
+def measure(kept: np.ndarray, parts: np.ndarray, moves: np.ndarray, unpruned: np.ndarray) -> Places:
+    """kept: bool [V, M]. parts: bool [V, len(PARTS), M]. moves, unpruned: [V, steps, 3]."""
+    both = (parts & kept[:, None]).sum(axis=2)
+    shown, total = parts.sum(axis=2), kept.sum(axis=1)
+    found = {
+        part: float((both[seen, i] / shown[seen, i]).mean()) if seen.any() else None
+        for i, part in enumerate(PARTS)
+        for seen in (shown[:, i] > 0,)
+    }
+    share = {part: float((both[:, i] / total).mean()) for i, part in enumerate(PARTS)}
+    length = np.linalg.norm(unpruned, axis=-1).mean()
+    change = np.linalg.norm(moves - unpruned, axis=-1).mean() / max(length, 1e-9)
+    return Places(len(kept), float(total.mean()), found, share, float(change))
+
+
+def measure_task(
+    policy: PrunedPolicy, cells: Sequence[Cell], task: str, seeds: Sequence[int], asking: Asking
+) -> Iterator[tuple[Cell, Places]]:
+    """Every cell over the same episodes of a task."""
+    episodes = [record_views(policy, task, seed, asking) for seed in seeds]
+    execute = asking.execute
+    parts = np.stack([view.parts for episode in episodes for view in episode])
+    full = [look(policy, Cell("full", 1.0), episode, execute)[1] for episode in episodes]
+    for cell in cells:
+        looked = [look(policy, cell, episode, execute) for episode in episodes]
+        kept, moves = (np.concatenate(values) for values in zip(*looked, strict=True))
+        yield cell, measure(kept, parts, moves, np.concatenate(full))
+
+
+def run(given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[Cell]) -> list[dict]:
+    """Measure what is missing; returns all lines of --out."""
+    file, asking = EpisodeFile(given.out), _asking(given, policy)
+    common = {
+        "policy": _name(given),
+        "weights": fingerprint(given.checkpoint),
+        **asdict(asking),
+        "starts": given.episodes,
+    }
+    done = {_key(line) for line in file.episodes}
+    wanted = {
+        task: [c for c in cells if _key({**common, **_named(c), "task": task}) not in done]
+        for task in given.tasks or training_note(read_config(given.checkpoint))["tasks"]
+    }
+    with tqdm(total=sum(map(len, wanted.values())), unit="cell") as bar:
+        for task in filter(wanted.get, wanted):
+            seeds = range(given.episodes)
+            for cell, places in measure_task(policy, wanted[task], task, seeds, asking):
+                date = datetime.now(timezone.utc).date().isoformat()
+                line = {**common, **_named(cell), "task": task, **asdict(places), "date": date}
+                file.add(line)
+                bar.update()
+    return file.episodes
+
+
+def make_sheet(
+    policy: PrunedPolicy, cells: Sequence[Cell], tasks: Sequence[str], asking: Asking, path: Path
+) -> None:
+    """The middle of one episode of each task: what every cell keeps of the first camera."""
+    rows, patches = [], policy.grid[0] * policy.grid[1]
+    for task in tasks:
+        episode = record_views(policy, task, 0, asking)
+        middle = len(episode) // 2
+        kept = {
+            c: look(policy, c, episode[: middle + 1], asking.execute)[0][-1, :patches]
+            for c in cells
+        }
+        methods = [(f"{c.method} {c.keep_ratio:g}", np.flatnonzero(k)) for c, k in kept.items()]
+        rows.append((policy.preview(episode[middle].observation.images[0]), methods))
+    draw_sheet(rows, policy.grid).save(path, quality=80, method=4)
+
+
+def _named(cell: Cell) -> dict:
+    return {"method": cell.method, "keep_ratio": cell.keep_ratio, "variant": cell.variant}
+
+
+def _key(line: dict) -> tuple:
+    return tuple(line[name] for name in KEY)
+
+
+def _name(given: argparse.Namespace) -> str:
+    return given.policy_name or given.checkpoint.resolve().name
+
+
+def _asking(given: argparse.Namespace, policy: PrunedPolicy) -> Asking:
+    return Asking(min(given.execute or policy.chunk_size, policy.chunk_size), given.max_actions)
+
+
+def _publish(
+    given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[Cell], lines: list[dict]
+) -> None:
+    """The picture shows the smallest ratio, with the settings nearest to the defaults."""
+    smallest = min(cell.keep_ratio for cell in cells)
+    nearest = min((cell.settings for cell in cells), key=len)
+    alike = [cell for cell in cells if (cell.keep_ratio, cell.settings) == (smallest, nearest)]
+    shown = [cell for cell in alike if cell.method in SHOWN]
+    given.page.mkdir(parents=True, exist_ok=True)
+    sheet = given.page / sheet_name(_name(given))
+    make_sheet(policy, shown, given.sheet_tasks, _asking(given, policy), sheet)
+    write_page(given.page, lines)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True)
+    add("--policy-name", help="in the page; by default the checkpoint's folder")
+    add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
+    add("--pruners", nargs="+", choices=PRUNERS[1:], default=PRUNERS[1:])
+    add("--keep-ratios", nargs="+", type=float, default=(0.25, 0.125))
+    add("--prune-layer", nargs="+", type=int, default=[], help="K")
+    add("--warm-up", nargs="+", choices=WARM_UP_MODES, default=["semantic"])
+    add("--episodes", type=int, default=2, help="of the expert, for each task")
+    add("--execute", type=int, help="actions of a chunk before the next inference; all by default")
+    add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
+    add("--sheet-tasks", nargs="+", type=task_name, default=SHEET_TASKS, help="in the picture")
+    add("--out", type=Path, default=Path("out/kept_places.jsonl"))
+    add("--page", type=Path, help="folder to write kept_places.md and a picture to")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = _arguments(argv)
+    policy = load_policy(given.checkpoint)
+    varied = {"prune_layer": given.prune_layer, "warm_up": given.warm_up}
+    try:
+        cells = make_cells(given.pruners, given.keep_ratios, varied)
+    except ValueError as error:
+        print(f"error: {error}")
+        return 2
+    torch.set_num_threads(1)  # small matrices: a second thread only waits
+    lines = run(given, policy, cells)
+    if given.page:
+        _publish(given, policy, cells, lines)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

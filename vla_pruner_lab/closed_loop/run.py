@@ -1,0 +1,315 @@
+"""Success in closed loop: python -m vla_pruner_lab.closed_loop.run --checkpoint DIR.
+
+Runs policies in the simulator with every pruner and budget from the same held-out initial states.
+Each episode is a line of --out; a second run adds the missing ones only, so that an interrupted
+evaluation goes on where it stopped. Episodes that decide most come first (cells.py).
+The evaluation itself is checked by --policy expert, the scripted experts, and --policy still, which
+does not move.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vla_pruner_lab.closed_loop.cells import VARIED, Cell, Episode, make_cells, make_episodes
+from vla_pruner_lab.closed_loop.records import (
+    ALL_TASKS,
+    EpisodeFile,
+    aggregate,
+    episode_key,
+    read_episodes,
+)
+from vla_pruner_lab.common.machine import cpu_name
+from vla_pruner_lab.common.processes import run_in_processes
+from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
+from vla_pruner_ros.models.loading import DTYPES, load_policy
+from vla_pruner_ros.pruning.config import LOCK_IN_REMEDIES, PRUNERS, WARM_UP_MODES
+from vla_pruner_ros.sim.tasks import task_name
+
+CHECKS = ("expert", "still")
+"""Who may act in place of a checkpoint."""
+DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
+MAX_ACTIONS = 120
+"""Actions of 0.1 s an episode; the experts need at most 100 (training.collect)."""
+PACKAGES = ("torch", "transformers", "numpy", "mujoco", "metaworld")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who is evaluated, and how; the same for all episodes of a call.
+
+    policy: its name in the results. checkpoint: None where one of CHECKS acts. execute: actions of
+    a chunk carried out before the next inference, None for all.
+    """
+
+    policy: str
+    checkpoint: str | None
+    device: str = "cpu"
+    dtype: str = "float32"
+    execute: int | None = None
+    max_actions: int = MAX_ACTIONS
+    image_size: int = 224
+
+
+def run_one(subject: Subject, episode: Episode) -> dict:
+    """One line of the results. Robot and policy stay loaded for the next call."""
+    from vla_pruner_lab.rollout.episode import as_record, run_episode
+
+    agent = _agent(subject, episode.cell)
+    robot = _robot(episode.task, subject.image_size)
+    outcome = run_episode(robot, agent, episode.seed, subject.max_actions)
+    method, keep_ratio, variant, task, seed = episode.key
+    return {
+        "policy": subject.policy,
+        "method": method,
+        "keep_ratio": keep_ratio,
+        "variant": variant,
+        "task": task,
+        "seed": seed,
+        **as_record(outcome),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+@lru_cache(maxsize=1)  # episodes of a task follow each other; a robot takes half a second to build
+def _robot(task: str, image_size: int):
+    from vla_pruner_lab.rollout.episode import CAMERAS
+    from vla_pruner_ros.sim.robot import SimulatedRobot
+
+    return SimulatedRobot(task, image_size=(image_size, image_size), cameras=CAMERAS)
+
+
+@lru_cache(maxsize=1)
+def _policy(subject: Subject):
+    return load_policy(subject.checkpoint, device=subject.device, dtype=subject.dtype)
+
+
+def _agent(subject: Subject, cell: Cell):
+    from vla_pruner_lab.rollout import episode
+
+    if subject.checkpoint is None:
+        return episode.ExpertAgent() if cell.method == "expert" else episode.StillAgent()
+    policy = _policy(subject)
+    policy.pruning = cell.config()
+    return episode.PolicyAgent(policy, subject.execute, cell.unpruned_first)
+
+
+def evaluate(
+    subject: Subject, episodes: Sequence[Episode], out: Path, processes: int = 0
+) -> list[dict]:
+    """Run the episodes that are not in `out` yet and append them; returns all of `out`.
+
+    processes: 0 runs in this one.
+    """
+    file = EpisodeFile(out)
+    done = {episode_key(line) for line in file.episodes}
+    missing = [episode for episode in episodes if (subject.policy, *episode.key) not in done]
+    with tqdm(total=len(episodes), initial=len(episodes) - len(missing), unit="episode") as bar:
+        for line in _run_all(subject, missing, processes):
+            file.add(line)
+            bar.set_postfix_str(f"{line['method']} {line['keep_ratio']} {line['task']}")
+            bar.update()
+    return file.episodes
+
+
+def _run_all(subject: Subject, missing: list[Episode], processes: int) -> Iterator[dict]:
+    if processes == 0:
+        yield from (run_one(subject, episode) for episode in missing)
+        return
+    yield from run_in_processes(_Runner(subject), missing, processes, _use_one_thread)
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """run_one for one subject, as a pool can send it."""
+
+    subject: Subject
+
+    def __call__(self, episode: Episode) -> dict:
+        return run_one(self.subject, episode)
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """First 12 hexadecimal digits of the SHA-256 over all its files, names included."""
+    digest = hashlib.sha256()
+    for path in sorted(checkpoint.iterdir()):
+        if path.is_file():
+            digest.update(path.name.encode())
+            with path.open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def note_run(runs: Path, subject: Subject, arguments: Sequence[str]) -> None:
+    """Append what this call is to `runs`, next to the episodes.
+
+    Raises:
+        ValueError: the episodes there were made under this name by other weights or settings.
+    """
+    same = {
+        "policy": subject.policy,
+        "fingerprint": subject.checkpoint and fingerprint(Path(subject.checkpoint)),
+        "execute": subject.execute,
+        "max_actions": subject.max_actions,
+        "image_size": subject.image_size,
+        "dtype": subject.dtype,
+    }
+    for earlier in read_episodes(runs):
+        if earlier["policy"] == subject.policy and any(earlier[k] != same[k] for k in same):
+            raise ValueError(
+                f"{runs} has episodes of {subject.policy!r} with other weights or settings; "
+                "give another --policy-name or --out"
+            )
+    EpisodeFile(runs).add(
+        {**same, **_training(subject.checkpoint), **_circumstances(subject, arguments)}
+    )
+
+
+def _training(checkpoint: str | None) -> dict:
+    """What the checkpoint says of its training; None where it says nothing."""
+    if checkpoint is None:
+        return {"trained": None, "training": None}
+    config = read_config(Path(checkpoint))
+    return {"trained": is_trained(config), "training": training_note(config) or None}
+
+
+def _circumstances(subject: Subject, arguments: Sequence[str]) -> dict:
+    on_gpu = subject.device.startswith("cuda")
+    processor = f"{cpu_name()}, {os.cpu_count()} cores"
+    return {
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": "python -m vla_pruner_lab.closed_loop.run " + shlex.join(arguments),
+        "device": torch.cuda.get_device_name() if on_gpu else processor,
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def runs_path(out: Path) -> Path:
+    return out.with_suffix(".runs.jsonl")
+
+
+def format_table(records: list[dict]) -> str:
+    """One line a cell, over all its tasks."""
+    lines = [
+        f"{'method':14}{'keep':>8}{'success':>9}{'95 %':>14}{'episodes':>10}{'ms':>8}  variant"
+    ]
+    for record in records:
+        if record["task"] == ALL_TASKS:
+            interval = f"{record['ci_low']:.0%}..{record['ci_high']:.0%}"
+            latency = "-" if record["latency_ms"] is None else f"{record['latency_ms']:.1f}"
+            lines.append(
+                f"{record['method']:14}{record['keep_ratio']:8g}{record['success_rate']:9.1%}"
+                f"{interval:>14}{record['episodes']:10}{latency:>8}  {record['variant']}".rstrip()
+            )
+    return "\n".join(lines)
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add = parser.add_argument
+    add("--policy", choices=("checkpoint", *CHECKS), default="checkpoint", help="who acts")
+    add("--checkpoint", type=Path, help="folder of the policy")
+    add("--policy-name", help="in the results; by default the checkpoint's folder")
+    add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
+    add("--pruners", nargs="+", choices=PRUNERS, default=PRUNERS)
+    add("--keep-ratios", nargs="+", type=float, default=DEFAULT_RATIOS)
+    add("--episodes", type=int, default=50, help="of each task in each cell")
+    add("--first-seed", type=int, default=0, help="of the initial states")
+    add("--out", type=Path, default=Path("out/results.jsonl"))
+    add("--processes", type=int, default=1, help="0: in this one")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--dtype", choices=DTYPES, default="float32")
+    add("--execute", type=int, help="actions of a chunk before the next inference; all by default")
+    add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
+    add("--image-size", type=int, default=224, help="of the cameras, pixels")
+    add("--temporal-window", nargs="+", type=int, default=[], help="w, several for an ablation")
+    add("--temporal-decay", nargs="+", type=float, default=[], help="gamma")
+    add("--prune-layer", nargs="+", type=int, default=[], help="K")
+    add("--lock-in-remedy", nargs="+", choices=LOCK_IN_REMEDIES, default=[])
+    add("--warm-up", nargs="+", choices=WARM_UP_MODES, default=[])
+    add("--unpruned-first", nargs="+", type=int, default=[0],
+        help="inferences of an episode that see all tokens, whatever the method")  # fmt: skip
+    given = parser.parse_args(argv)
+    if given.policy == "checkpoint" and given.checkpoint is None:
+        parser.error("give --checkpoint, or --policy expert or still")
+    return given
+
+
+def _subject(given: argparse.Namespace) -> Subject:
+    common = {"max_actions": given.max_actions, "image_size": given.image_size}
+    if given.policy in CHECKS:
+        return Subject(given.policy_name or given.policy, None, **common)
+    return Subject(
+        given.policy_name or given.checkpoint.resolve().name,
+        str(given.checkpoint),
+        given.device,
+        given.dtype,
+        given.execute,
+        **common,
+    )
+
+
+def _tasks(given: argparse.Namespace) -> list[str]:
+    if given.tasks:
+        return given.tasks
+    if given.checkpoint is not None:
+        trained_on = training_note(read_config(given.checkpoint)).get("tasks")
+        if trained_on:
+            return trained_on
+    raise ValueError("the checkpoint does not say which tasks it was trained on; give --tasks")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    given = _arguments(argv)
+    try:
+        subject = _subject(given)
+        varied = {name: getattr(given, name) for name in VARIED}
+        cells = (
+            [Cell(given.policy, 1.0)]
+            if given.policy in CHECKS
+            else make_cells(given.pruners, given.keep_ratios, varied, given.unpruned_first)
+        )
+        episodes = list(make_episodes(cells, _tasks(given), given.episodes, given.first_seed))
+        note_run(runs_path(given.out), subject, argv)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    lines = evaluate(subject, episodes, given.out, given.processes)
+    print(format_table(aggregate(line for line in lines if line["policy"] == subject.policy)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

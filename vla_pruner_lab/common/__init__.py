@@ -1,0 +1,1 @@
+"""Parts that several lab programs share: machine facts, golden cases, Markdown, processes."""

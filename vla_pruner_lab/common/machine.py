@@ -1,0 +1,161 @@
+"""What a reader needs in order to compare measurements: the machine, and how fast it is."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+
+MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
+COPY_BYTES = {"cpu": 2**26, "cuda": 2**31}
+"""Well above any cache."""
+REPEATS = 8
+
+
+def facts(module: str, device: torch.device) -> dict[str, str]:
+    """Date, command, machine and software."""
+    found = {
+        "date": date.today().isoformat(),
+        "command": f"python -m {module} {shlex.join(sys.argv[1:])}".strip(),
+        "CPU": f"{cpu_name()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        "software": f"Python {platform.python_version()}, torch {torch.__version__}",
+        "load average before the run": f"{os.getloadavg()[0]:.1f}",
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        memory = properties.total_memory / 2**30
+        found["GPU"] = f"{properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}"
+    return found
+
+
+def cpu_name() -> str:
+    """As the kernel calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
+    """Matrix products of this dtype, and the faster of copying and reading memory."""
+    side = MATRIX_SIDE[device.type]
+    left, right = torch.randn(2, side, side, device=device).to(dtype)
+    flops = 2 * side**3 / _fastest(lambda: left @ right, device)
+    source = torch.ones(COPY_BYTES[device.type] // 4, device=device)
+    target = torch.empty_like(source)
+    size = source.numel() * 4
+    copied = 2 * size / _fastest(lambda: target.copy_(source), device)
+    read = size / _fastest(source.sum, device)
+    return Rates(flops, max(copied, read))
+
+
+def _fastest(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest repeat."""
+    run()
+    times = []
+    for _ in range(REPEATS):
+        synchronize(device)
+        start = time.perf_counter()
+        run()
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back what nothing refers to any more, so that it is not counted as the next model's."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    else:
+        with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+class PeakMemory:
+    """MB that one of several policies in a process takes at most, shared weights included.
+
+    Make it before any weights, and call weights_are_there() for each model. On a CPU it is the
+    growth of the resident set, which includes what the other policies hold (little: they share the
+    weights). On Linux the kernel's high-water mark is set back for that, which it grants every
+    process for itself.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._on_cuda = device.type == "cuda"
+        self._start = self.allocated() if self._on_cuda else _status_mb("VmRSS")
+        self._weights = self._before = 0.0
+
+    def weights_are_there(self) -> None:
+        """A model was built, the one before is gone."""
+        self._weights = self.allocated() - self._start
+
+    def restart(self) -> None:
+        if self._on_cuda:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = self.allocated()
+        else:
+            _reset_high_water_mark()
+
+    def peak(self, held_mb: float) -> float:
+        """Of the time since restart(). held_mb: what the policy's buffers take (CUDA)."""
+        if not self._on_cuda:
+            return _status_mb("VmHWM") - self._start
+        highest = torch.cuda.max_memory_allocated(self.device) / 1e6
+        return self._weights + held_mb + highest - self._before
+
+    def allocated(self) -> float:
+        """On CUDA: what tensors take now. Elsewhere 0."""
+        return torch.cuda.memory_allocated(self.device) / 1e6 if self._on_cuda else 0.0
+
+    def reserved(self) -> float:
+        """On CUDA: what is held from the device with unused blocks returned, for tensors and
+        captured graphs. Elsewhere 0."""
+        if not self._on_cuda:
+            return 0.0
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved(self.device) / 1e6
+
+
+def _reset_high_water_mark() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return  # the mark of the whole process is what remains
+
+
+def _status_mb(field: str) -> float:
+    """NaN where the system does not tell."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return float("nan")
+    kilobytes = [line.split()[1] for line in lines if line.startswith(field + ":")]
+    return 1024 * int(kilobytes[0]) / 1e6 if kilobytes else float("nan")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a device sustains: FLOP/s of matrix products and bytes/s of memory."""
+
+    flops: float
+    bytes: float

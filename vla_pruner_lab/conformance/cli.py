@@ -1,0 +1,81 @@
+"""Compare this package with recordings of the official implementations.
+
+    python -m vla_pruner_lab.conformance DIR
+
+DIR holds any of openvla/, oft/, selection/, pruner_e2e/ (the last needs openvla/checkpoint), each
+with any number of cases. Prints a table of quantity, largest error over the cases, tolerance and
+verdict. Exit status: 0 all within tolerance, 1 something over, 2 nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vla_pruner_lab.conformance import (
+    oft as conformance_oft,
+)
+from vla_pruner_lab.conformance import (
+    openvla as conformance_openvla,
+)
+from vla_pruner_lab.conformance import (
+    selection as conformance_selection,
+)
+from vla_pruner_lab.conformance.recordings import Comparison
+from vla_pruner_ros.models.policy import CheckpointError
+
+SECTIONS = {
+    "openvla": conformance_openvla.compare_model,
+    "oft": conformance_oft.compare_model,
+    "selection": conformance_selection.compare,
+    "pruner_e2e": conformance_openvla.compare_pruned_runs,
+}
+
+
+def compare(directory: Path) -> Comparison:
+    """Run every section that the directory holds."""
+    comparison = Comparison()
+    for name, run in SECTIONS.items():
+        if (directory / name).is_dir():
+            comparison.section = name
+            run(directory, comparison)
+    return comparison
+
+
+def format_table(comparison: Comparison) -> str:
+    """Plain text, one line a quantity."""
+    header = ("section", "quantity", "cases", "largest error", "tolerance", "verdict")
+    lines = [header, *(row.cells() for row in comparison.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m vla_pruner_lab.conformance",
+        description="Compare this package with recordings of the official implementations.",
+    )
+    parser.add_argument(
+        "directory", type=Path, help="holds openvla/, oft/, selection/ or pruner_e2e/"
+    )
+    directory = parser.parse_args(arguments).directory
+    try:
+        comparison = compare(directory)
+    except (CheckpointError, OSError, KeyError) as error:
+        print(f"{directory} cannot be compared: {error}", file=sys.stderr)
+        return 2
+    if not comparison.rows:
+        print(f"{directory} holds none of {', '.join(SECTIONS)}", file=sys.stderr)
+        return 2
+    print(format_table(comparison))
+    over = [row for row in comparison.rows if not row.passes]
+    print(f"\n{len(comparison.rows) - len(over)} of {len(comparison.rows)} quantities conform")
+    return 1 if over else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Attention of every layer, read through the engine's own pruning points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.pruning.combine_then_filter import Selection
+from vla_pruner_ros.pruning.selectors import Signals
+
+ASKED = frozenset({"semantic", "last_row", "text"})
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """Head-mean attention onto the M visual tokens.
+
+    all_rows, text_rows: float32 [layers - 1, M], means over all and over the text queries; the
+        last layer has none, for nothing can be pruned after it.
+    action_rows: float32 [layers, M], mean over the action-predicting queries.
+    """
+
+    all_rows: Tensor
+    text_rows: Tensor
+    action_rows: Tensor
+
+
+def read_attention(policy: PrunedPolicy, observation: Observation) -> LayerAttention:
+    """One run per layer, each with a pruning point there that keeps every token."""
+    layers = policy.facts.num_layers
+    seen: list[Signals] = []
+
+    def keep_all(signals: Signals) -> Selection:
+        seen.append(signals)
+        return Selection(torch.arange(signals.num_visual, device=signals.target))
+
+    whole = replace(
+        policy.unpruned_plan(), full=False, signals=ASKED, action_layers=tuple(range(layers))
+    )
+    for layer in range(layers - 1):
+        plan = replace(whole, prune_layer=layer + 1, semantic_layer=layer)
+        inference, _ = policy.run(observation, plan, keep_all)
+    return LayerAttention(
+        torch.stack([signals.semantic for signals in seen]),
+        torch.stack([signals.text.mean(dim=0) for signals in seen]),
+        inference.attention.mean(),
+    )

@@ -1,0 +1,86 @@
+"""Reading recordings of official runs, watching our own, and keeping the score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor, nn
+
+FEATURES, HIDDEN, ATTENTION, OFT_ACTIONS, EXACT = 2e-5, 2e-4, 2e-5, 5e-5, 0.0
+"""Tolerances; a float32 run of the official code itself moves by a tenth of these."""
+
+
+@dataclass
+class Row:
+    """One quantity; error is the largest over all its cases."""
+
+    section: str
+    quantity: str
+    tolerance: float
+    error: float = 0.0
+    cases: int = 0
+
+    @property
+    def passes(self) -> bool:
+        return self.error <= self.tolerance  # False for NaN
+
+    def cells(self) -> tuple[str, ...]:
+        tolerance = "exact" if self.tolerance == EXACT else f"{self.tolerance:.0e}"
+        verdict = "ok" if self.passes else "OVER"
+        return self.section, self.quantity, str(self.cases), f"{self.error:.1e}", tolerance, verdict
+
+
+@dataclass
+class Comparison:
+    """Rows in the order in which their quantities first came up."""
+
+    section: str = ""
+    _rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[Row]:
+        return list(self._rows.values())
+
+    def add(self, quantity: str, ours, official, tolerance: float) -> None:
+        """Largest absolute difference; arrays of different shapes are infinitely far apart."""
+        ours, official = as_array(ours), as_array(official)
+        if ours.shape != official.shape:
+            self.add_error(quantity, float("inf"), tolerance)
+        else:
+            difference = np.abs(ours.astype(np.float64) - official.astype(np.float64))
+            self.add_error(quantity, float(difference.max(initial=0.0)), tolerance)
+
+    def add_error(self, quantity: str, error: float, tolerance: float) -> None:
+        key = (self.section, quantity)
+        row = self._rows.setdefault(key, Row(*key, tolerance))
+        row.error = float(np.maximum(row.error, error))  # keeps NaN
+        row.cases += 1
+
+
+def as_array(values) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+@contextmanager
+def watched(modules: dict[str, nn.Module], inputs: bool = False) -> Iterator[dict[str, list]]:
+    """Collect what the modules give (or are given), call by call, under the names handed in."""
+    seen: dict[str, list] = {name: [] for name in modules}
+    handles = []
+    for name, module in modules.items():
+        hook = _collector(seen[name], inputs)
+        handles.append(module.register_forward_hook(hook))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _collector(calls: list, inputs: bool):
+    def hook(module: nn.Module, arguments: tuple, output: Tensor) -> None:
+        calls.append((arguments[0] if inputs else output).detach().clone())
+
+    return hook

@@ -1,0 +1,1 @@
+"""`make demo`: the simulated robot under the pruned policy, and a report."""

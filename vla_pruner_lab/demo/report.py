@@ -1,0 +1,146 @@
+"""The demonstration as a page: table, plots, and camera pictures with their kept tokens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vla_pruner_lab.demo.observer import Moment, Observer
+from vla_pruner_lab.demo.summary import Row, cells
+from vla_pruner_ros.conversions.overlay import draw_kept
+from vla_pruner_ros.report import (
+    HALF_WIDTH,
+    Series,
+    animation_slider,
+    columns,
+    figure,
+    histogram_svg,
+    legend,
+    line_plot_svg,
+    note,
+    page,
+    section,
+    table,
+    tiles,
+    write_page,
+)
+
+FRAMES_PER_RATIO = 30
+
+
+def write_report(path: Path, observer: Observer, rows: list[Row], facts: dict[str, str]) -> None:
+    """Write the page; facts: name -> value lines about the run (machine, date, command, ...)."""
+    trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].moments)
+    sections = [
+        section("At a glance", _tiles(rows, observer.episodes_done()), _training_note(trained)),
+        section(
+            "Budgets",
+            table(*cells(rows)),
+            lead="Latencies are p50 / p95 per inference. Prefill includes the selection; warm-up "
+            "inferences, which run unpruned, are left out.",
+        ),
+        section(
+            "What the policy saw",
+            _animation(observer, rows),
+            lead="Left the camera, right the same picture with pruned patches dimmed, one budget "
+            "after the other. The untouched patches are the tokens that go on after the pruning "
+            "layer.",
+        ),
+        section("Latency", _latency_plots(observer, rows)),
+        section("Where the kept tokens come from", _overlap_plots(observer, rows)),
+        section("This run", table(["", ""], facts.items())),
+    ]
+    badge = "" if trained else "untrained weights"
+    subtitle = "A simulated robot under a pruned vision-language-action model, over ROS 2"
+    write_page(path, page("vla_pruner_ros demonstration", sections, subtitle, badge))
+
+
+def _training_note(trained: bool) -> str:
+    if trained:
+        return ""
+    return note(
+        "The weights are randomly initialised (untrained): messages, budgets and timings are real, "
+        "but the actions mean nothing and the kept tokens follow no task.",
+        "warning",
+    )
+
+
+def _tiles(rows: list[Row], episodes: str) -> str:
+    full, last = rows[0], rows[-1]
+    facts = [
+        ("Inferences", sum(row.inferences for row in rows), "settled, all budgets"),
+        ("Actions", sum(row.actions for row in rows), "published"),
+    ]
+    if "total" in full.latency and "total" in last.latency:
+        ratio = full.latency["total"][0] / last.latency["total"][0]
+        facts.append((f"Speed-up at {last.keep_ratio:g}", f"{ratio:.2f}x", "median, whole step"))
+    if episodes:
+        facts.append(("Episodes done", episodes, "of the simulated task, all budgets"))
+    facts.append(("Tokens", f"{full.tokens_expected} to {last.tokens_expected}", "per inference"))
+    return tiles(facts)
+
+
+def _animation(observer: Observer, rows: list[Row]) -> str:
+    pictures, captions = [], []
+    for row in rows:
+        for moment in _spread_out(observer.seen[row.keep_ratio].settled):
+            pictures.append(_overlay(moment))
+            captions.append(
+                f"keep_ratio {row.keep_ratio:g}: {moment.status.tokens_kept} of "
+                f"{moment.status.tokens_total} tokens"
+            )
+    if not pictures:
+        return note("No pictures were seen together with their statuses.", "warning")
+    return figure(animation_slider(pictures, captions, 8.0, "camera with kept tokens"))
+
+
+def _spread_out(moments: list[Moment]) -> list[Moment]:
+    shown = [moment for moment in moments if moment.picture is not None]
+    step = max(1, len(shown) // FRAMES_PER_RATIO)
+    return shown[::step]
+
+
+def _overlay(moment: Moment) -> np.ndarray:
+    status = moment.status
+    first_camera = status.kept_indices[: status.kept_per_camera[0]]
+    drawn = draw_kept(moment.picture, first_camera, (status.grid_rows, status.grid_columns))
+    return np.concatenate([moment.picture, drawn], axis=1).repeat(2, axis=0).repeat(2, axis=1)
+
+
+def _latency_plots(observer: Observer, rows: list[Row]) -> str:
+    names = [f"keep_ratio {row.keep_ratio:g}" for row in rows]
+    totals = [_stage(observer, row, "total") for row in rows]
+    by_time = [
+        Series(name, np.arange(len(values)), values)
+        for name, values in zip(names, totals, strict=True)
+    ]
+    plots = [
+        figure(line_plot_svg(by_time, "inference", "ms", HALF_WIDTH, 220, True), "Step by step"),
+        figure(
+            histogram_svg(list(zip(names, totals, strict=True)), "ms", width=HALF_WIDTH),
+            "Distribution of the whole step",
+        ),
+    ]
+    return legend(names) + columns(plots)
+
+
+def _overlap_plots(observer: Observer, rows: list[Row]) -> str:
+    names = [f"keep_ratio {row.keep_ratio:g}" for row in rows]
+    fields = (
+        ("semantic_action_overlap", "Semantic set against action set"),
+        ("action_overlap", "Action set against the step before"),
+    )
+    plots = []
+    for field, caption in fields:
+        series = []
+        for name, row in zip(names, rows, strict=True):
+            values = [getattr(m.status, field) for m in observer.seen[row.keep_ratio].settled]
+            series.append(Series(name, np.arange(len(values)), values))
+        plot = line_plot_svg(series, "inference", "overlap", HALF_WIDTH, 220, True)
+        plots.append(figure(plot, caption))
+    return legend(names) + columns(plots)
+
+
+def _stage(observer: Observer, row: Row, stage: str) -> list[float]:
+    return [1e3 * m.stages.get(stage, float("nan")) for m in observer.seen[row.keep_ratio].settled]

@@ -1,0 +1,1 @@
+"""Latency of whole steps against the least time that the hardware allows."""

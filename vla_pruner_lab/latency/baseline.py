@@ -1,0 +1,169 @@
+"""The same models run by transformers' own forward passes, unpruned: what pruning is compared with.
+
+Weights, vision part, preprocessing and reading back are shared with this package's policies. The
+decoder is transformers', with its key/value cache in decode and logits of the last row alone.
+attention eager: plain attention that returns the maps of every layer, as pruners made for research
+ask for them. attention sdpa: transformers at its best, no maps.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vla_pruner_lab.latency.models import Model, fill, llama_config, pi0_config
+from vla_pruner_ros.models import untrained
+from vla_pruner_ros.models.actions import ACTION_DIM
+from vla_pruner_ros.models.checkpoints import assign
+from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
+from vla_pruner_ros.models.decoder.signals import Prompt
+from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
+from vla_pruner_ros.models.openvla.openvla_oft import OpenVlaOftPolicy
+from vla_pruner_ros.models.pi0.checkpoints import module_name
+from vla_pruner_ros.models.pi0.policy import Pi0Policy
+from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.pruning.config import PruningConfig
+
+ATTENTIONS = ("eager", "sdpa")
+
+
+def make_baseline(model: Model, attention: str) -> PrunedPolicy:
+    """A policy over the model's weights that infers as transformers does. attention: ATTENTIONS."""
+    baseline, build = BASELINES[model.shape.family]
+    policy = model.make_policy(PruningConfig(pruner="full"), baseline)
+    policy.plain = build(model, attention)
+    policy.with_maps = attention == "eager"
+    return policy
+
+
+class PlainOpenVla(OpenVlaPolicy):
+    """plain: transformers' LlamaForCausalLM."""
+
+    plain: nn.Module
+    with_maps: bool
+
+    def _infer(self, inputs, plan, select, clock) -> Inference:
+        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
+        clock.mark("vision")
+        prompt = self._prompt(visual, inputs)
+        done = self._forward(inputs_embeds=prompt.embeddings)
+        clock.mark("prefill")
+        tokens, maps = [_likeliest(done.logits)], [done.attentions]
+        while len(tokens) < ACTION_DIM:
+            done = self._forward(input_ids=tokens[-1][None], past_key_values=done.past_key_values)
+            tokens.append(_likeliest(done.logits))
+            maps.append(done.attentions)
+        return _inference(torch.cat(tokens), prompt, plan)
+
+    def _forward(self, **inputs):
+        return self.plain(
+            **inputs, use_cache=True, output_attentions=self.with_maps, logits_to_keep=1
+        )
+
+
+class PlainOpenVlaOft(OpenVlaOftPolicy):
+    """plain: transformers' LlamaForCausalLM, whose output layer is not used."""
+
+    plain: nn.Module
+    with_maps: bool
+
+    def _infer(self, inputs, plan, select, clock) -> Inference:
+        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
+        clock.mark("vision")
+        prompt = self._prompt(visual, inputs)
+        done = self.plain.model(
+            inputs_embeds=prompt.embeddings,
+            attention_mask=prompt.embeddings.new_zeros(1, 1, prompt.length, prompt.length),
+            use_cache=False,
+            output_attentions=self.with_maps,
+        )
+        clock.mark("prefill")
+        raw = self.head(prompt.read.of(done.last_hidden_state, 1)[0])
+        return _inference(raw, prompt, plan)
+
+
+class PlainPi0(Pi0Policy):
+    """plain: transformers' PI0ForConditionalGeneration; its one call counts as decode."""
+
+    plain: nn.Module
+    with_maps: bool
+
+    def _infer(self, inputs, plan, select, clock) -> Inference:
+        dtype = self.decoder.prefix.dtype
+        pixels = self.normalize(inputs.pictures, dtype)[None]
+        picture = inputs.ids.new_full((self.num_visual,), self.config.vlm_config.image_token_id)
+        ids = torch.cat([picture, inputs.ids])[None]
+        actions = self.plain.sample_actions(
+            state=inputs.state[0].to(dtype),
+            input_ids=ids,
+            pixel_values=pixels,
+            noise=self.decoder.noise.to(dtype),
+            attention_mask=torch.ones_like(ids),
+            pixel_attention_mask=pixels.new_ones(pixels.shape[:2], dtype=torch.bool),
+            num_steps=self.options.num_flow_steps,
+        )
+        prompt = self.decoder.prompt(self.network.embed(inputs.ids)[None], inputs.ids[:0])
+        return _inference(actions.float(), prompt, plan)
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    return logits[0, -1:].argmax(dim=-1)
+
+
+def _inference(raw: Tensor, prompt: Prompt, plan) -> Inference:
+    return Inference(raw, ActionAttention(prompt, plan), None)
+
+
+def _plain_llama(model: Model, attention: str) -> nn.Module:
+    from transformers import LlamaForCausalLM
+
+    ours = model.weights[0].language_model
+    with torch.device("meta"):
+        plain = LlamaForCausalLM(llama_config(model.shape, attn_implementation=attention))
+    plain.load_state_dict(ours.state_dict(), assign=True)
+    plain.model.rotary_emb = ours.model.rotary_emb
+    return plain.eval()
+
+
+def _plain_pi0(model: Model, attention: str) -> nn.Module:
+    """What this package leaves out of the language model's last layer is made up here."""
+    from transformers import PI0ForConditionalGeneration
+
+    config = pi0_config(model.shape)
+    for part in (config.vlm_config.text_config, config.dit_config):
+        part._attn_implementation = attention
+        part.output_attentions = attention == "eager"
+    with torch.device("meta"):
+        plain = PI0ForConditionalGeneration(config)
+    ours = dict(model.weights[0].named_parameters())
+    for name, _ in list(plain.named_parameters()):
+        shared = ours.get(module_name(name))
+        if shared is not None:
+            assign(plain, name, shared)
+    some = next(iter(ours.values()))
+    plain.tie_weights()
+    fill(plain, some.device, some.dtype, seed=0, draw=untrained.random_pi0_tensor)
+    _restore_pi0_tables(plain, model)
+    return plain
+
+
+def _restore_pi0_tables(plain: nn.Module, model: Model) -> None:
+    """What is computed and not stored came out empty on the meta device."""
+    ours, inner = model.weights[0], plain.model
+    language, patches = inner.vlm.language_model, inner.vlm.vision_tower.embeddings
+    language.rotary_emb = ours.language_model.rotary_emb
+    inner.dit.rotary_emb = ours.expert.rotary_emb
+    language.embed_tokens.embed_scale = ours.language_model.embed_tokens.embed_scale
+    patches.position_ids = ours.vision_tower.embeddings.position_ids
+    times = plain.embed_action_time.sinusoid_embeds
+    with torch.device("cpu"):
+        frequencies = times.compute_freqs(times.config)
+    times.sinusoid_freq = frequencies.to(ours.action_in_proj.weight.device)
+
+
+BASELINES = {
+    "openvla": (PlainOpenVla, _plain_llama),
+    "openvla_oft": (PlainOpenVlaOft, _plain_llama),
+    "pi0": (PlainPi0, _plain_pi0),
+}

@@ -1,0 +1,143 @@
+"""Which cells a benchmark measures, and the presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vla_pruner_lab.latency.baseline import ATTENTIONS
+from vla_pruner_lab.latency.model_shapes import ModelShape
+from vla_pruner_lab.latency.model_work import Pruning
+from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.pruning.budget import tokens_to_keep
+from vla_pruner_ros.pruning.config import PruningConfig
+
+BASELINE_MODES = tuple(f"transformers_{attention}" for attention in ATTENTIONS)
+MODES = ("eager", "graph", *BASELINE_MODES)
+"""eager, graph: this package, without and with CUDA graphs; see benchmark_baseline for the rest."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting that is timed. still: the same picture again and again, where drafts can hold;
+    else pictures change at every step."""
+
+    family: str
+    selector: str
+    keep_ratio: float
+    mode: str
+    draft: str = "off"
+    quantization: str = "none"
+    still: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.family} {self.selector} {self.keep_ratio:g} {self.how}"
+
+    @property
+    def how(self) -> str:
+        """Mode and draft in words."""
+        if self.draft == "off":
+            return self.mode
+        return f"{self.mode}, draft {self.draft}, {'still' if self.still else 'moving'} scene"
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.mode in BASELINE_MODES
+
+    @property
+    def full(self) -> Cell:
+        """The unpruned cell that this one is compared with."""
+        mode = "eager" if self.is_baseline else self.mode
+        return replace(self, selector="full", keep_ratio=1.0, mode=mode, draft="off", still=False)
+
+    @property
+    def warm_up(self) -> int:
+        """Steps until the temporal history is complete, buffers exist and graphs are captured."""
+        return 2 if self.selector == "full" else PruningConfig.temporal_window + 2
+
+    @property
+    def execution(self) -> ExecutionConfig:
+        graphs = self.mode == "graph"
+        return ExecutionConfig(graphs=graphs, draft=self.draft, quantization=self.quantization)
+
+    def pruning(self, shape: ModelShape) -> Pruning:
+        return Pruning(tokens_to_keep(self.keep_ratio, shape.visual), self.selector)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is crossed with what."""
+
+    families: tuple[str, ...]
+    keep_ratios: tuple[float, ...]
+    selectors: tuple[str, ...]
+    modes: tuple[str, ...]
+    drafts: tuple[str, ...] = ("off",)
+    quantization: str = "none"
+
+    def cells(self, family: str) -> list[Cell]:
+        """Of one family: per mode the unpruned model, then the pruned ones."""
+        return [cell for mode in self.modes for cell in self._of_mode(family, mode)]
+
+    def _of_mode(self, family: str, mode: str) -> list[Cell]:
+        full = Cell(family, "full", 1.0, mode, quantization=self.quantization)
+        if full.is_baseline:
+            return [full]
+        pruned = [
+            replace(full, selector=selector, keep_ratio=ratio)
+            for selector in self.selectors
+            for ratio in self.keep_ratios
+            if ratio < 1.0 and selector != "full"
+        ]
+        drafts = [draft for draft in self.drafts if draft != "off" and family == "openvla"]
+        drafted = [
+            replace(cell, draft=draft, still=still)
+            for draft in drafts
+            for cell in (full, *pruned)
+            for still in (False, True)
+        ]
+        return [full, *pruned, *drafted]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults of the command's options. time_limit: seconds for all families together."""
+
+    size: str
+    device: str
+    dtype: str
+    keep_ratios: tuple[float, ...]
+    selectors: tuple[str, ...]
+    modes: tuple[str, ...]
+    rounds: int
+    repeats: int
+    time_limit: float
+    drafts: tuple[str, ...] = ("off",)
+
+
+RATIOS = (1.0, 0.5, 0.25, 0.125)
+PRESETS = {
+    "cpu": Preset(
+        size="small",
+        device="cpu",
+        dtype="float32",
+        keep_ratios=RATIOS,
+        selectors=("vla_pruner",),
+        modes=("eager", "transformers_eager"),
+        rounds=20,
+        repeats=1,
+        time_limit=210.0,
+    ),
+    "gpu": Preset(
+        size="full",
+        device="cuda",
+        dtype="bfloat16",
+        keep_ratios=RATIOS,
+        selectors=("vla_pruner", "fastv"),
+        modes=("eager", "graph", *BASELINE_MODES),
+        rounds=10,
+        repeats=5,
+        time_limit=360.0,
+        drafts=("off", "linear"),
+    ),
+}

@@ -1,0 +1,231 @@
+"""What one inference has to compute and to read, stage by stage and layer by layer.
+
+Counted as this package runs it: selection inside layer K-1, whose attention output and MLP run on
+the kept tokens alone; in the last layer only rows that are read; the last block of OpenVLA's vision
+towers left out. One multiply-accumulate is two FLOPs, attention counts every query with every key.
+Biases, norms, activations and softmax are left out, as in torch.utils.flop_counter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
+from vla_pruner_ros.models.actions import ACTION_DIM
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.selectors import SELECTORS
+
+STAGES = ("vision", "projector", "prefill", "decode", "head", "selection", "observation")
+MODEL_STAGES = STAGES[:5]
+"""What the model itself costs; the rest is what pruning adds."""
+PATCH_PIXELS = 3 * 14 * 14
+OFT_HEAD_BLOCKS = 2
+MAX_ACTION_DIM = 32
+"""Width of pi0's states and actions, padded."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One layer's work, or a smaller part's, done in one go.
+
+    weights: parameters read. cached: numbers of keys and values read or written.
+    decoder: the weights are a decoder layer's, which weight-only quantisation covers.
+    """
+
+    stage: str
+    flops: int
+    weights: int
+    cached: int = 0
+    decoder: bool = False
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """kept: visual tokens that go on, all cameras. prune_layer: K."""
+
+    kept: int
+    selector: str = PruningConfig.pruner
+    prune_layer: int = PruningConfig.prune_layer
+
+    def effective(self, shape: ModelShape) -> Pruning:
+        """Keeping all is running the whole model."""
+        full = self.selector == "full" or self.kept >= shape.visual
+        if full:
+            return replace(self, kept=shape.visual, selector="full")
+        before_layers = SELECTORS[self.selector].prunes_before_first_layer
+        return replace(self, prune_layer=0) if before_layers else self
+
+
+def step_work(shape: ModelShape, pruning: Pruning) -> list[Work]:
+    """All of one inference, the history of the temporal methods being complete."""
+    pruning = pruning.effective(shape)
+    parts = [_vision(shape), _projector(shape), _prefill(shape, pruning)]
+    if shape.family == "pi0":
+        parts.append(_flow(shape, pruning))
+    elif shape.family == "openvla_oft":
+        parts.append(_oft_head(shape))
+    else:
+        parts.append(_token_decode(shape, pruning))
+    return [work for part in (*parts, _added(shape, pruning)) for work in part]
+
+
+def flops_by_stage(works: list[Work]) -> dict[str, int]:
+    """FLOPs of each of STAGES."""
+    return {stage: sum(w.flops for w in works if w.stage == stage) for stage in STAGES}
+
+
+def model_flops(works: list[Work]) -> int:
+    """Without what pruning adds."""
+    return sum(work.flops for work in works if work.stage in MODEL_STAGES)
+
+
+def flop_speedup(shape: ModelShape, pruning: Pruning) -> float:
+    """What the FLOPs of the model allow: unpruned over pruned, choosing the tokens for free."""
+    full = replace(pruning, selector="full")
+    return model_flops(step_work(shape, full)) / model_flops(step_work(shape, pruning))
+
+
+def weights_once(shape: ModelShape) -> list[Work]:
+    """What is held: every matrix that runs, once, and the embedding (read row by row)."""
+    full = Pruning(shape.visual, "full")
+    table = Work("prefill", 0, shape.vocabulary * shape.decoder.width)
+    parts = [*_vision(shape), *_projector(shape), *_prefill(shape, full), table]
+    if shape.family == "pi0":
+        expert = list(_flow(shape, full))[: shape.decoder.layers]
+        return [*parts, *expert, *_flow_ends(shape)]
+    output = replace(table, stage="head", decoder=True)
+    return [*parts, output, *(_oft_head(shape) if shape.family == "openvla_oft" else ())]
+
+
+def _linear(stage: str, tokens: int, *widths: int, decoder: bool = False) -> Work:
+    """A chain of linear layers of these widths."""
+    weights = sum(a * b for a, b in pairwise(widths))
+    return Work(stage, 2 * tokens * weights, weights, decoder=decoder)
+
+
+def _vision(shape: ModelShape) -> Iterator[Work]:
+    for tower, blocks in zip(shape.towers, shape.blocks, strict=True):
+        yield _linear("vision", shape.visual, PATCH_PIXELS, tower.width)
+        tokens = tower.patches + (1 + tower.registers if tower.registers else 0)
+        weights = 4 * tower.width**2 + 2 * tower.width * tower.mlp_width
+        flops = 2 * tokens * weights + 4 * tokens**2 * tower.width
+        yield from [Work("vision", shape.cameras * flops, weights)] * blocks
+
+
+def _projector(shape: ModelShape) -> Iterator[Work]:
+    vision, width = sum(tower.width for tower in shape.towers), shape.decoder.width
+    inner = () if shape.family == "pi0" else (4 * vision, width)
+    yield _linear("projector", shape.visual, vision, *inner, width)
+
+
+def _layer(
+    stage: str, decoder: DecoderShape, tokens: int, keys: int, queries: int, out: int
+) -> Work:
+    """One decoder layer. tokens: whose keys and values are computed; keys: attended to;
+    queries: projected; out: that attend and go through the MLP."""
+    d = decoder
+    key_value, query = 2 * d.width * d.key_width, d.width * d.query_width
+    rest = query + 3 * d.width * d.mlp_width
+    flops = 2 * (tokens * key_value + queries * query + out * rest)
+    flops += 4 * out * keys * d.query_width
+    weights = key_value + (query if queries else 0) + (rest if out else 0)
+    return Work(stage, flops, weights, 2 * d.key_width * keys, decoder=True)
+
+
+def _held(shape: ModelShape, pruning: Pruning) -> list[int]:
+    """Tokens of the prompt whose keys each layer holds."""
+    pruned = shape.length - shape.visual + pruning.kept
+    layers = range(shape.decoder.layers)
+    return [shape.length if layer < pruning.prune_layer else pruned for layer in layers]
+
+
+def _read_rows(shape: ModelShape) -> int:
+    """Rows of the prompt that predict actions; pi0's are the expert's."""
+    return {"openvla": 1, "openvla_oft": shape.placeholders, "pi0": 0}[shape.family]
+
+
+def _prefill(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
+    held, last = _held(shape, pruning), shape.decoder.layers - 1
+    for layer, tokens in enumerate(held):
+        queries, out = tokens, held[min(layer + 1, last)]
+        if layer == last:
+            queries = out = _read_rows(shape)
+        yield _layer("prefill", shape.decoder, tokens, tokens, queries, out)
+
+
+def _token_decode(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
+    """Seven tokens, one after another; the prefill predicts the first."""
+    head = _linear("head", 1, shape.decoder.width, shape.vocabulary, decoder=True)
+    yield from [head] * ACTION_DIM
+    for behind in range(1, ACTION_DIM):
+        for tokens in _held(shape, pruning):
+            yield _layer("decode", shape.decoder, 1, tokens + behind, 1, 1)
+
+
+def _oft_head(shape: ModelShape) -> Iterator[Work]:
+    width = shape.decoder.width
+    if shape.state_dim:
+        yield _linear("head", 1, shape.state_dim, width, width)
+    yield _linear("head", shape.chunk, ACTION_DIM * width, width)
+    yield from [_linear("head", shape.chunk, width, width)] * OFT_HEAD_BLOCKS
+    yield _linear("head", shape.chunk, width, ACTION_DIM)
+
+
+def _flow(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
+    """The state once, then all actions in every flow step."""
+    held, actions = _held(shape, pruning), shape.chunk
+    for tokens in held:
+        yield _layer("decode", shape.expert, 1, tokens + 1, 1, 1)
+    for tokens in held * shape.flow_steps:
+        keys = tokens + 1 + actions
+        yield _layer("decode", shape.expert, actions, keys, actions, actions)
+    state, *ends = _flow_ends(shape)
+    yield from [state, *ends * shape.flow_steps]
+
+
+def _flow_ends(shape: ModelShape) -> Iterator[Work]:
+    """The state's projection, and around the expert: actions and time in, velocity out."""
+    width, actions = shape.expert.width, shape.chunk
+    yield _linear("head", 1, MAX_ACTION_DIM, width)
+    yield _linear("head", actions, MAX_ACTION_DIM, width)
+    yield _linear("head", actions, 2 * width, width, width)
+    yield _linear("head", actions, width, MAX_ACTION_DIM)
+
+
+def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
+    """What pruning adds: the selector's signals and distances, the action rows' attention."""
+    if pruning.selector == "full":
+        return
+    needs = SELECTORS[pruning.selector].needs
+    yield Work("selection", _selection_flops(shape, pruning, needs), 0)
+    if "action" in needs:
+        yield Work("observation", _observation_flops(shape, pruning), 0)
+
+
+def _selection_flops(shape: ModelShape, pruning: Pruning, needs: frozenset[str]) -> int:
+    per_row = 2 * shape.length * shape.decoder.query_width
+    flops = per_row * shape.length if "semantic" in needs else 0
+    flops += per_row if "last_row" in needs else 0
+    if pruning.selector == "divprune":
+        flops += 2 * shape.visual**2 * shape.decoder.width
+    elif {"action", "features"} <= needs:
+        candidates = min(2 * pruning.kept, shape.visual)
+        flops += 2 * candidates**2 * shape.decoder.width
+    elif pruning.selector == "sparsevlm":
+        words = shape.prompt_tokens if shape.family == "pi0" else shape.prompt_tokens - 1
+        flops += per_row * words + 2 * shape.visual * words * shape.decoder.width
+    return flops
+
+
+def _observation_flops(shape: ModelShape, pruning: Pruning) -> int:
+    """Queries times keys in the second half of the layers, and the window's weighted mean."""
+    held = _held(shape, pruning)[shape.decoder.layers // 2 :]
+    window = 2 * PruningConfig.temporal_window * shape.visual
+    if shape.family == "pi0":
+        rows, keys = shape.flow_steps * shape.chunk, [n + 1 + shape.chunk for n in held]
+        return window + sum(2 * rows * n * shape.expert.query_width for n in keys)
+    steps = range(ACTION_DIM) if shape.family == "openvla" else range(1)
+    per_key = 2 * _read_rows(shape) * shape.decoder.query_width
+    return window + sum(per_key * (n + step) for n in held for step in steps)

@@ -1,0 +1,217 @@
+"""Policies of any shape with random weights made on the device; nothing is written to disk.
+
+Latency does not depend on the weights' values, as long as the tokens they lead to are valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
+from vla_pruner_ros.models import untrained
+from vla_pruner_ros.models.actions import ACTION_DIM, ActionTokens, Bounds
+from vla_pruner_ros.models.checkpoints import assign
+from vla_pruner_ros.models.images.preprocessing import Normalization
+from vla_pruner_ros.models.openvla.oft_head import L1ActionHead, ProprioProjector
+from vla_pruner_ros.models.openvla.oft_images import ImagePath
+from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
+from vla_pruner_ros.models.openvla.openvla_oft import BOUNDS_EPSILON, OpenVlaOftPolicy
+from vla_pruner_ros.models.openvla.prismatic import PrismaticModel
+from vla_pruner_ros.models.openvla.prismatic_policy import Components
+from vla_pruner_ros.models.pi0 import policy as pi0
+from vla_pruner_ros.models.pi0.checkpoints import MeanStd, Statistics
+from vla_pruner_ros.models.pi0.network import Pi0Network
+from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.pruning.config import PruningConfig
+
+CAMERA = (480, 640, 3)
+"""Of the pictures that are fed: what a robot's camera delivers."""
+INSTRUCTION = "put the red block into the bowl"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Weights on a device, and how to make policies that share them.
+
+    make_policy(pruning, policy_class): policy_class takes the arguments of the family's own class,
+    which is what is made where it is left out.
+    """
+
+    shape: ModelShape
+    weights: tuple[nn.Module, ...]
+    make_policy: Callable[..., PrunedPolicy]
+
+
+def build(shape: ModelShape, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Model:
+    """Random weights of a shape."""
+    return BUILDERS[shape.family](shape, device, dtype, seed)
+
+
+def observation(shape: ModelShape, seed: int = 0) -> Observation:
+    """Pictures with structure at several scales, and a state within the statistics."""
+    random = np.random.default_rng(seed)
+    blocks = np.ones((40, 40, 1), dtype=np.uint8)
+    images = [
+        np.kron(random.integers(0, 256, (CAMERA[0] // 40, CAMERA[1] // 40, 3), np.uint8), blocks)
+        for _ in range(shape.cameras)
+    ]
+    state = random.uniform(-0.03, 0.03, shape.state_dim) if shape.state_dim else None
+    return Observation(images, INSTRUCTION, state)
+
+
+def fill(
+    module: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    draw: Callable = untrained.random_tensor,
+) -> nn.Module:
+    """Give a module that was built on the meta device its weights, one parameter at a time."""
+    generator = torch.Generator(device).manual_seed(seed)
+    for name, parameter in list(module.named_parameters()):
+        if parameter.is_meta:
+            assign(module, name, draw(name, parameter, generator).to(dtype))
+    return module.eval()
+
+
+def _prismatic_model(
+    shape: ModelShape, device: torch.device, dtype: torch.dtype, seed: int
+) -> PrismaticModel:
+    with torch.device("meta"):
+        model = PrismaticModel(*shape.towers, llama_config(shape))
+    fill(model, device, dtype, seed)
+    model.restore_tables(device)
+    return model
+
+
+def llama_config(shape: ModelShape, **options):
+    """transformers' configuration of the decoder."""
+    from transformers import LlamaConfig
+
+    decoder = _decoder_fields(shape.decoder)
+    return LlamaConfig(
+        **decoder,
+        vocab_size=shape.vocabulary,
+        pad_token_id=untrained.VOCABULARY,
+        **options,
+    )
+
+
+def _decoder_fields(decoder: DecoderShape) -> dict[str, int]:
+    return {
+        "hidden_size": decoder.width,
+        "intermediate_size": decoder.mlp_width,
+        "num_hidden_layers": decoder.layers,
+        "num_attention_heads": decoder.heads,
+        "num_key_value_heads": decoder.kv_heads,
+        "head_dim": decoder.head_dim,
+    }
+
+
+def _components(model: PrismaticModel, shape: ModelShape, epsilon: float = 0.0) -> Components:
+    statistics = {"action": untrained.action_statistics(), "proprio": untrained.state_statistics()}
+    halves = torch.full((2, 3, 1, 1), 0.5, device=model.projector.fc1.weight.device)
+    return Components(
+        model=model,
+        tokenize=_constant_prompt(shape.prompt_tokens - 2),  # the policy adds first and last
+        normalize=Normalization(halves, halves),
+        bounds=Bounds(statistics["action"], "random weights, action", epsilon),
+        tokens=ActionTokens(untrained.VOCABULARY),
+        unnorm_key=untrained.UNNORM_KEY,
+        statistics=statistics,
+        trained=False,
+    )
+
+
+def _constant_prompt(count: int) -> Callable[[str], list[int]]:
+    """A tokenizer that turns everything into so many words."""
+    words = [10 + number for number in range(count)]
+    return lambda text: list(words)
+
+
+def _build_openvla(shape, device, dtype, seed) -> Model:
+    model = _prismatic_model(shape, device, dtype, seed)
+    parts = _components(model, shape)
+
+    def make_policy(pruning: PruningConfig, policy_class=OpenVlaPolicy) -> OpenVlaPolicy:
+        return policy_class(parts, pruning)
+
+    return Model(shape, (model,), make_policy)
+
+
+def _build_oft(shape, device, dtype, seed) -> Model:
+    model = _prismatic_model(shape, device, dtype, seed)
+    with torch.device("meta"):
+        head = L1ActionHead(ACTION_DIM, shape.decoder.width, blocks=2)
+        projector = ProprioProjector(shape.state_dim, shape.decoder.width)
+    fill(head, device, dtype, seed + 1)
+    fill(projector, device, dtype, seed + 2)
+    parts = _components(model, shape, BOUNDS_EPSILON)
+    images = ImagePath("camera", center_crop=True)
+
+    def make_policy(pruning: PruningConfig, policy_class=OpenVlaOftPolicy) -> OpenVlaOftPolicy:
+        return policy_class(parts, pruning, head, projector, images, shape.cameras, shape.chunk)
+
+    return Model(shape, (model, head, projector), make_policy)
+
+
+def pi0_config(shape: ModelShape):
+    """transformers' configuration of the whole model."""
+    from transformers import PI0Config
+
+    (tower,) = shape.towers
+    gemma = {"model_type": "gemma", "vocab_size": shape.vocabulary, "bos_token_id": 2}
+    vision = {
+        "model_type": "siglip_vision_model",
+        "image_size": 224,
+        "patch_size": tower.patch_size,
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp_width,
+        "num_hidden_layers": tower.depth,
+        "num_attention_heads": tower.heads,
+        "projection_dim": shape.decoder.width,
+        "vision_use_head": False,
+    }
+    vlm = {
+        "model_type": "paligemma",
+        "text_config": {**gemma, **_decoder_fields(shape.decoder)},
+        "vision_config": vision,
+        "projection_dim": shape.decoder.width,
+        "image_token_id": shape.vocabulary,
+    }
+    return PI0Config(
+        vlm_config=vlm,
+        dit_config={**gemma, **_decoder_fields(shape.expert)},
+        chunk_size=shape.chunk,
+        num_inference_steps=shape.flow_steps,
+    )
+
+
+def _build_pi0(shape, device, dtype, seed) -> Model:
+    with torch.device("meta"):
+        network = Pi0Network(pi0_config(shape))
+    fill(network, device, dtype, seed, untrained.random_pi0_tensor)
+    network.restore_tables(device)
+    halves = torch.full((1, 3, 1, 1), 0.5, device=device)
+    given = untrained.pi0_statistics()
+    statistics = Statistics(
+        MeanStd.checked("state", given["state_mean"], given["state_std"]),
+        MeanStd.checked("action", given["actions_mean"], given["actions_std"]),
+    )
+    tokenize = _constant_prompt(shape.prompt_tokens - 1)  # the policy adds the first
+    parts = pi0.Components(network, tokenize, Normalization(halves, halves), statistics, False)
+    options = pi0.Options(shape.cameras, shape.flow_steps, seed, "bottom_right")
+
+    def make_policy(pruning: PruningConfig, policy_class=pi0.Pi0Policy) -> pi0.Pi0Policy:
+        return policy_class(parts, pruning, options, device)
+
+    return Model(shape, (network,), make_policy)
+
+
+BUILDERS = {"openvla": _build_openvla, "openvla_oft": _build_oft, "pi0": _build_pi0}

@@ -1,0 +1,135 @@
+"""Latency by roofline from datasheet rates, for hardware that is not at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vla_pruner_lab.common.machine import Rates
+from vla_pruner_lab.common.markdown import markdown_table
+from vla_pruner_lab.latency.cells import RATIOS, Cell
+from vla_pruner_lab.latency.model_shapes import SHAPES, ModelShape
+from vla_pruner_lab.latency.model_work import MODEL_STAGES, step_work, weights_once
+from vla_pruner_lab.latency.roofline import PRECISIONS, Bound, Precision, bounds
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """rates: of dense 16-bit matrix products, and of memory. memory_gb: what it has."""
+
+    label: str
+    rates: Rates
+    memory_gb: float
+    source: str
+
+
+HARDWARE = {
+    "orin": Hardware(
+        "Jetson AGX Orin 64 GB",
+        Rates(42.5e12, 204.8e9),
+        64,
+        "NVIDIA Jetson AGX Orin Series data sheet: 85 TFLOP/s FP16 sparse on the GPU's tensor "
+        "cores, half of it dense; 204.8 GB/s",
+    ),
+    "rtx4090": Hardware(
+        "GeForce RTX 4090",
+        Rates(165.2e12, 1008e9),
+        24,
+        "NVIDIA Ada GPU architecture white paper: 165.2 TFLOP/s FP16 with FP32 accumulation, "
+        "dense; 1008 GB/s",
+    ),
+    "h200": Hardware(
+        "H200 SXM",
+        Rates(790e12, 4.3e12),
+        141,
+        "NVIDIA H200 datasheet: 989 TFLOP/s BF16 dense and 4.8 TB/s at best; taken here: 790 and "
+        "4.3, about 80 and 90 % of that",
+    ),
+}
+FAMILIES = ("openvla", "openvla_oft", "pi0")
+PREDICTED_PRECISIONS = ("bfloat16", "int8", "int4")
+SHOWN = {"vision": ("vision", "projector"), "prefill": ("prefill",), "decode": ("decode", "head")}
+HEADER = ("family", "weights", "GB", "keep", "ms", "× keep 1", "per second", *SHOWN)
+NOTE = """\
+**Prediction, not measurement**: each layer takes the longer of its FLOPs and its bytes (weights,
+keys and values) at the rates named, one after another, with no launch overhead, no preprocessing
+and the tokens chosen for free. Real times lie above; ratios between rows hold better than times.
+16-bit stands for bfloat16 and float16 alike; int8 and int4 are weight-only in the decoder, with
+16-bit arithmetic. Per stage: milliseconds and what binds most of it. GB: weights alone; what does
+not fit into the memory is marked. Full-size shapes: OpenVLA-7B with one camera and seven action
+tokens, OpenVLA-OFT with two cameras and eight actions a pass, pi0 with three cameras, ten flow
+steps and 50 actions. Lossless drafting is not counted."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One row: seconds of the whole step and bounds by stage (model_work.STAGES)."""
+
+    family: str
+    precision: str
+    keep_ratio: float
+    stages: dict[str, Bound]
+    weight_gb: float
+
+    @property
+    def seconds(self) -> float:
+        return sum(bound.seconds for bound in self.stages.values())
+
+
+def predict(shape: ModelShape, precision: Precision, keep_ratio: float, rates: Rates) -> Prediction:
+    """By roofline, the tokens chosen for free."""
+    cell = Cell(shape.family, "vla_pruner", keep_ratio, "graph")
+    found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
+    stages = {stage: found[stage] for stage in MODEL_STAGES if stage in found}
+    return Prediction(
+        shape.family, precision.name, keep_ratio, stages, weight_gigabytes(shape, precision)
+    )
+
+
+def weight_gigabytes(shape: ModelShape, precision: Precision) -> float:
+    """All weights, the decoder's quantised where the precision says so."""
+    held = [replace(work, cached=0) for work in weights_once(shape)]
+    return sum(precision.bytes_of(work) for work in held) / 1e9
+
+
+def page(names: list[str], command: str) -> str:
+    """One table for each piece of hardware."""
+    lines = ["# Predicted latency", "", NOTE, "", f"Command: `{command}`"]
+    for name in names:
+        hardware = HARDWARE[name]
+        lines += ["", f"## {hardware.label} (prediction)", "", hardware.source + ".", ""]
+        lines += markdown_table(HEADER, _rows(hardware))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(hardware: Hardware) -> list[list[str]]:
+    rows = []
+    for family in FAMILIES:
+        for name in PREDICTED_PRECISIONS:
+            made = [
+                predict(SHAPES[family, "full"], PRECISIONS[name], ratio, hardware.rates)
+                for ratio in RATIOS
+            ]
+            rows += [_row(one, made[0], hardware) for one in made]
+    return rows
+
+
+def _row(one: Prediction, full: Prediction, hardware: Hardware) -> list[str]:
+    fits = one.weight_gb < hardware.memory_gb
+    return [
+        one.family,
+        "16-bit" if one.precision == "bfloat16" else one.precision,
+        f"{one.weight_gb:.1f}" + ("" if fits else " (does not fit)"),
+        f"{one.keep_ratio:g}",
+        f"{1e3 * one.seconds:.3g}",
+        f"{full.seconds / one.seconds:.2f}",
+        f"{1 / one.seconds:.1f}",
+        *(_stage([one.stages[s] for s in parts if s in one.stages]) for parts in SHOWN.values()),
+    ]
+
+
+def _stage(parts: list[Bound]) -> str:
+    if not parts:
+        return "-"
+    seconds = sum(part.seconds for part in parts)
+    by_bytes = sum(part.seconds * part.by_bytes for part in parts) / seconds
+    return f"{1e3 * seconds:.3g} ({Bound(seconds, by_bytes).binds})"

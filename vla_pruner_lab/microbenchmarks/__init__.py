@@ -1,0 +1,1 @@
+"""Benchmarks of single parts: selection, drafting, quantization, replay, node overhead."""

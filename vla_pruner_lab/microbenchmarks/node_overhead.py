@@ -1,0 +1,170 @@
+"""What the node adds to the policy: image callback to action publication, less the policy's time.
+
+python -m vla_pruner_lab.microbenchmarks.node_overhead --seconds 60 --markdown FILE
+
+Starts vla_pruner_node as a process of its own, sends it pictures over DDS on loopback and reads the
+percentiles from its diagnostics (over its last 100 inferences).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vla_pruner_ros.models.untrained import write_untrained_checkpoint
+from vla_pruner_ros.resources import share_directory
+
+DISCOVERY = 10.0
+"""Longest wait for the node's subscription (s)."""
+
+NODE = "vla_pruner_node"
+
+IDLE = 10.0
+"""Time without pictures (s) over which the CPU time is taken."""
+
+ENOUGH = 0.9
+"""Share of the pictures that must reach the node: else it is the transport that was measured."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rate", type=float, default=10.0, help="pictures per second")
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--markdown", type=Path, help="write the result there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault("ROS_DOMAIN_ID", "54")
+    # Whoever publishes raw pictures needs it, see the file.
+    profile = share_directory() / "config" / "fastdds_large_images.xml"
+    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+    arguments = parse_arguments()
+    with tempfile.TemporaryDirectory() as directory:
+        write_untrained_checkpoint(directory)
+        values = measure(arguments, Path(directory))
+    received, sent = int(values.get("frames", 0)), pictures(arguments)
+    if received < ENOUGH * sent:
+        print(f"Only {received} of {sent} pictures reached the node: nothing was measured")
+        return 1
+    text = report(arguments, values)
+    print(text)
+    if arguments.markdown:
+        arguments.markdown.write_text(text)
+    return 0
+
+
+def pictures(arguments: argparse.Namespace) -> int:
+    return int(arguments.seconds * arguments.rate)
+
+
+def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
+    """Run the node under pictures.
+
+    Returns the last diagnostics as key -> value, and cpu_idle and cpu_busy: the share of one core
+    that the active node's process used without and with pictures.
+    """
+    # rclpy is imported here only: most of the lab runs without ROS.
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    from vla_pruner_ros.bringup.cli import parameter
+    from vla_pruner_ros.bringup.client import PolicyClient
+    from vla_pruner_ros.bringup.processes import Processes
+
+    newest: dict[str, str] = {}
+    heard = threading.Event()
+
+    def keep(message: DiagnosticArray) -> None:
+        newest.update({pair.key: pair.value for pair in message.status[0].values})
+        heard.set()
+
+    with Processes(checkpoint / "logs") as processes, PolicyClient("node_overhead") as client:
+        client.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+        settings = {"checkpoint": str(checkpoint), "instruction": "push the button",
+                    "control_rate": arguments.rate, "num_threads": 1}  # fmt: skip
+        arguments_of_node = [a for name, value in settings.items() for a in parameter(name, value)]
+        processes.start(NODE, *arguments_of_node)
+        if not (client.configure() and client.activate()):
+            raise RuntimeError(processes.last_words(NODE))
+        newest["cpu_idle"] = cpu_share(processes, lambda: threading.Event().wait(IDLE))
+        newest["cpu_busy"] = cpu_share(processes, lambda: publish_pictures(client, arguments))
+        heard.clear()
+        heard.wait(5.0)  # diagnostics come once a second
+    return newest
+
+
+def cpu_share(processes, run: Callable[[], object]) -> str:
+    """Return the share of one core that the node uses while `run` does."""
+    used, started = processes.cpu_seconds(NODE), time.monotonic()
+    run()
+    share = (processes.cpu_seconds(NODE) - used) / (time.monotonic() - started)
+    return f"{share:.4f}"
+
+
+def publish_pictures(client, arguments: argparse.Namespace) -> None:
+    """Publish noise pictures at a steady rate for the time asked for."""
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import Image
+
+    publisher = client.node.create_publisher(Image, "image_raw", qos_profile_sensor_data)
+    height, width = arguments.height, arguments.width
+    image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
+    image.data = np.random.default_rng(0).integers(0, 256, height * width * 3, np.uint8).tobytes()
+    pause, next_time = threading.Event(), time.monotonic()
+    while not publisher.get_subscription_count() and time.monotonic() < next_time + DISCOVERY:
+        pause.wait(0.05)
+    next_time = time.monotonic()
+    for _ in tqdm(range(pictures(arguments)), unit="picture", disable=None):
+        image.header.stamp = client.node.get_clock().now().to_msg()
+        publisher.publish(image)
+        next_time += 1.0 / arguments.rate
+        pause.wait(max(0.0, next_time - time.monotonic()))
+
+
+def report(arguments: argparse.Namespace, values: dict[str, str]) -> str:
+    """Return the result as Markdown, with where and how it was measured."""
+    milliseconds = {k: 1e3 * float(values[k]) for k in values if k.endswith(("_p50", "_p95"))}
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
+    return f"""# Node overhead
+
+Image callback to action publication, less the policy's own time.
+
+| | p50 (ms) | p95 (ms) |
+|---|---|---|
+| overhead | {milliseconds["overhead_p50"]:.2f} | {milliseconds["overhead_p95"]:.2f} |
+| policy (small random OpenVLA, one thread) | {milliseconds["latency_p50"]:.1f} | \
+{milliseconds["latency_p95"]:.1f} |
+
+| CPU of the active node's process | share of one core |
+|---|---|
+| no pictures | {100 * float(values["cpu_idle"]):.1f} % |
+| with pictures, policy included | {100 * float(values["cpu_busy"]):.1f} % |
+
+{values["frames"]} of {pictures(arguments)} {arguments.width}x{arguments.height} rgb8 pictures at \
+{arguments.rate:g} Hz received, {values["inferences"]} inferences; percentiles over the last 100.
+The overhead holds everything around the policy: waiting for the worker's turn (at most one \
+inference a control period), conversion, limits, publication. A picture that came while the \
+policy was busy counts from when the policy was free.
+
+{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, {platform.system()}, \
+Python {platform.python_version()}, {datetime.date.today().isoformat()}.
+Command: `python -m vla_pruner_lab.microbenchmarks.node_overhead {" ".join(sys.argv[1:])}`
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

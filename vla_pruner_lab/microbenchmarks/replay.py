@@ -1,0 +1,175 @@
+"""What a replay costs beside the model: time to read, convert, compare and report, and memory.
+
+python -m vla_pruner_lab.microbenchmarks.replay --frames 20000 --markdown FILE
+
+Writes a bag of noise pictures with a recorded answer to each, and replays it as vla_pruner_replay
+does, report included, with a policy that answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from vla_pruner_lab.common.machine import PeakMemory, facts
+from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags.image_packing import pack_image
+from vla_pruner_ros.bags.reader import BagReader
+from vla_pruner_ros.bags.stamps import SECOND, time_message
+from vla_pruner_ros.bags.writer import BagWriter
+from vla_pruner_ros.models.policy import ActionChunk, Observation, PruningReport
+from vla_pruner_ros.pruning.budget import tokens_to_keep
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.replay.cli import replay_with
+from vla_pruner_ros.replay.options import make_parser
+from vla_pruner_ros.replay.results.answers import AnswerMessages
+from vla_pruner_ros.replay.results.outcome import Outcome
+
+PERIOD = SECOND // 10
+SIDE = 16
+"""Patches along one side of the picture, as of OpenVLA."""
+PICTURES = 8
+"""Different pictures in a bag; the disk and the page cache do not notice that they repeat."""
+
+
+class InstantPolicy:
+    """Answers at once; its actions depend on the picture and on the budget."""
+
+    family, trained, chunk_size, num_cameras, state_dim = "instant", False, 1, 1, 0
+
+    def __init__(self) -> None:
+        self.pruning = PruningConfig()
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    def act(self, observation: Observation) -> ActionChunk:
+        keep = tokens_to_keep(self.pruning.keep_ratio, SIDE * SIDE)
+        first = float(observation.images[0][0, 0, 0]) / 255.0
+        actions = np.full((1, 7), 0.01 * first + 0.001 * self.pruning.keep_ratio, np.float32)
+        report = PruningReport(
+            kept_indices=[np.arange(keep, dtype=np.int32)],
+            grid=(SIDE, SIDE),
+            tokens_total=SIDE * SIDE,
+            tokens_requested=keep,
+            tokens_kept=keep,
+            pruner=self.pruning.pruner,
+            timings={"total": 0.0},
+        )
+        return ActionChunk(actions, report)
+
+
+def write_bag(path: Path, frames: int, width: int, height: int, compression: str) -> None:
+    """Write noise pictures at 10 Hz and what an InstantPolicy answers to each.
+
+    compression: none, png or jpeg, as of the recorder.
+    """
+    store = types.standard_store()
+    policy = InstantPolicy()
+    ratio = policy.pruning.keep_ratio
+    messages = AnswerMessages(store, policy.family, policy.trained)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (PICTURES, height, width, 3), np.uint8)
+    packed = compression != "none"
+    topic, msgtype = ("/image_raw/compressed", types.COMPRESSED_IMAGE) if packed else (
+        "/image_raw", types.IMAGE)  # fmt: skip
+    writer = BagWriter(path, store)
+    for topic_, type_ in ((topic, msgtype), ("/instruction", types.STRING)):
+        writer.add_topic(topic_, type_)
+    writer.write_message("/instruction", 0, types.STRING, store.types[types.STRING](data="go"))
+    for number in tqdm(range(frames), "writing the bag", unit="frame"):
+        picture, stamp = pictures[number % PICTURES], (number + 1) * PERIOD
+        data = store.serialize_cdr(_image(store, picture, stamp), types.IMAGE)
+        writer.write(topic, stamp, pack_image(store, data, compression, 90) if packed else data)
+        chunk = policy.act(Observation([picture], "go"))
+        answer = messages.chunk(
+            chunk, sequence=number, image_stamps=[stamp], instruction="go",
+            started=stamp + 1, seconds=0.01,
+        )  # fmt: skip
+        status = messages.status(chunk.pruning, sequence=number, stamp=stamp, keep_ratio=ratio)
+        received = stamp + PERIOD // 2
+        writer.write_message("/vla_pruner/action_chunk", received, types.ACTION_CHUNK, answer)
+        writer.write_message("/vla_pruner/pruning", received, types.PRUNING_STATUS, status)
+    writer.close()
+
+
+def _image(store, picture: np.ndarray, stamp: int):
+    height, width, channels = picture.shape
+    header = store.types["std_msgs/msg/Header"]
+    return store.types[types.IMAGE](
+        header=header(stamp=time_message(store, stamp), frame_id="camera"),
+        height=height,
+        width=width,
+        encoding="rgb8",
+        is_bigendian=0,
+        step=width * channels,
+        data=picture.reshape(-1),
+    )
+
+
+def measure(bag: Path, out: Path) -> tuple[Outcome, float, float]:
+    """Replay the recorded settings and one smaller budget.
+
+    Returns:
+        The outcome, seconds in all, and MB that the process grew by at its peak.
+    """
+    command = [str(bag), "--checkpoint", "-", "--out", str(out), "--keep-ratio", "1.0", "0.25"]
+    arguments = make_parser().parse_args(command)
+    memory = PeakMemory(torch.device("cpu"))
+    memory.restart()
+    started = time.perf_counter()
+    with BagReader(bag) as reader:
+        outcome = replay_with(InstantPolicy(), reader, arguments)
+    return outcome, time.perf_counter() - started, memory.peak(0.0)
+
+
+def report(arguments: argparse.Namespace, outcome: Outcome, seconds: float, peak: float) -> str:
+    """Return the result as Markdown."""
+    steps = sum(len(run.steps) for run in outcome.runs)
+    lines = [
+        f"- {key}: {value}" for key, value in facts(__spec__.name, torch.device("cpu")).items()
+    ]
+    lines += [
+        "",
+        f"{arguments.frames} frames of {arguments.width}x{arguments.height}, compression "
+        f"{arguments.compression}; {len(outcome.runs)} runs over the bag, report included; the "
+        "policy answers at once.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| reading and converting one frame | {1e3 * outcome.reading_seconds:.2f} ms |",
+        f"| everything, per frame and run | {1e3 * seconds / steps:.2f} ms |",
+        f"| peak growth of the process | {peak:.0f} MB |",
+        f"| equal to the recording | {outcome.parity.equal} of {outcome.parity.recorded} |",
+    ]
+    return "\n".join(["# Cost of a replay beside the model", "", *lines]) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=1000)
+    parser.add_argument("--width", type=int, default=640)
+    parser.add_argument("--height", type=int, default=480)
+    parser.add_argument("--compression", choices=("none", "png", "jpeg"), default="none")
+    parser.add_argument("--markdown", type=Path, help="write the result there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="replay_benchmark_") as directory:
+        bag = Path(directory) / "bag"
+        shape = arguments.width, arguments.height
+        write_bag(bag, arguments.frames, *shape, arguments.compression)
+        text = report(arguments, *measure(bag, Path(directory) / "out"))
+    print(text)
+    if arguments.markdown:
+        arguments.markdown.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

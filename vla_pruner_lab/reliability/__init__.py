@@ -1,0 +1,1 @@
+"""Soak runs with injected faults, and malformed inputs with their outcomes."""

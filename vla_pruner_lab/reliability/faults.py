@@ -1,0 +1,149 @@
+"""What can go wrong around a node, one function a fault. After each the arm must move again."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lifecycle_msgs.msg import Transition
+from sensor_msgs.msg import Image
+
+from vla_pruner_lab.reliability.world import World
+from vla_pruner_ros.nodes.vla_pruner.inputs import Inputs
+
+Fault = Callable[[World, random.Random], None]
+
+SILENCE = 0.5
+"""The node's own limits on the age of images and joint states (s)."""
+
+STORM: tuple[tuple[str, Any], ...] = (
+    ("keep_ratio", 0.5), ("keep_ratio", 1), ("keep_ratio", -1.0), ("keep_ratio", "half"),
+    ("token_budget", 3), ("token_budget", 0), ("pruner", "random"), ("pruner", "nobody"),
+    ("pruner", "vla_pruner"), ("control_rate", 20.0), ("control_rate", 0.0), ("control_rate", 10.0),
+    ("command_rate", 100.0), ("command_rate", 50.0), ("blend_steps", 2), ("blend_steps", 0),
+    ("max_image_age", 0.4), ("max_image_age", 0.5), ("image_topics", ["elsewhere"]),
+    ("checkpoint", "/etc"), ("temporal_window", 5), ("seed", -1),
+)  # fmt: skip
+
+
+def camera_drop_out(world: World, chance: random.Random) -> None:
+    world.camera_on = False
+    _expect_rest(world, "frames stopped", lambda inputs: inputs.camera_ages()[0])
+    world.camera_on = True
+
+
+def joint_state_drop_out(world: World, chance: random.Random) -> None:
+    world.joints_on = False
+    _expect_rest(
+        world,
+        "joint states stopped",
+        lambda inputs: time.monotonic() - inputs.joint_state_arrival,
+    )
+    world.joints_on = True
+
+
+def clock_jump(world: World, chance: random.Random) -> None:
+    world.now += chance.choice((-600, -60, -5, 5, 60, 600)) * 10**9
+    world.run(0.2)
+
+
+def instruction_burst(world: World, chance: random.Random) -> None:
+    for number in range(50):
+        hostile = ("", "\x00\x1b[2J", "x" * 5000, "\u202egnirts")
+        world.instruct(chance.choice(hostile) if number % 5 == 0 else f"push button {number}")
+    world.instruct(f"push button {chance.random()}")
+
+
+def malformed_images(world: World, chance: random.Random) -> None:
+    for _ in range(10):
+        encoding = chance.choice(("rgb8", "bgr8", "mono16", "32FC1", "nv99", "", "RGB8"))
+        height, width = chance.choice((0, 1, 12, 2**31)), chance.choice((0, 16, 2**31))
+        data = bytes(chance.choice((0, 1, 575, 4096)))
+        image = Image(height=height, width=width, encoding=encoding, data=data)
+        image.step = chance.choice((0, 1, 48, 2**32 - 1))
+        world.step(image)
+
+
+def malformed_joint_states(world: World, chance: random.Random) -> None:
+    world.joints_on = False
+    for _ in range(10):
+        names = chance.choice((["shoulder"], ["elbow", "shoulder"], [], ["wheel"] * 3))
+        world.send_joints(names, [chance.choice((0.0, float("nan"), 1e308))] * chance.randint(0, 3))
+        world.step()
+    world.joints_on = True
+
+
+def parameter_storm(world: World, chance: random.Random) -> None:
+    for _ in range(20):
+        world.set_parameter(*chance.choice(STORM))
+        world.step()
+    world.set_parameter("control_rate", 10.0)
+
+
+def reset_storm(world: World, chance: random.Random) -> None:
+    for _ in range(10):
+        world.reset()
+        world.step()
+
+
+def deactivation(world: World, chance: random.Random) -> None:
+    world.change_state(Transition.TRANSITION_DEACTIVATE)
+    world.run(0.1)
+    world.change_state(Transition.TRANSITION_ACTIVATE)
+
+
+def second_life(world: World, chance: random.Random) -> None:
+    world.change_state(Transition.TRANSITION_DEACTIVATE)
+    world.change_state(Transition.TRANSITION_CLEANUP)
+    world.change_state(Transition.TRANSITION_CONFIGURE)
+    world.change_state(Transition.TRANSITION_ACTIVATE)
+
+
+def policy_answers(fault: str, world: World, chance: random.Random) -> None:
+    world.policy.fault = fault
+    target = world.policy.answers + 6  # beyond max_consecutive_failures: the hold comes, too
+    world.until(lambda: world.policy.answers >= target or not world.node.gate.is_open, 3.0)
+    world.policy.fault = ""
+
+
+def _expect_rest(world: World, what: str, age: Callable[[Inputs], float | None]) -> None:
+    """Wait until the node's newest message is too old, then no action may be sent.
+
+    age: of that message since it reached the node: on a busy machine it may do so late. What counts
+    is what the node sends, not what has arrived, for the same reason.
+    """
+
+    def silent() -> bool:
+        seconds = age(world.node.runner.inputs)
+        return seconds is None or seconds > SILENCE
+
+    if not world.until(silent, 10 * SILENCE):
+        world.violations.append(f"messages kept reaching the node after {what}")
+    sent = world.node.health.counts().get("actions", 0)
+    world.run(0.4)
+    if world.node.health.counts().get("actions", 0) > sent:
+        world.violations.append(f"motion went on after {what}")
+
+
+FAULTS: dict[str, Fault] = {
+    "camera drop-out": camera_drop_out,
+    "joint state drop-out": joint_state_drop_out,
+    "clock jump": clock_jump,
+    "burst of instructions": instruction_burst,
+    "malformed images": malformed_images,
+    "malformed joint states": malformed_joint_states,
+    "parameter storm": parameter_storm,
+    "reset storm": reset_storm,
+    "deactivate, activate": deactivation,
+    "clean up, configure": second_life,
+    "NaN actions": partial(policy_answers, "not_a_number"),
+    "infinite actions": partial(policy_answers, "infinite"),
+    "huge actions": partial(policy_answers, "huge"),
+    "actions of another shape": partial(policy_answers, "misshapen"),
+    "slow steps": partial(policy_answers, "slow"),
+    "policy errors": partial(policy_answers, "refusing"),
+    "out of memory": partial(policy_answers, "out_of_memory"),
+}

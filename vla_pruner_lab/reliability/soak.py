@@ -1,0 +1,184 @@
+"""Run the node for minutes on end with faults injected, and report what it lived through.
+
+    python -m vla_pruner_lab.reliability.soak --minutes 10 --json soak.json
+
+Needs ROS 2 (rclpy); everything stays on loopback. The exit code is 1 on any violation: an action
+over a limit, not finite, outside active or lost; motion after a sensor fell silent; an unanswered
+service; no motion once a fault is over; memory that keeps growing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+RECOVERY = 5.0
+"""Longest wall time from the end of a fault to motion (s)."""
+
+CALM = 0.3
+"""Wall time of undisturbed motion between faults (s)."""
+
+WARM_UP = 0.2
+"""Share of the run after which memory is measured first: allocators and caches fill up before."""
+
+MEMORY_LIMIT = 48.0
+"""Growth after that which counts as a leak (MiB)."""
+
+
+def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
+    """Run for `minutes` of wall time and return the report, see `summary`."""
+    from vla_pruner_lab.reliability.world import World
+
+    world = World(domain)
+    injected: Counter[str] = Counter()
+    survived: Counter[str] = Counter()
+    started, simulated = time.monotonic(), world.now
+    try:
+        _bring_up(world)
+        memory = _inject(world, random.Random(seed), started + 60.0 * minutes, injected, survived)
+        published = _come_to_rest(world)
+    finally:
+        world.close()
+    if memory[1] - memory[0] > MEMORY_LIMIT:
+        world.violations.append(f"memory grew by {memory[1] - memory[0]:.1f} MiB")
+    wall = time.monotonic() - started
+    return {
+        "command": " ".join(["python -m vla_pruner_lab.reliability.soak", *sys.argv[1:]]),
+        "wall_minutes": wall / 60.0,
+        "simulated_hours": _simulated_hours(world.ticks),
+        "frames": world.frames,
+        "frames_per_second": world.frames / wall,
+        "inferences": world.policy.answers,
+        "actions": world.motions,
+        "stops": world.stops,
+        "actions_lost": published - world.received,
+        "injected": dict(injected),
+        "survived": dict(survived),
+        "memory_mib": memory,
+        "violations": dict(Counter(world.violations)),
+        "clock_end_s": (world.now - simulated) * 1e-9,
+    }
+
+
+def _simulated_hours(ticks: int) -> float:
+    from vla_pruner_lab.reliability.world import TICK
+
+    return ticks * TICK / 3600.0
+
+
+def _bring_up(world: Any) -> None:
+    from lifecycle_msgs.msg import Transition
+
+    world.change_state(Transition.TRANSITION_CONFIGURE)
+    world.change_state(Transition.TRANSITION_ACTIVATE)
+    if not world.until(lambda: world.motions > 0, RECOVERY):
+        raise RuntimeError(f"The node never moved: {world.node.health.problem}")
+
+
+def _inject(
+    world: Any, chance: random.Random, end: float, injected: Counter, survived: Counter
+) -> tuple[float, float]:
+    """Inject one fault after the other until `end`; return memory (MiB) early and at the end."""
+    from vla_pruner_lab.reliability.faults import FAULTS
+
+    begin, early, order = time.monotonic(), None, []
+    while time.monotonic() < end:
+        order = order or chance.sample(list(FAULTS), len(FAULTS))
+        name = order.pop()
+        injected[name] += 1
+        FAULTS[name](world, chance)
+        survived[name] += _recovers(world, name)
+        world.run(CALM)
+        if early is None and time.monotonic() - begin > WARM_UP * (end - begin):
+            early = _resident_mib()
+    return (early if early is not None else _resident_mib()), _resident_mib()
+
+
+def _recovers(world: Any, fault: str) -> bool:
+    """Return whether the arm moves again; a hold is released first, as a person would."""
+    world.instruct("push the button")
+    before = world.motions
+
+    def moves_again() -> bool:
+        if not world.node.gate.is_open:
+            world.reset()
+        return world.motions > before
+
+    if world.until(moves_again, RECOVERY):
+        return True
+    world.violations.append(f"no motion after {fault}: {world.node.health.problem}")
+    return False
+
+
+def _come_to_rest(world: Any) -> int:
+    """Deactivate and return how many actions and stops the node has published."""
+    from lifecycle_msgs.msg import Transition
+
+    world.change_state(Transition.TRANSITION_DEACTIVATE)
+    world.until(lambda: world.received >= world.published(), 2.0)
+    return world.published()
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def summary(report: dict[str, Any]) -> str:
+    """Return the report in a few lines."""
+    first, last = report["memory_mib"]
+    lines = [
+        f"ran {report['wall_minutes']:.1f} minutes, "
+        f"{report['simulated_hours']:.2f} simulated hours",
+        f"load held: {report['frames']} frames ({report['frames_per_second']:.0f}/s), "
+        f"{report['inferences']} inferences, {report['actions']} actions, {report['stops']} stops",
+        f"faults: {sum(report['injected'].values())} injected, "
+        f"{sum(report['survived'].values())} survived, {len(report['injected'])} kinds",
+        f"actions lost: {report['actions_lost']}",
+        f"memory: {first:.0f} MiB after warm-up, {last:.0f} MiB at the end",
+        f"violations: {sum(report['violations'].values())}",
+    ]
+    lines += [f"  {count} x {sentence}" for sentence, count in report["violations"].items()]
+    return "\n".join(lines)
+
+
+def is_clean(report: dict[str, Any]) -> bool:
+    return not report["violations"] and report["actions_lost"] == 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; see the module's docstring."""
+    parser = argparse.ArgumentParser(
+        prog="python -m vla_pruner_lab.reliability.soak", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="wall time (default: 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
+    parser.add_argument("--domain", type=int, default=191, help="ROS domain to run in")
+    parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--markdown", type=Path, help="write the page of docs/reliability.md here")
+    parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
+    options = parser.parse_args(arguments)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    if options.report:
+        report = json.loads(options.report.read_text())
+    else:
+        report = soak(options.minutes, options.domain, options.seed)
+    print(summary(report))
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if options.markdown:
+        from vla_pruner_lab.reliability.page import page
+
+        options.markdown.write_text(page(report))
+    return 0 if is_clean(report) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

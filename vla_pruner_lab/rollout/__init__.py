@@ -1,0 +1,1 @@
+"""One episode of a policy or an expert in the simulator."""

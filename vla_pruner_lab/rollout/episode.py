@@ -1,0 +1,180 @@
+"""One episode of a simulated task under a policy or its expert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from vla_pruner_lab.rollout.expert import Expert
+from vla_pruner_lab.rollout.flops import step_flops
+from vla_pruner_ros.models.policy import (
+    ActionChunk,
+    Observation,
+    PolicyError,
+    PruningReport,
+)
+from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
+from vla_pruner_ros.sim.tasks import instruction_for
+
+CAMERAS = ("scene", "gripper")
+HOLD_STILL = (0.0,) * 6
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an episode came to. None where there is nothing to measure.
+
+    actions: carried out. inferences: of the model. refused: inferences without a usable action,
+    in whose place the robot held still. latency_ms: median of an inference. flops: mean of an
+    inference, multiply-accumulates of the decoder's prompt. kept: mean visual tokens.
+    semantic_action_overlap, action_overlap: means over the steps that have them (PruningReport).
+    """
+
+    success: bool
+    actions: int
+    inferences: int = 0
+    refused: int = 0
+    latency_ms: float | None = None
+    flops: float | None = None
+    kept: float | None = None
+    semantic_action_overlap: float | None = None
+    action_overlap: float | None = None
+
+
+class Agent(Protocol):
+    """Whoever moves the robot."""
+
+    def begin(self, robot: SimulatedRobot, instruction: str) -> None: ...
+
+    def actions(self, state: SimState) -> np.ndarray:
+        """[steps, 7] to carry out before asking again."""
+        ...
+
+    def measurements(self) -> dict[str, float | None]:
+        """Fields of Outcome."""
+        ...
+
+
+class ExpertAgent:
+    """MetaWorld's expert, to check the evaluation itself."""
+
+    def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        self._expert = Expert(robot)
+
+    def actions(self, state: SimState) -> np.ndarray:
+        return self._expert.action()[None]
+
+    def measurements(self) -> dict[str, float | None]:
+        return {}
+
+
+class StillAgent:
+    """Holds still with an open hand: a task that this solves says nothing about anybody."""
+
+    def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        pass
+
+    def actions(self, state: SimState) -> np.ndarray:
+        return np.array([[*HOLD_STILL, 1.0]])
+
+    def measurements(self) -> dict[str, float | None]:
+        return {}
+
+
+class PolicyAgent:
+    """A policy that sees what the robot's cameras see.
+
+    execute: actions of a chunk carried out before the next inference (None: all of them).
+    unpruned_first: inferences at the start of each episode that see every token.
+    """
+
+    def __init__(
+        self, policy: PrunedPolicy, execute: int | None = None, unpruned_first: int = 0
+    ) -> None:
+        self.policy, self.unpruned_first = policy, unpruned_first
+        self.execute = min(execute or policy.chunk_size, policy.chunk_size)
+
+    def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        self.policy.reset()
+        self._robot, self._instruction = robot, instruction
+        self._reports: list[PruningReport] = []
+        self._refused = 0
+
+    def actions(self, state: SimState) -> np.ndarray:
+        observation = self.observe(state)
+        try:
+            chunk = self._act(observation)
+        except PolicyError:
+            self._refused += 1
+            return np.array([[*HOLD_STILL, state.gripper_opening]])
+        self._reports.append(chunk.pruning)
+        return chunk.actions[: self.execute]
+
+    def _act(self, observation: Observation) -> ActionChunk:
+        if len(self._reports) + self._refused >= self.unpruned_first:
+            return self.policy.act(observation)
+        pruning = self.policy.pruning
+        unpruned = replace(pruning, keep_ratio=1.0, token_budget=0, budget_mode="fixed")
+        self.policy.pruning = unpruned
+        try:
+            return self.policy.act(observation)
+        finally:
+            self.policy.pruning = pruning
+
+    def observe(self, state: SimState) -> Observation:
+        """What the policy is shown."""
+        images = [self._robot.render(name) for name in CAMERAS[: self.policy.num_cameras]]
+        return Observation(images, self._instruction, self._state(state))
+
+    def _state(self, state: SimState) -> np.ndarray | None:
+        """LIBERO's eight numbers or the nine joints, whichever has the policy's size."""
+        if not self.policy.state_dim:
+            return None
+        known = (state.proprioception, state.joint_positions)
+        fitting = (values for values in known if len(values) == self.policy.state_dim)
+        return next(fitting, state.joint_positions)
+
+    def measurements(self) -> dict[str, float | None]:
+        reports = self._reports
+        flops = [step_flops(self.policy, self._instruction, report) for report in reports]
+        return {
+            "inferences": len(reports) + self._refused,
+            "refused": self._refused,
+            "latency_ms": _reduced(np.median, [1e3 * r.timings["total"] for r in reports]),
+            "flops": _reduced(np.mean, flops),
+            "kept": _reduced(np.mean, [r.tokens_kept for r in reports]),
+            "semantic_action_overlap": _reduced(
+                np.mean, [r.semantic_action_overlap for r in reports]
+            ),
+            "action_overlap": _reduced(np.mean, [r.action_overlap for r in reports]),
+        }
+
+
+def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int) -> Outcome:
+    """Until the task has been done once, or max_actions are carried out.
+
+    Initial state and wording of the instruction follow from the seed.
+    """
+    state = robot.reset(seed)
+    agent.begin(robot, instruction_for(robot.task, variant=seed))
+    done = 0
+    while done < max_actions and not state.success:
+        for action in agent.actions(state)[: max_actions - done]:
+            state = robot.step(action)
+            done += 1
+            if state.success:
+                break
+    return Outcome(bool(state.success), done, **agent.measurements())
+
+
+def as_record(outcome: Outcome) -> dict[str, object]:
+    return asdict(outcome)
+
+
+def _reduced(reduce: Callable, values: list[float]) -> float | None:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(reduce(finite)) if finite else None

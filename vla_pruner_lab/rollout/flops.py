@@ -1,0 +1,41 @@
+"""Multiply-accumulates of a pruned prompt, by the paper's formula (arXiv 2511.16449)."""
+
+from __future__ import annotations
+
+from vla_pruner_ros.models.openvla import prompt
+from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticPolicy
+from vla_pruner_ros.models.policy import PruningReport
+from vla_pruner_ros.pruning.selectors import SELECTORS
+
+
+def layer_flops(tokens: int, width: int, mlp_width: int) -> int:
+    """C(n) = 4 n d^2 + 2 n^2 d + 3 n d m of one decoder layer with a gated FFN, MAC = 1."""
+    return 4 * tokens * width**2 + 2 * tokens**2 * width + 3 * tokens * width * mlp_width
+
+
+def prompt_flops(
+    text: int, visual: int, kept: int, prune_layer: int, layers: int, width: int, mlp_width: int
+) -> int:
+    """K C(N + M) + (T - K) C(N + k), decoder only. text: N, every token that is not visual."""
+    whole = layer_flops(text + visual, width, mlp_width)
+    pruned = layer_flops(text + kept, width, mlp_width)
+    return prune_layer * whole + (layers - prune_layer) * pruned
+
+
+def step_flops(policy: PrismaticPolicy, instruction: str, report: PruningReport) -> int:
+    """Of one inference as it was run: warm-up and refresh steps count in full."""
+    ids = prompt.complete(policy.tokenize(prompt.prompt_text(instruction)))
+    others = policy.placeholders + 1 if policy.family == "openvla_oft" else 0
+    if policy.state_dim:
+        others += 1
+    config = policy.model.language_model.config
+    before_layers = SELECTORS[report.pruner].prunes_before_first_layer
+    return prompt_flops(
+        text=len(ids) + others,
+        visual=report.tokens_total,
+        kept=report.tokens_kept,
+        prune_layer=0 if before_layers else policy.pruning.prune_layer,
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        mlp_width=config.intermediate_size,
+    )

@@ -1,0 +1,1 @@
+"""Trains small policies in the layout of the published checkpoints."""

@@ -1,0 +1,372 @@
+"""Train a small OpenVLA or OpenVLA-OFT on demonstrations: python -m vla_pruner_lab.training.train.
+
+Leaves <out>/checkpoint in the official layout, loaded by the code that loads the 7B models,
+<out>/metrics.jsonl, and <out>/state, from which --resume goes on. A resumed run equals an
+uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from vla_pruner_lab.demonstrations.dataset import Demonstrations
+from vla_pruner_lab.training import layout, sharing
+from vla_pruner_lab.training.augmentation import change_colours
+from vla_pruner_lab.training.batches import CAMERAS, Batch, BatchSource
+from vla_pruner_lab.training.initial_weights import initialise, take_weights
+from vla_pruner_lab.training.network import TrainingNetwork
+from vla_pruner_lab.training.pictures import remove_pictures
+from vla_pruner_lab.training.progress import (
+    Metrics,
+    MovingAverage,
+    SavedState,
+    learning_rate,
+    make_optimizer,
+)
+from vla_pruner_ros.models.actions import ActionTokens
+from vla_pruner_ros.models.checkpoints import read_config, read_json, training_note
+from vla_pruner_ros.models.images.preprocessing import PATCHES
+from vla_pruner_ros.models.loading import load_policy
+from vla_pruner_ros.models.policy import CheckpointError
+from vla_pruner_ros.models.tokenizer import load_tokenizer
+from vla_pruner_ros.models.untrained import UNNORM_KEY, VOCABULARY, TinySize
+from vla_pruner_ros.sim.tasks import task_name
+
+FAMILIES = tuple(CAMERAS)
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": None}
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What makes one run differ from another; a resumed run must have the same.
+
+    steps: of batch_size frames. learning_rate: its peak, reached after warm_up_steps.
+    ema_decay: of the moving average that is exported. precision: of the matrix products
+    (autocast; bfloat16 is for GPUs); weights and optimiser are float32 in any case.
+    """
+
+    family: str
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 5e-4
+    warm_up_steps: int = 500
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    precision: str = "float32"
+    augment: bool = True
+    seed: int = 0
+    visual_tokens: int = PATCHES
+    """Patches of each picture that are drawn and seen, the others left out before the towers."""
+    full_from: float = 0.8
+    """Share of the steps after which all patches are seen."""
+    tasks: tuple[str, ...] = ()
+    """These tasks of the collection; all where empty."""
+    task_weights: dict[str, float] = field(default_factory=dict)
+    """How often a task is drawn, relative to the others; 1 where none is given."""
+    token_loss: float = 0.0
+    """Of OpenVLA-OFT: weight of the cross entropy of its actions as tokens (network.loss)."""
+    initial: str = ""
+    """Checkpoint whose weights to start from where names and shapes agree; random where empty."""
+    size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to write, and when to stop early with everything saved.
+
+    minutes: of this call (None: until the steps are done). workers: loading processes.
+    """
+
+    save_minutes: float = 10.0
+    minutes: float | None = None
+    log_every: int = 50
+    workers: int = 0
+
+
+class Training:
+    """One run in the folder `out`; run() does the steps that are missing."""
+
+    def __init__(
+        self, settings: Settings, data_folder: Path, out: Path, device: torch.device, resume: bool
+    ) -> None:
+        """Raises FileExistsError for a run that is there without resume, ValueError for one that
+        was made with other settings or another number of frames."""
+        if settings.token_loss < 0 or (settings.token_loss and settings.family != "openvla_oft"):
+            raise ValueError("token_loss is a weight above 0, and for openvla_oft only")
+        self.settings, self.out, self.device = settings, out, device
+        self.start, self.checkpoint = out / "start", out / "checkpoint"
+        self.saved = SavedState(out)
+        data = Demonstrations(data_folder, settings.tasks or None, CAMERAS[settings.family])
+        resumes = self._check_folder(resume, len(data))
+        self.origin = _origin(settings.initial)
+        if not resumes and sharing.rank() == 0:
+            statistics = layout.measure_statistics(data)
+            layout.write_start(
+                self.start, settings.family, settings.size, statistics, settings.seed
+            )
+            described = json.dumps(_described(settings, len(data)), indent=2)
+            (out / SETTINGS_FILE).write_text(described + "\n")
+        sharing.wait_for_all()
+        self.source = self._source(data)
+        self.network = TrainingNetwork.load(self.start, device)
+        initialise(self.network, settings.size.layers, settings.seed)
+        if settings.initial and not resumes:
+            take_weights(self.network, self.start, Path(settings.initial))
+        self.average = MovingAverage(self.network, settings.ema_decay)
+        self.optimizer = make_optimizer(self.network, settings.learning_rate, settings.weight_decay)
+        self.step = 0
+        if resumes:
+            self.step = self.saved.load(self.network, self.average, self.optimizer, device)
+
+    def run(self, limits: Limits) -> bool:
+        """Train until the steps or the minutes are over, save and export; True if all is done."""
+        metrics = Metrics(self.out / "metrics.jsonl", self.step) if sharing.rank() == 0 else None
+        began = saved = logged = time.monotonic()
+        bar = tqdm(
+            total=self.settings.steps, initial=self.step, unit="step", smoothing=0.05,
+            disable=sharing.rank() != 0,
+        )  # fmt: skip
+        with bar:
+            for batch in self._loader(limits.workers):
+                loss, norm = self.train_step(batch.to(self.device))
+                bar.update()
+                now = time.monotonic()
+                if self.step % limits.log_every == 0 or self.step == self.settings.steps:
+                    rate = limits.log_every * self.settings.batch_size / (now - logged)
+                    self._log(metrics, bar, loss, norm, rate)
+                    logged = now
+                if now - saved > limits.save_minutes * 60:
+                    self.save()
+                    saved = time.monotonic()
+                late = limits.minutes is not None and now - began > limits.minutes * 60
+                if sharing.any_wants(late, self.device):
+                    break
+        self.save()
+        done = self.step == self.settings.steps
+        if done:
+            remove_pictures(self.out)
+        return done
+
+    def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """One update; returns loss and gradient norm, still on the device."""
+        settings = self.settings
+        rate = learning_rate(
+            self.step, settings.steps, settings.learning_rate, settings.warm_up_steps
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with self._autocast():
+            loss = self.network.loss(batch, self._patches(batch), settings.token_loss)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        loss = sharing.average_gradients(self.network.parameters(), loss)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self.average.update(self.network, self.step)
+        self.step += 1
+        return loss, norm
+
+    def save(self) -> None:
+        """State to resume from, and the moving average as a checkpoint to evaluate."""
+        if sharing.rank() != 0:
+            return
+        self.saved.save(self.network, self.average, self.optimizer, self.step)
+        note = {
+            "steps": self.step,
+            "steps_planned": self.settings.steps,
+            "batch_size": self.settings.batch_size,
+            "visual_tokens_per_picture": self.settings.visual_tokens,
+            "all_visual_tokens_from_step": self.source.full_from,
+            "seed": self.settings.seed,
+            "frames": len(self.source.data),
+            "tasks": sorted(set(self.source.data.tasks)),
+            "task_weights": self.settings.task_weights,
+            "token_loss": self.settings.token_loss,
+            **self.origin,
+            "date": datetime.now(timezone.utc).date().isoformat(),
+        }
+        layout.export(self.start, self.checkpoint, self.average.weights, note)
+
+    def _check_folder(self, resume: bool, frames: int) -> bool:
+        if not self.saved.exists():
+            return False
+        if not resume:
+            raise FileExistsError(f"{self.out} holds a run; give --resume or another --out")
+        # A run begun before a setting existed had what is its default now.
+        defaults = asdict(Settings(self.settings.family, self.settings.steps))
+        found = {**defaults, **read_json(self.out / SETTINGS_FILE)}
+        if _as_json(found) != _described(self.settings, frames):
+            raise ValueError(f"{self.out} was begun with {found}; give the same, or another --out")
+        return True
+
+    def _source(self, data: Demonstrations) -> BatchSource:
+        statistics = read_json(self.start / "dataset_statistics.json")[UNNORM_KEY]
+        return BatchSource(
+            self.out,
+            data,
+            self.settings.family,
+            load_tokenizer(self.start),
+            ActionTokens(VOCABULARY),
+            statistics,
+            self.settings.batch_size,
+            self.settings.seed,
+            self.settings.visual_tokens,
+            round(self.settings.full_from * self.settings.steps),
+            self.settings.augment,
+            self.settings.task_weights,
+        )
+
+    def _loader(self, workers: int) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(
+            self.source,
+            batch_size=None,  # an item is a batch already
+            sampler=range(self.step, self.settings.steps),
+            num_workers=workers,
+        )
+
+    def _patches(self, batch: Batch) -> torch.Tensor:
+        if not self.settings.augment:
+            return batch.patches
+        seed = (self.settings.seed * 2**32 + self.step) * sharing.count() + sharing.rank()
+        generator = torch.Generator().manual_seed(seed)
+        return change_colours(batch.patches, generator)
+
+    def _autocast(self):
+        dtype = PRECISIONS[self.settings.precision]
+        return (
+            contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
+        )
+
+    def _log(self, metrics: Metrics | None, bar, loss, norm, rate: float) -> None:
+        if metrics is None:
+            return
+        values = {"loss": float(loss), "gradient_norm": float(norm), "samples_per_second": rate}
+        lr = self.optimizer.param_groups[0]["lr"]
+        metrics.add(step=self.step, learning_rate=lr, **values)
+        bar.set_postfix(loss=f"{values['loss']:.4f}", lr=f"{lr:.1e}")
+
+
+def _origin(initial: str) -> dict:
+    """For the note: the checkpoint a run starts from, as its own note describes it."""
+    if not initial:
+        return {}
+    note = training_note(read_config(Path(initial)))
+    return {"started_from": {"name": Path(initial).name, **note}}
+
+
+def _described(settings: Settings, frames: int) -> dict:
+    return _as_json({**asdict(settings), "frames": frames})
+
+
+def _as_json(values: dict) -> dict:
+    """As it reads back from JSON, where tuples are lists."""
+    return json.loads(json.dumps(values))
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add, defaults, limits = parser.add_argument, Settings("openvla", 1), Limits()
+    add("--family", choices=FAMILIES, required=True)
+    add("--data", type=Path, default=Path("out/demonstrations"), help="folder of training.collect")
+    add("--out", type=Path, required=True)
+    add("--steps", type=int, required=True)
+    add("--tasks", nargs="+", type=task_name, default=[], help="of the collection; all by default")
+    add("--task-weights", nargs="+", type=_task_weight, default=[], metavar="TASK=WEIGHT",
+        help="draw these tasks so often, relative to 1 of the others")  # fmt: skip
+    add("--batch-size", type=int, default=defaults.batch_size)
+    add("--learning-rate", type=float, default=defaults.learning_rate)
+    add("--warm-up-steps", type=int, default=defaults.warm_up_steps)
+    add("--weight-decay", type=float, default=defaults.weight_decay)
+    add("--ema-decay", type=float, default=defaults.ema_decay)
+    fastest = "bfloat16" if torch.cuda.is_available() else defaults.precision
+    add("--precision", choices=PRECISIONS, default=fastest, help="of the matrix products")
+    add("--no-augment", action="store_true", help="train on the pictures as they are")
+    add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each picture's 256")
+    add("--full-from", type=float, default=defaults.full_from, help="share of steps, then all")
+    add("--token-loss", type=float, default=defaults.token_loss,
+        help="of OpenVLA-OFT: weight of the cross entropy of its actions as tokens")  # fmt: skip
+    add("--initial", default=defaults.initial, help="checkpoint to start from, of any family")
+    add("--seed", type=int, default=defaults.seed)
+    for name, value in asdict(layout.STANDARD_SIZE).items():
+        add(f"--{name.replace('_', '-')}", type=int, default=value, help="of the network")
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--resume", action="store_true", help="go on with the run in --out, if there is one")
+    add("--minutes", type=float, default=limits.minutes, help="stop after these, saved")
+    add("--save-minutes", type=float, default=limits.save_minutes)
+    add("--log-every", type=int, default=limits.log_every, help="steps")
+    add("--workers", type=int, default=limits.workers, help="processes that decode pictures")
+    return parser.parse_args(argv)
+
+
+def _task_weight(text: str) -> tuple[str, float]:
+    """'door-close=2' -> ('door-close', 2.0)."""
+    name, _, weight = text.partition("=")
+    try:
+        return task_name(name), float(weight)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; give TASK=WEIGHT, such as reach=2") from None
+
+
+def _settings(given: argparse.Namespace) -> Settings:
+    return Settings(
+        family=given.family,
+        steps=given.steps,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        warm_up_steps=given.warm_up_steps,
+        weight_decay=given.weight_decay,
+        ema_decay=given.ema_decay,
+        precision=given.precision,
+        augment=not given.no_augment,
+        visual_tokens=given.visual_tokens,
+        full_from=given.full_from,
+        token_loss=given.token_loss,
+        seed=given.seed,
+        tasks=tuple(given.tasks),
+        task_weights=dict(given.task_weights),
+        initial=given.initial,
+        size=TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)}),
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    given = _arguments(argv)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loading processes are forked
+    torch.backends.cuda.matmul.allow_tf32 = True
+    device = torch.device(given.device)
+    sharing.join()
+    try:
+        training = Training(_settings(given), given.data, given.out, device, given.resume)
+    except (FileExistsError, FileNotFoundError, ValueError, CheckpointError) as error:
+        print(f"error: {error}")
+        return 2
+    limits = Limits(given.save_minutes, given.minutes, given.log_every, given.workers)
+    done = training.run(limits)
+    if sharing.rank() != 0:
+        return 0
+    policy = load_policy(training.checkpoint)
+    size = layout.directory_bytes(training.checkpoint) / 1e6
+    print(f"{training.checkpoint}: {policy.family}, {size:.1f} MB, step {training.step}")
+    if not done:
+        print("not finished; go on with the same command and --resume")
+    return 0
+
+
+if __name__ == "__main__":
+    code = main()
+    sharing.leave()
+    raise SystemExit(code)

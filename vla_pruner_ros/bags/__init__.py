@@ -1,0 +1,1 @@
+"""Rosbag2 files: reading, writing and repairing them. No ROS."""

@@ -1,0 +1,174 @@
+"""A queue and a thread between message callbacks and a bag on disk. Knows no ROS.
+
+Callbacks hand over serialised messages and return at once; nothing is lost without being counted.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import threading
+from collections import Counter
+from pathlib import Path
+
+from rosbags.interfaces import Qos
+from rosbags.typesys.store import Typestore
+
+from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags.image_packing import pack_image
+from vla_pruner_ros.bags.writer import BagWriter
+
+NOTE_KEY = "vla_pruner_recorder"
+"""Key of the recorder's remarks in the bag's custom_data, a JSON object."""
+SMALL = 64 << 10
+"""Messages below this size (bytes) may use twice the queue: they are what replay cannot miss."""
+
+
+class Recording:
+    """Writes what it is handed from its own thread.
+
+    Attributes:
+        dropped: messages by topic that found the queue full.
+        unpacked: images by topic that could not be compressed and were written as they came.
+        failure: why writing stopped, None while all is well.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        store: Typestore,
+        max_queued_bytes: int = 512 << 20,
+        image_compression: str = "none",
+        jpeg_quality: int = 90,
+        compress: bool = False,
+    ) -> None:
+        """Create the bag and start the thread.
+
+        Args:
+            path: a directory that does not exist yet.
+            image_compression: none, png or jpeg; raw images are then written as CompressedImage on
+                `<topic>/compressed`. JPEG changes the pixels a little, so a replay is not exact.
+            compress: chunks of the bag with zstd.
+
+        Raises:
+            rosbags.rosbag2.WriterError: the path exists. OSError: it cannot be made.
+        """
+        self._writer = BagWriter(path, store, compress)
+        self._store = store
+        self._image_compression, self._jpeg_quality = image_compression, jpeg_quality
+        self._limit, self._queued = max_queued_bytes, 0
+        self._queue: queue.SimpleQueue[tuple[str, int, bytes] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._types: dict[str, str] = {}
+        self._profiles: dict[str, Qos | None] = {}
+        self._closed = False
+        self.dropped: Counter[str] = Counter()
+        self.unpacked: Counter[str] = Counter()
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="bag writer")
+        self._thread.start()
+
+    @property
+    def path(self) -> Path:
+        return self._writer.path
+
+    def knows(self, topic: str) -> bool:
+        """Return whether the topic was announced."""
+        return topic in self._types
+
+    def add_topic(self, topic: str, msgtype: str, profile: Qos | None = None) -> None:
+        """Announce a topic and the QoS its publisher offers."""
+        self._types[topic] = msgtype
+        self._profiles[topic] = profile
+
+    def put(self, topic: str, time: int, data: bytes) -> bool:
+        """Queue CDR bytes received at `time` (ns) on an announced topic.
+
+        Returns:
+            False where the message was dropped, and counted, because the disk does not keep up.
+        """
+        with self._lock:
+            if self._closed:
+                return False
+            limit = self._limit if len(data) > SMALL else 2 * self._limit
+            if self.failure is not None or self._queued + len(data) > limit:
+                self.dropped[topic] += 1
+                return False
+            self._queued += len(data)
+            self._queue.put((topic, time, data))
+        return True
+
+    def close(self, **remarks: object) -> dict[str, int]:
+        """Write what is queued, then index and metadata; further messages are refused.
+
+        A disk that fails now is told by `failure`.
+
+        Args:
+            remarks: put into the bag's custom_data beside what was dropped.
+
+        Returns:
+            Messages written by topic.
+        """
+        with self._lock:
+            if self._closed:
+                return self._writer.counts
+            self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        notes = {
+            "image_compression": self._image_compression,
+            "dropped": dict(self.dropped),
+            "unpacked": dict(self.unpacked),
+            **remarks,
+        }
+        counts = self._writer.counts
+        self._writer.note(NOTE_KEY, json.dumps(notes))
+        try:
+            self._writer.close()
+        except OSError as error:
+            self.failure = self.failure or error
+        return counts
+
+    def _run(self) -> None:
+        while (message := self._queue.get()) is not None:
+            topic, time, data = message
+            with self._lock:
+                self._queued -= len(data)
+            try:
+                if self.failure is None:
+                    self._write(topic, time, data)
+                    continue
+            except Exception as error:  # a full disk must be told, not end the thread unseen
+                self.failure = error
+            self.dropped[topic] += 1
+
+    def _write(self, topic: str, time: int, data: bytes) -> None:
+        msgtype, profile = self._types[topic], self._profiles[topic]
+        if msgtype == types.IMAGE and self._image_compression != "none":
+            topic, msgtype, data = self._packed(topic, data)
+        self._writer.add_topic(topic, msgtype, profile)
+        self._writer.write(topic, time, data)
+
+    def _packed(self, topic: str, data: bytes) -> tuple[str, str, bytes]:
+        try:
+            packed = pack_image(self._store, data, self._image_compression, self._jpeg_quality)
+        except Exception:  # whatever the image is: better large than lost
+            self.unpacked[topic] += 1
+            return topic, types.IMAGE, data
+        return f"{topic}/compressed", types.COMPRESSED_IMAGE, packed
+
+
+def recorder_remarks(custom_data: dict[str, str]) -> list[str]:
+    """Say what a bag's recorder noted that a replay should know."""
+    try:
+        notes = json.loads(custom_data.get(NOTE_KEY, "{}"))
+    except ValueError:
+        return ["the recorder's notes in the bag are not readable"]
+    remarks = [
+        f"the recorder {words} {count} messages on {topic}"
+        for key, words in (("dropped", "dropped"), ("lost", "never received"))
+        for topic, count in dict(notes.get(key) or {}).items()
+    ]
+    if notes.get("image_compression") == "jpeg":
+        remarks.append("the images were recorded as JPEG: the replay sees slightly other pixels")
+    return remarks

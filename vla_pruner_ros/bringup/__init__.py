@@ -1,0 +1,1 @@
+"""Starts the nodes without ros2 launch: the same nodes, parameters and topics."""

@@ -1,0 +1,146 @@
+"""Bring up the nodes where there is no ros2 launch: the same nodes, parameters and topics.
+
+vla_pruner_bringup sim:=true keep_ratio:=0.5
+vla_pruner_bringup checkpoint:=/path/to/checkpoint image_topic:=/camera/image_raw
+vla_pruner_bringup checkpoint:=/path/to/checkpoint bag:=/path/to/bag loop:=true
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import yaml
+
+from vla_pruner_ros.bags.reader import BagError
+from vla_pruner_ros.bringup import simulation
+from vla_pruner_ros.bringup.client import PolicyClient
+from vla_pruner_ros.bringup.parameters import is_true, policy_parameters
+from vla_pruner_ros.bringup.processes import Processes
+from vla_pruner_ros.resources import share_directory
+
+DEFAULTS = {
+    "params_file": "",
+    "checkpoint": "",
+    "image_topic": "",
+    "instruction": "",
+    "keep_ratio": "",
+    "namespace": "",
+    "use_sim_time": "false",
+    "log_level": "info",
+    "autostart": "true",
+    "sim": "false",
+    "task": "drawer-close",
+    "record": "",
+    "as_recorded": "",
+    "recorded_node": "",
+}
+"""The arguments of launch/bringup.launch.py, with its defaults."""
+REPLAY_DEFAULTS = {"bag": "", "rate": "1.0", "loop": "false"}
+"""The further ones of launch/replay.launch.py."""
+
+
+def parse_arguments(arguments: list[str]) -> dict[str, str]:
+    """Read name:=value arguments.
+
+    Raises:
+        ValueError: not of that form, or an unknown name.
+    """
+    given = {**DEFAULTS, **REPLAY_DEFAULTS}
+    for argument in arguments:
+        name, separator, value = argument.partition(":=")
+        if not separator or name not in given:
+            known = ", ".join(given)
+            raise ValueError(f"'{argument}' is not one of the arguments NAME:=VALUE: {known}")
+        given[name] = value
+    if given["bag"]:
+        given["as_recorded"], given["use_sim_time"] = given["bag"], "true"
+    if not given["params_file"]:
+        name = "replay.yaml" if given["bag"] else "vla_pruner.yaml"
+        given["params_file"] = str(share_directory() / "config" / name)
+    if not Path(given["params_file"]).is_file():
+        raise ValueError(f"params_file {given['params_file']} does not exist")
+    return given
+
+
+def parameter(name: str, value: object) -> list[str]:
+    """Return the ROS arguments that set one parameter, quoted as YAML."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n")
+    return ["-p", f"{name}:={text.strip()}"]
+
+
+def common_arguments(given: dict[str, str]) -> list[str]:
+    arguments = ["--log-level", given["log_level"]]
+    arguments += parameter("use_sim_time", is_true(given["use_sim_time"]))
+    if given["namespace"]:
+        arguments += ["-r", f"__ns:=/{given['namespace'].strip('/')}"]
+    return arguments
+
+
+def policy_arguments(given: dict[str, str]) -> list[str]:
+    """Return the ROS arguments of vla_pruner_node for the arguments as given."""
+    arguments = ["--params-file", given["params_file"]]
+    for name, value in policy_parameters(given).items():
+        arguments += parameter(name, value)
+    return arguments
+
+
+def start(processes: Processes, given: dict[str, str]) -> None:
+    """Start the nodes that the arguments ask for."""
+    common = common_arguments(given)
+    if is_true(given["sim"]):
+        robot = simulation.robot_parameters(given["task"]).items()
+        ours = [part for name, value in robot for part in parameter(name, value)]
+        processes.start("sim_robot_node", *common, *ours)
+    if given["record"] and given["record"].lower() != "false":
+        directory = "" if is_true(given["record"]) else given["record"]
+        processes.start("vla_pruner_recorder", *common, *parameter("output", directory))
+    processes.start("vla_pruner_node", *common, *policy_arguments(given))
+
+
+def player_arguments(given: dict[str, str]) -> list[str]:
+    """Return the ROS arguments of vla_pruner_player, which goes by this computer's clock."""
+    arguments = ["--log-level", given["log_level"]]
+    arguments += parameter("bag", given["bag"]) + parameter("rate", float(given["rate"]))
+    arguments += parameter("loop", is_true(given["loop"]))
+    return arguments + parameter("recorded_node", given["recorded_node"])
+
+
+def autostart(given: dict[str, str]) -> bool:
+    """Configure and activate the node; say so and return False where that fails."""
+    target = f"/{given['namespace'].strip('/')}/vla_pruner".replace("//", "/")
+    with PolicyClient("vla_pruner_bringup", target) as client:
+        if client.configure() and client.activate():
+            return True
+    print("vla_pruner could not be started; its message above says why", file=sys.stderr)
+    return False
+
+
+def main() -> int:
+    """Run until Ctrl-C, SIGTERM or the end of one of the nodes; return the exit code."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        known = {**DEFAULTS, **REPLAY_DEFAULTS}
+        print(__doc__ + "\nArguments: " + ", ".join(f"{k}:={v}" for k, v in known.items()))
+        return 0
+    try:
+        given = parse_arguments(sys.argv[1:])
+        policy_arguments(given), player_arguments(given)
+    except (ValueError, BagError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    told_to_stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_stop.set())
+    with Processes() as processes:
+        start(processes, given)
+        if is_true(given["autostart"]) and not autostart(given):
+            return 1
+        if given["bag"]:
+            processes.start("vla_pruner_player", *player_arguments(given))
+        while not told_to_stop.wait(0.2):
+            for name in processes.ended():
+                print(f"{name} ended; stopping the others", file=sys.stderr)
+                return processes.stop(name) if name == "vla_pruner_player" else 1
+    return 0

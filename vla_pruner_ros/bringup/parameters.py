@@ -1,0 +1,39 @@
+"""From the arguments of a bring-up to the parameters of vla_pruner_node."""
+
+from __future__ import annotations
+
+from vla_pruner_ros.bringup import simulation
+
+
+def is_true(value: str) -> bool:
+    return value.lower() in ("true", "1", "yes", "on")
+
+
+def policy_parameters(given: dict[str, str]) -> dict[str, object]:
+    """Return the parameters that the arguments of launch/bringup.launch.py name.
+
+    What a bag was recorded with gives way to params_file, and that to what is named.
+
+    Raises:
+        BagError, ValueError: the bag or params_file cannot be read.
+    """
+    parameters: dict[str, object] = {}
+    if given["as_recorded"]:
+        from vla_pruner_ros.replay.live import parameters_as_recorded
+
+        parameters.update(
+            parameters_as_recorded(
+                given["as_recorded"], given["recorded_node"], given["params_file"]
+            )
+        )
+    if is_true(given["sim"]) and not given["checkpoint"]:
+        parameters.update(simulation.policy_parameters(given["task"]))
+    if given["checkpoint"]:
+        parameters["checkpoint"] = given["checkpoint"]
+    if given["image_topic"]:
+        parameters["image_topics"] = [given["image_topic"]]
+    if given["instruction"]:
+        parameters["instruction"] = given["instruction"]
+    if given["keep_ratio"]:
+        parameters["keep_ratio"] = float(given["keep_ratio"])
+    return parameters

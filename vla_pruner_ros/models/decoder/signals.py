@@ -1,0 +1,133 @@
+"""A prompt as the decoder runs it, and the relevances read from it for the selectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vla_pruner_ros.models.decoder.attention import attention_weights
+from vla_pruner_ros.pruning.selectors import Signals
+
+CPU_ROWS = 64
+"""Rows of an attention map made at a time on a CPU. The map of all rows takes tens of megabytes,
+which the allocator returns to the system at every step and takes back, zeroed, at the next."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Positions start .. start + size - 1."""
+
+    start: int
+    size: int
+
+    @property
+    def stop(self) -> int:
+        return self.start + self.size
+
+    def of(self, tensor: Tensor, dim: int = -1) -> Tensor:
+        """This stretch of one dimension, as a view."""
+        return tensor.narrow(dim, self.start, self.size)
+
+    def moved(self, offset: int) -> Span:
+        return Span(self.start + offset, self.size)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One sequence to run, batch size 1, positions 0 .. L-1.
+
+    embeddings: [1, L, d].
+    visual: the tokens that may be pruned. text: the instruction, up to the last prompt token.
+    read: rows that predict actions, after `visual`: their final hidden states are returned and
+        their attention is the action relevance.
+    causal: False lets every token see every other.
+    real: bool [L], False where padding stands, or None.
+    following: most tokens that may follow in the cache.
+    guesses: rows of embeddings behind the prompt itself that may turn out wrong (drafting.py). No
+        row of the prompt sees them and no relevance counts them. `read` includes them.
+    branches: bool [guesses, guesses], which guess sees which; None: all that stand before it. A
+        guess's position is behind those it sees.
+    """
+
+    embeddings: Tensor
+    visual: Span
+    text: Span
+    read: Span
+    causal: bool = True
+    real: Tensor | None = None
+    following: int = 0
+    guesses: int = 0
+    branches: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Tokens without guesses."""
+        return self.rows - self.guesses
+
+    @property
+    def rows(self) -> int:
+        return self.embeddings.shape[1]
+
+
+class SignalReader:
+    """Computes the signals a selector asked for, from one layer's queries and keys."""
+
+    def __init__(self, prompt: Prompt, wanted: frozenset[str], semantic_rows: str) -> None:
+        self.prompt, self.wanted, self.semantic_rows = prompt, wanted, semantic_rows
+
+    def before_layers(self) -> Signals:
+        """What is known from the embeddings alone."""
+        return self._signals()
+
+    def at_layer(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Signals:
+        """query, key [1, heads, rows, h], none pruned yet; mask bool [rows, rows] or None."""
+        last = Span(self.prompt.text.stop - 1, 1)
+        rows = {
+            "semantic": self._semantic(query, key, mask, last) if self._asks("semantic") else None,
+            "last_row": self._rows(query, key, mask, last)[0] if self._asks("last_row") else None,
+            "text": self._rows(query, key, mask, self.prompt.text) if self._asks("text") else None,
+        }
+        return self._signals(**rows)
+
+    def _asks(self, name: str) -> bool:
+        return name in self.wanted
+
+    def _signals(self, **rows: Tensor | None) -> Signals:
+        embeddings, visual, text = self.prompt.embeddings[0], self.prompt.visual, self.prompt.text
+        return Signals(
+            num_visual=visual.size,
+            features=visual.of(embeddings, 0) if self._asks("features") else None,
+            text_features=text.of(embeddings, 0) if self._asks("text_features") else None,
+            device=embeddings.device,
+            **rows,
+        )
+
+    def _semantic(self, query: Tensor, key: Tensor, mask: Tensor | None, last: Span) -> Tensor:
+        if self.semantic_rows == "last":
+            return self._rows(query, key, mask, last)[0]
+        prompt = Span(0, self.prompt.length)
+        sums = self._column_sums(query, key, mask, prompt)
+        if self.semantic_rows == "all" or mask is None:
+            return sums / prompt.size
+        # Under a causal mask an early token is seen by more queries: count only those.
+        seen = self.prompt.visual.of(self._of_rows(mask, prompt)).expand(prompt.size, -1)
+        return sums / seen.sum(dim=0)
+
+    def _column_sums(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
+        """Head-mean attention of these rows onto the visual tokens, summed up: float32 [M]."""
+        step = CPU_ROWS if query.device.type == "cpu" else rows.size
+        starts = range(rows.start, rows.stop, step)
+        blocks = [Span(start, min(step, rows.stop - start)) for start in starts]
+        return sum(self._rows(query, key, mask, block).sum(dim=0) for block in blocks)
+
+    def _rows(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
+        """Head-mean attention of some rows onto the visual tokens, float32 [rows, M]."""
+        if mask is not None:
+            mask = self._of_rows(mask, rows)
+        weights = attention_weights(rows.of(query, 2), key, mask)
+        return self.prompt.visual.of(weights).mean(dim=0)
+
+    def _of_rows(self, mask: Tensor, rows: Span) -> Tensor:
+        """A mask [1, keys] is the same for every row."""
+        return rows.of(mask, 0) if mask.shape[0] > 1 else mask

@@ -1,0 +1,1 @@
+"""How inference is run: CUDA graphs, drafting, quantization, uploads and timing."""

@@ -1,0 +1,1 @@
+"""Camera pictures to model inputs: resizing and normalisation on host and device."""

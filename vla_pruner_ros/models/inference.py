@@ -1,0 +1,30 @@
+"""The result of one inference on the device, before it becomes actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
+from vla_pruner_ros.pruning.combine_then_filter import Selection
+
+
+@dataclass(frozen=True)
+class Inference:
+    """The device's half of a step.
+
+    raw: whatever the family turns into actions on the host.
+    cached: see Pass. drafted, accepted: guessed tokens, and those among them that held.
+    """
+
+    raw: Tensor
+    attention: ActionAttention
+    selection: Selection | None
+    cached: tuple[int, ...] = ()
+    drafted: int = 0
+    accepted: int = 0
+
+    def fork(self) -> Inference:
+        """Shares the tensors; what is done to it leaves this one as it is."""
+        return replace(self, attention=self.attention.fork())

@@ -1,0 +1,168 @@
+"""OpenVLA-OFT (arXiv 2502.19645): several cameras, robot state, a chunk of actions in one pass.
+
+Sequence: [BOS][256 visual per camera][proprio][rest of the prompt, ending in 29871]
+[one placeholder per action number][stop], every token seeing every other. The head reads the
+hidden states at 29871 and all placeholders but the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_pruner_ros.models.actions import ACTION_DIM, Bounds
+from vla_pruner_ros.models.decoder.pruned_decoder import Select
+from vla_pruner_ros.models.decoder.signals import Prompt, Span
+from vla_pruner_ros.models.execution.timing import StageClock
+from vla_pruner_ros.models.images.preprocessing import check_images, checked_state
+from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.openvla import oft_head
+from vla_pruner_ros.models.openvla.oft_images import ImagePath
+from vla_pruner_ros.models.openvla.prismatic_policy import Components, PrismaticPolicy
+from vla_pruner_ros.models.policy import CheckpointError, Observation
+from vla_pruner_ros.models.tokenizer import Tokenizer
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.plan import StepPlan
+
+FAMILY = "openvla_oft"
+STOP = 2
+BOUNDS_EPSILON = 1e-8
+
+
+def recognises(directory: Path, config: dict) -> bool:
+    """OpenVLA's model type with component files beside the weights."""
+    patterns = (oft_head.HEAD_FILES, oft_head.PROPRIO_FILES, *oft_head.REFUSED_FILES)
+    is_openvla = config.get("model_type") == "openvla"
+    return is_openvla and any(any(directory.glob(pattern)) for pattern in patterns)
+
+
+def load(
+    directory: Path,
+    config: dict,
+    device: torch.device,
+    dtype: torch.dtype,
+    pruning: PruningConfig,
+    unnorm_key: str | None = None,
+    tokenizer: Tokenizer | None = None,
+    num_cameras: int = 2,
+    chunk_size: int = 8,
+    image_path: str = "camera",
+    center_crop: bool = True,
+) -> OpenVlaOftPolicy:
+    """See loading.load_policy. Its further options, which no file of the checkpoint tells:
+
+    num_cameras: images per step. chunk_size: actions per pass (8 for LIBERO).
+    image_path: camera, or libero for images straight from that simulator (see oft_images.py).
+    center_crop: as trained with image augmentation.
+    """
+    oft_head.refuse_unsupported(directory)
+    images = ImagePath(image_path, center_crop)
+    parts = Components.load(directory, config, device, dtype, unnorm_key, tokenizer, BOUNDS_EPSILON)
+    width = parts.model.language_model.config.hidden_size
+    head = oft_head.load_head(directory, width, device, dtype)
+    if head is not None and head.action_dim != ACTION_DIM:
+        raise CheckpointError(f"the action head gives {head.action_dim} numbers, not {ACTION_DIM}")
+    projector = oft_head.load_proprio_projector(directory, width, device, dtype)
+    return OpenVlaOftPolicy(parts, pruning, head, projector, images, num_cameras, chunk_size)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """pictures: uint8 [cameras, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
+    state: float32 [1, 1, state_dim] in -1..1, or None."""
+
+    pictures: Tensor
+    ids: Tensor
+    state: Tensor | None
+
+
+class OpenVlaOftPolicy(PrismaticPolicy):
+    def __init__(
+        self,
+        parts: Components,
+        pruning: PruningConfig,
+        head: oft_head.L1ActionHead | None,
+        projector: oft_head.ProprioProjector | None,
+        images: ImagePath,
+        num_cameras: int,
+        chunk_size: int,
+    ) -> None:
+        state_dim = 0 if projector is None else projector.fc1.in_features
+        super().__init__(FAMILY, parts, pruning, num_cameras, state_dim, chunk_size)
+        self.head, self.projector, self.images = head, projector, images
+        self.state_bounds = self._read_state_bounds(parts) if projector is not None else None
+        self.placeholders = chunk_size * ACTION_DIM
+        self._stop = torch.tensor([STOP], device=self.device)
+
+    def _read_state_bounds(self, parts: Components) -> Bounds:
+        name = f"{parts.unnorm_key}, proprio"
+        bounds = Bounds(parts.statistics.get("proprio", {}), name, BOUNDS_EPSILON)
+        if bounds.size != self.state_dim:
+            raise CheckpointError(
+                f"statistics of {name} have {bounds.size} numbers, "
+                f"the proprio projector takes {self.state_dim}"
+            )
+        return bounds
+
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """Lanczos to 224x224 and the centre crop of training, see oft_images.py."""
+        return self.images(image)
+
+    def _prepare(self, observation: Observation) -> Inputs:
+        check_images(observation.images, self.num_cameras)
+        ids = self._prompt_ids(observation.instruction, others=self.placeholders + 2)
+        state = self._prepare_state(observation.state)
+        frames = observation.images
+        if self.resizes_on_device:
+            frames = [self.images.on_host(image) for image in frames]
+        pictures = self._upload_pictures(frames, self.images.on_device)
+        return Inputs(pictures, self._upload_ids("ids", ids), state)
+
+    def _prepare_state(self, state: np.ndarray | None) -> Tensor | None:
+        if self.state_bounds is None:
+            return None
+        values = checked_state(state, self.state_dim)
+        normalized = self.state_bounds.from_units(values).astype(np.float32)
+        return self._upload("state", normalized)[None, None]
+
+    def _infer(
+        self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock
+    ) -> Inference:
+        pixels = self.normalize(inputs.pictures, self.decoder.dtype)
+        visual = self.model.visual_tokens(pixels)
+        clock.mark("vision")
+        prompt = self._prompt(visual, inputs)
+        rows = self.pruning.semantic_rows
+        done = self.decoder.run_prompt(prompt, plan, select, semantic_rows=rows)
+        clock.mark("prefill")
+        raw = self._greedy(done.hidden) if self.head is None else self.head(done.hidden[0])
+        return Inference(raw, done.attention, done.selection)
+
+    def _prompt(self, visual: Tensor, inputs: Inputs) -> Prompt:
+        text = self.model.embed(inputs.ids)[None]
+        parts = [text[:, :1], visual]
+        if inputs.state is not None:
+            parts.append(self.projector(inputs.state.to(visual.dtype)))
+        placeholders = visual.new_zeros(1, self.placeholders, visual.shape[2])
+        stop = self.model.embed(self._stop)[None]
+        embeddings = torch.cat([*parts, text[:, 1:], placeholders, stop], dim=1)
+        before_text = sum(part.shape[1] for part in parts)
+        words = Span(before_text, len(inputs.ids) - 1)
+        return Prompt(
+            embeddings,
+            visual=Span(1, self.num_visual),
+            text=words,
+            read=Span(words.stop - 1, self.placeholders),
+            causal=False,
+        )
+
+    def _to_actions(self, raw: Tensor) -> np.ndarray:
+        if self.head is None:
+            normalized = self.tokens.decode(raw.cpu().numpy())
+        else:
+            normalized = raw.float().cpu().numpy().astype(np.float64)
+        return self.bounds.to_units(normalized.reshape(self.chunk_size, ACTION_DIM))

@@ -1,0 +1,106 @@
+"""What OpenVLA and OpenVLA-OFT do alike around the network: load, check, tokenize, upload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vla_pruner_ros.models.actions import ACTION_DIM, ActionTokens, Bounds
+from vla_pruner_ros.models.checkpoints import choose_statistics, is_trained, read_statistics
+from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, Normalization
+from vla_pruner_ros.models.openvla import prompt
+from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
+from vla_pruner_ros.models.policy import CheckpointError, PolicyError
+from vla_pruner_ros.models.pruned_policy import Facts, PrunedPolicy
+from vla_pruner_ros.pruning.config import PruningConfig
+
+
+@dataclass(frozen=True)
+class Components:
+    """What a checkpoint directory of either family yields."""
+
+    model: PrismaticModel
+    tokenize: prompt.Tokenizer
+    normalize: Normalization
+    bounds: Bounds
+    tokens: ActionTokens
+    unnorm_key: str
+    statistics: dict
+    trained: bool
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        config: dict,
+        device: torch.device,
+        dtype: torch.dtype,
+        unnorm_key: str | None,
+        tokenizer: prompt.Tokenizer | None,
+        bounds_epsilon: float = 0.0,
+    ) -> Components:
+        """The small files first: their troubles show before gigabytes are read."""
+        source = str(directory)
+        key, statistics = choose_statistics(read_statistics(directory, config), unnorm_key, source)
+        bounds = Bounds(statistics.get("action", {}), f"{key}, action", bounds_epsilon)
+        if bounds.size != ACTION_DIM:
+            raise CheckpointError(f"{key} has {bounds.size}-dimensional actions, not {ACTION_DIM}")
+        tokenizer = tokenizer or prompt.load_tokenizer(directory)
+        normalize = Normalization.read(directory, device)
+        model = PrismaticModel.load(directory, config, device, dtype)
+        tokens = ActionTokens(action_vocabulary(config, model.language_model.config))
+        trained = is_trained(config)
+        return cls(model, tokenizer, normalize, bounds, tokens, key, statistics, trained)
+
+
+class PrismaticPolicy(PrunedPolicy):
+    """tokenize may be replaced; unnorm_key names the statistics in use."""
+
+    def __init__(
+        self,
+        family: str,
+        parts: Components,
+        pruning: PruningConfig,
+        num_cameras: int = 1,
+        state_dim: int = 0,
+        chunk_size: int = 1,
+    ) -> None:
+        llama = parts.model.language_model
+        facts = Facts(
+            family=family,
+            trained=parts.trained,
+            num_cameras=num_cameras,
+            state_dim=state_dim,
+            chunk_size=chunk_size,
+            grid=parts.model.grid,
+            num_layers=llama.config.num_hidden_layers,
+            image_size=IMAGE_SIZE,
+        )
+        super().__init__(facts, pruning, llama.lm_head.weight.device)
+        self.model, self.tokenize, self.normalize = parts.model, parts.tokenize, parts.normalize
+        self.bounds, self.tokens = parts.bounds, parts.tokens
+        self.unnorm_key = parts.unnorm_key
+        self.decoder = parts.model.new_decoder()
+        self.decoder_layers = (self.decoder.layers,)
+
+    def _prompt_ids(self, instruction: str, others: int) -> list[int]:
+        """The prompt's ids with BOS and 29871. others: further tokens beside the visual ones."""
+        ids = prompt.complete(self.tokenize(prompt.prompt_text(instruction)))
+        length, limit = self.num_visual + len(ids) + others, len(self.decoder.positions)
+        if length > limit:
+            raise PolicyError(
+                f"the instruction is too long: {length} tokens with images and action, "
+                f"the model's context holds {limit}"
+            )
+        return ids
+
+    def _upload_ids(self, name: str, ids: list[int]) -> Tensor:
+        return self._upload(name, np.asarray(ids, dtype=np.int64))
+
+    def _greedy(self, hidden: Tensor) -> Tensor:
+        """[1, n, d] -> the likeliest ids of the whole vocabulary, as trained: int64 [n]."""
+        return self.model.language_model.lm_head(hidden[0]).argmax(dim=-1)

@@ -1,0 +1,27 @@
+"""Instruction -> token ids, as OpenVLA was trained."""
+
+from __future__ import annotations
+
+from vla_pruner_ros.models.policy import PolicyError
+
+BOS = 1
+EMPTY_TOKEN = 29871
+"""LLaMA's lone word-start mark; training always put it before the first action token."""
+
+
+def prompt_text(instruction: str) -> str:
+    """The sentence around the task.
+
+    Raises:
+        PolicyError: an empty instruction.
+    """
+    if not instruction.strip():
+        raise PolicyError("the instruction is empty; tell the robot what to do")
+    return f"In: What action should the robot take to {instruction.lower()}?\nOut:"
+
+
+def complete(ids: list[int]) -> list[int]:
+    """Ids with the beginning-of-sequence id in front and EMPTY_TOKEN at the end, once each."""
+    start = [] if ids[:1] == [BOS] else [BOS]
+    end = [] if ids[-1:] == [EMPTY_TOKEN] else [EMPTY_TOKEN]
+    return [*start, *ids, *end]

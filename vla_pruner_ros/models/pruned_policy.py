@@ -1,0 +1,335 @@
+"""What all families share: one act() around the family's own inference, and the pruner's state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vla_pruner_ros.models.decoder.pruned_decoder import Select
+from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.models.execution.graphed_steps import GraphedStep, GraphedSteps
+from vla_pruner_ros.models.execution.quantization import quantize
+from vla_pruner_ros.models.execution.staging import Staging
+from vla_pruner_ros.models.execution.timing import StageClock
+from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.policy import (
+    ActionChunk,
+    CheckpointError,
+    Observation,
+    PolicyError,
+    PruningReport,
+)
+from vla_pruner_ros.pruning.combine_then_filter import Selection
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.pruner import TokenPruner
+from vla_pruner_ros.pruning.selectors import Signals
+
+USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
+"""Budgets whose graphs are recorded before the first step, beside the configured one."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a policy is; the same for all its life. See VlaPolicy for the fields' meaning."""
+
+    family: str
+    trained: bool
+    num_cameras: int
+    state_dim: int
+    chunk_size: int
+    grid: tuple[int, int]
+    """Patch rows and columns of one camera."""
+    num_layers: int
+    image_size: int
+    """Side of the square picture the model sees, pixels."""
+
+
+class PrunedPolicy(ABC):
+    """A VlaPolicy (policy.py); a family adds how to prepare, infer and read back.
+
+    Data goes host -> device once (_prepare) and device -> host once (_to_actions).
+    """
+
+    decodes_token_by_token = False
+    """True where drafting applies."""
+    can_miss_cameras = False
+    decoder_layers: tuple[nn.Module, ...] = ()
+    """Whose linear layers quantization replaces."""
+    buffer_generation = 0
+    """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
+
+    def __init__(self, facts: Facts, pruning: PruningConfig, device: torch.device) -> None:
+        """Raises ValueError where the pruning settings do not fit the model."""
+        self.facts, self.device = facts, device
+        self.family, self.trained = facts.family, facts.trained
+        self.num_cameras, self.state_dim = facts.num_cameras, facts.state_dim
+        self.chunk_size = facts.chunk_size
+        self.grid, self.image_size = facts.grid, facts.image_size
+        self.graphs: GraphedSteps | None = None
+        self._use_cameras(tuple(range(facts.num_cameras)), pruning)
+        self.execution = ExecutionConfig()
+        self.staging = Staging(device)
+        self.resizes_on_device = device.type == "cuda"
+
+    def _use_cameras(self, cameras: tuple[int, ...], pruning: PruningConfig) -> None:
+        """See with these cameras alone; what is known of another set's tokens is forgotten."""
+        self.cameras = cameras
+        self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
+        layers = self.facts.num_layers
+        self.pruner = TokenPruner(pruning, layers, self.num_visual, len(cameras))
+        if self.graphs is not None:  # they hold addresses of the pruner that went
+            self.graphs = self.graphs.emptied()
+
+    @abstractmethod
+    def preview(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> what the model sees of it, uint8 [image_size, image_size, 3]."""
+
+    @abstractmethod
+    def _prepare(self, observation: Observation) -> object:
+        """Check the observation and upload it. Raises PolicyError."""
+
+    @abstractmethod
+    def _infer(self, inputs, plan: StepPlan, select: Select, clock: StageClock) -> Inference:
+        """Everything on the device; waits for nothing."""
+
+    def _complete(self, inference: Inference, inputs) -> Inference:
+        """What has to wait for the device before it can go on; nothing for most families."""
+        return inference
+
+    def _remember(self, inference: Inference) -> None:  # noqa: B027 - most have nothing to do
+        """Take in a step that gave actions; for a family that carries something of its own."""
+
+    @abstractmethod
+    def _to_actions(self, raw: Tensor) -> np.ndarray:
+        """Read back and convert: float64 [steps, 7]. Raises PolicyError for what is no action."""
+
+    def adopt(self, execution: ExecutionConfig) -> None:
+        """Run like this from now on; called once, right after loading.
+
+        Raises:
+            CheckpointError: this family cannot, or a library is missing.
+        """
+        if execution.draft != "off" and not self.decodes_token_by_token:
+            raise CheckpointError(
+                f"{self.family} does not decode its actions token by token, there is nothing to "
+                "draft: set draft to off"
+            )
+        if execution.quantization != "none":
+            self._quantize(execution.quantization)
+        self.execution = execution
+        if execution.graphs and self.device.type == "cuda":
+            self.graphs = GraphedSteps(self, execution.graph_memory_mb)
+
+    def _quantize(self, kind: str) -> None:
+        if not self.decoder_layers:
+            raise CheckpointError(
+                f"{self.family} has no decoder to quantize: set quantization to none"
+            )
+        quantize(self.decoder_layers, kind)
+
+    def warm_up(self, instruction: str) -> None:
+        """Record the graphs of the budgets that are likely to be asked for, so that no step on the
+        robot is slow because it is the first of its kind. Forgets everything afterwards.
+
+        Raises:
+            PolicyError: as act().
+        """
+        if self.graphs is None:
+            return
+        config = self.pruning
+        self.reset()
+        for ratio in sorted({*USUAL_RATIOS, config.keep_ratio, config.fine_keep_ratio}):
+            wanted = {"keep_ratio": ratio, "token_budget": 0, "budget_mode": "fixed"}
+            self.pruning = replace(config, **wanted)
+            # Until the history is full, steps are of another kind.
+            for _ in range(config.temporal_window - self.pruner.plan().history_length + 1):
+                self.act(self._blank(instruction))
+        self.pruning = config
+        self.reset()
+
+    def _blank(self, instruction: str) -> Observation:
+        image = np.full((self.image_size, self.image_size, 3), 128, dtype=np.uint8)
+        state = np.zeros(self.state_dim) if self.state_dim else None
+        return Observation([image] * self.num_cameras, instruction, state)
+
+    @property
+    def pruning(self) -> PruningConfig:
+        return self.pruner.config
+
+    @pruning.setter
+    def pruning(self, config: PruningConfig) -> None:
+        self.pruner.config = config
+
+    @torch.no_grad()
+    def act(self, observation: Observation) -> ActionChunk:
+        """See VlaPolicy.act."""
+        plan = self.pruner.plan()
+        clock = StageClock(self.device)
+        inputs = self._prepare(observation)
+        clock.mark("preprocess")
+        graphed = None if self.graphs is None else self.graphs.find(inputs, plan)
+        if graphed is None:
+            inference = self.infer(inputs, plan, clock)
+        else:
+            inference = graphed.infer(inputs, clock)
+        inference, actions = self._finish(inference, inputs, clock)
+        timings = clock.read()
+        if plan.action_layers:
+            self._observe(plan, inference, graphed)
+        self.pruner.record_step(timings["total"], actions)
+        self._remember(inference)
+        report = self._report(plan, inference, timings)
+        if self.graphs is not None and graphed is None:
+            self.graphs.add(inputs, plan)
+        return ActionChunk(actions.astype(np.float32), report)
+
+    def _observe(self, plan: StepPlan, inference: Inference, graphed: GraphedStep | None) -> None:
+        if graphed is None or not graphed.observe():
+            rows = inference.attention.mean()
+            self.pruner.observe_on_device(rows, plan, inference.selection)
+        self.pruner.advance(plan)
+
+    def act_unpruned(self, observation: Observation) -> np.ndarray:
+        """Actions of the whole model, float64 [steps, 7]; leaves the pruner as it was."""
+        return self.run(observation, self.unpruned_plan())[1]
+
+    @torch.no_grad()
+    def run(
+        self,
+        observation: Observation,
+        plan: StepPlan,
+        select: Select | None = None,
+        clock: StageClock | None = None,
+    ) -> tuple[Inference, np.ndarray]:
+        """One inference under any plan, with nothing remembered: act() without the pruner's state.
+
+        select: called where the plan prunes; the pruner's own by default.
+        Returns the device's results and the actions, float64 [steps, 7]. Raises PolicyError.
+        """
+        clock = clock or StageClock(self.device)
+        inputs = self._prepare(observation)
+        clock.mark("preprocess")
+        return self._finish(self.infer(inputs, plan, clock, select), inputs, clock)
+
+    def infer(
+        self, inputs, plan: StepPlan, clock: StageClock, select: Select | None = None
+    ) -> Inference:
+        """_infer, with each selection timed. select: the pruner's own by default."""
+        clock.begin()
+        select = select or partial(self.pruner.select, plan)
+        return self._infer(inputs, plan, _timed(select, clock), clock)
+
+    def _finish(
+        self, inference: Inference, inputs, clock: StageClock
+    ) -> tuple[Inference, np.ndarray]:
+        """The host's half: wait, read back and check."""
+        inference = self._complete(inference, inputs)
+        clock.mark("decode")
+        actions = self._to_actions(inference.raw)
+        if not np.isfinite(actions).all():
+            raise PolicyError(
+                "the model's actions are not finite; no action is sent. "
+                "Try dtype float32 and check the checkpoint"
+            )
+        return inference, actions
+
+    def wait(self) -> None:
+        """Until the device has done all it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def reset(self) -> None:
+        """See VlaPolicy.reset."""
+        self.pruner.reset()
+
+    def unpruned_plan(self) -> StepPlan:
+        """Runs every token and remembers nothing."""
+        return StepPlan(
+            keep=self.num_visual,
+            requested=self.num_visual,
+            full=True,
+            prune_layer=self.pruning.prune_layer,
+            signals=frozenset(),
+            semantic_layer=self.pruning.prune_layer - 1,
+            action_layers=(),
+            uses_history=False,
+            tracks_history=False,
+            warm_up=False,
+            refresh=False,
+            history_length=0,
+        )
+
+    def _upload_pictures(
+        self, images: list[np.ndarray], view: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Camera images -> what the model sees: uint8 [cameras, S, S, 3]. view: preview, of a
+        uint8 [H, W, 3] on the device.
+
+        A GPU gets the frames as they come and resizes them itself; on a CPU the host's ways are
+        the faster ones.
+        """
+        if not self.resizes_on_device:
+            return self._upload("pictures", np.stack([self.preview(image) for image in images]))
+        frames = (self._upload(f"image {n}", image) for n, image in enumerate(images))
+        return torch.stack([view(frame) for frame in frames])
+
+    def _upload(self, name: str, array: np.ndarray) -> Tensor:
+        """Host -> device without waiting; see Staging."""
+        return self.staging.upload(name, array)
+
+    def _report(
+        self, plan: StepPlan, inference: Inference, timings: dict[str, float]
+    ) -> PruningReport:
+        return PruningReport(
+            kept_indices=self._by_camera(inference.selection),
+            grid=self.grid,
+            tokens_total=self.num_visual,
+            tokens_requested=plan.requested,
+            tokens_kept=plan.keep,
+            pruner=self.pruning.pruner,
+            warm_up=plan.warm_up,
+            refresh=plan.refresh,
+            history_length=plan.history_length,
+            timings=timings,
+            drafted_tokens=inference.drafted,
+            accepted_tokens=inference.accepted,
+            **asdict(self.pruner.statistics()),
+        )
+
+    def _by_camera(self, selection: Selection | None) -> list[np.ndarray]:
+        patches = self.grid[0] * self.grid[1]
+        kept = np.arange(self.num_visual) if selection is None else selection.kept.cpu().numpy()
+        camera = np.array(self.cameras)[kept // patches]
+        indices = (kept % patches).astype(np.int32)
+        return [indices[camera == number] for number in range(self.num_cameras)]
+
+
+def _timed(select: Select, clock: StageClock) -> Select:
+    def timed(signals: Signals) -> Selection:
+        with clock.inside("selection"):
+            return select(signals)
+
+    return timed
+
+
+def ignores_image(policy: PrunedPolicy, instruction: str = "pick up the cup") -> bool:
+    """True if a black and a white frame give the same action: the images do not reach the model.
+
+    Some combinations of checkpoint and library versions fail that way without a word. Leaves no
+    trace in the policy's state.
+    """
+    side = policy.image_size
+    state = np.zeros(policy.state_dim) if policy.state_dim else None
+    frames = (np.full((side, side, 3), level, np.uint8) for level in (0, 255))
+    black, white = (
+        policy.act_unpruned(Observation([frame] * policy.num_cameras, instruction, state))
+        for frame in frames
+    )
+    return bool(np.array_equal(black, white))

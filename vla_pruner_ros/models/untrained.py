@@ -1,0 +1,331 @@
+"""Small checkpoints with random weights in the official layouts, for tests, demos and timing.
+
+They behave like a model and know nothing: `trained` is False, and everything that shows their
+output says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vla_pruner_ros.models.actions import ACTION_DIM, BINS
+from vla_pruner_ros.models.checkpoints import NOTE
+from vla_pruner_ros.models.openvla.oft_head import L1ActionHead, ProprioProjector
+from vla_pruner_ros.models.openvla.prismatic import OVERRIDES_FILE, VISION_BACKBONE, PrismaticModel
+from vla_pruner_ros.models.openvla.prompt import prompt_text
+from vla_pruner_ros.models.openvla.vision_backbone import TowerShape
+from vla_pruner_ros.models.pi0.checkpoints import module_name, network_config, stored_name
+
+UNNORM_KEY = "simulation"
+STATE_DIM = 8
+VOCABULARY = 32000
+VOCABULARY_PADDED = 32064
+PI0_VOCABULARY = 1024
+TIMM_MODELS = ("vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224")
+INSTRUCTIONS = (
+    "pick up the black bowl and place it on the plate",
+    "open the top drawer of the cabinet",
+    "push the button from above",
+    "close the door",
+    "reach the red target",
+    "put the spoon into the pot",
+)
+ACTION_LIMITS = [0.02, 0.02, 0.02, 0.05, 0.05, 0.05]
+"""Largest translation (m) and rotation (rad) per action, both ways."""
+
+
+@dataclass(frozen=True)
+class TinySize:
+    """Shape of a small model. vision_depth counts the discarded last block as well."""
+
+    hidden: int = 128
+    layers: int = 8
+    heads: int = 4
+    mlp: int = 352
+    vision_width: int = 64
+    vision_depth: int = 3
+    vision_heads: int = 4
+    state: int = STATE_DIM
+
+
+def write_untrained_checkpoint(
+    directory: str | Path,
+    family: str = "openvla",
+    seed: int = 0,
+    size: TinySize | None = None,
+    **shape: int,
+) -> Path:
+    """Write a checkpoint with seeded random weights that load_policy reads; returns directory.
+
+    family: openvla, openvla_oft or pi0. shape: fields of TinySize, in place of size.
+
+    Raises:
+        ValueError: an unknown family.
+    """
+    if family not in WRITERS:
+        raise ValueError(f"family must be one of {', '.join(WRITERS)}, got {family!r}")
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    WRITERS[family](directory, seed, size or TinySize(**shape))
+    return directory
+
+
+def write_openvla(directory: Path, seed: int, size: TinySize) -> None:
+    _write_prismatic(directory, seed, size, {UNNORM_KEY: {"action": action_statistics()}})
+
+
+def write_openvla_oft(directory: Path, seed: int, size: TinySize) -> None:
+    """Head and projector are scaled as the weights are; the state is LIBERO's eight numbers, where
+    it has as many."""
+    statistics = {"action": action_statistics(), "proprio": state_statistics(size.state)}
+    _write_prismatic(directory, seed, size, {UNNORM_KEY: statistics})
+    with torch.device("meta"):
+        head = L1ActionHead(ACTION_DIM, size.hidden, blocks=2)
+        projector = ProprioProjector(size.state, size.hidden)
+    _write_component(directory / "action_head--0_checkpoint.pt", head, "module.model.", seed + 1)
+    projector_path = directory / "proprio_projector--0_checkpoint.pt"
+    _write_component(projector_path, projector, "module.", seed + 2)
+
+
+def write_pi0(directory: Path, seed: int, size: TinySize) -> None:
+    """transformers' layout; the action expert is half as wide as the language model."""
+    from transformers import PI0ForConditionalGeneration
+
+    config = _pi0_config(size)
+    _write_json(directory / "config.json", config)
+    _write_json(directory / "processor_config.json", pi0_statistics())
+    write_tokenizer(directory)
+    with torch.device("meta"):
+        network = PI0ForConditionalGeneration(network_config(config))
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        stored_name(module_name(name)): random_pi0_tensor(name, parameter, generator).bfloat16()
+        for name, parameter in network.named_parameters()
+    }
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def random_pi0_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
+    """One parameter of pi0, by its role; see random_tensor."""
+    tensor = random_tensor(name, like, generator)
+    is_rms_norm = "layernorm" in name or name.endswith(".norm.weight")
+    return tensor - 1.0 if is_rms_norm and "vision" not in name else tensor  # Gemma adds the 1
+
+
+def pi0_statistics() -> dict:
+    """The ranges of the other families, as mean and standard deviation."""
+    reach = state_statistics()["q99"]
+    return {
+        "state_mean": [0.0] * STATE_DIM,
+        "state_std": [limit / 2 for limit in reach],
+        "actions_mean": [*(0.0 for _ in ACTION_LIMITS), 0.5],
+        "actions_std": [*(limit / 2 for limit in ACTION_LIMITS), 0.25],
+    }
+
+
+def _write_component(path: Path, module: nn.Module, prefix: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {
+        prefix + name: random_tensor(name, parameter, generator)
+        for name, parameter in module.named_parameters()
+    }
+    torch.save(tensors, path)
+
+
+def _write_prismatic(directory: Path, seed: int, size: TinySize, statistics: dict) -> None:
+    config = _config(size)
+    _write_json(directory / "config.json", {**config, "norm_stats": statistics})
+    _write_json(directory / "dataset_statistics.json", statistics)
+    _write_json(directory / "preprocessor_config.json", _preprocessor_config())
+    _write_json(directory / OVERRIDES_FILE, {m: _overrides(size) for m in TIMM_MODELS})
+    write_tokenizer(directory)
+    tensors = {name: t.to(torch.bfloat16) for name, t in random_weights(config, seed, size)}
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+
+
+def action_statistics() -> dict:
+    """Small motions; gripper 0 (closed) to 1 (open)."""
+    return {
+        "q01": [*(-limit for limit in ACTION_LIMITS), 0.0],
+        "q99": [*ACTION_LIMITS, 1.0],
+        "mask": [True] * ACTION_DIM,
+    }
+
+
+def state_statistics(size: int = STATE_DIM) -> dict:
+    """Position (m), axis-angle (rad) and two gripper joints (m) of a table-top arm; another
+    size: that many joints (rad)."""
+    reach = [0.5, 0.5, 1.2, 3.2, 3.2, 3.2, 0.04, 0.04]
+    if size != STATE_DIM:
+        reach = [3.2] * size
+    return {"q01": [-limit for limit in reach], "q99": reach}
+
+
+def random_weights(config: dict, seed: int, size: TinySize) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a PrismaticModel, scaled so that attention is far from uniform."""
+    from transformers import LlamaConfig
+
+    dino = _tower(size, registers=4, layer_scale=True)
+    with torch.device("meta"):
+        model = PrismaticModel(dino, _tower(size), LlamaConfig(**config["text_config"]))
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        yield name, random_tensor(name, parameter, generator)
+
+
+def random_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
+    """One parameter, by its role: float32 on the generator's device."""
+    noise = torch.randn(like.shape, generator=generator, device=generator.device)
+    if "norm" in name or "scale_factor" in name:
+        return noise * 0.05 + (0.0 if name.endswith("bias") else 1.0)
+    if name.endswith("bias"):
+        return noise * 0.02
+    if name.endswith("lm_head.weight"):
+        return _action_heavy(noise)
+    if "embed" in name or "token" in name:
+        return noise * (0.3 if name.endswith("proj.weight") else 1.0) * 0.2
+    gain = 2.0 if any(part in name for part in ("q_proj", "k_proj", "qkv")) else 1.0
+    return noise * gain * like[0].numel() ** -0.5
+
+
+def _action_heavy(rows: Tensor) -> Tensor:
+    """Output rows [ids, d] that make greedy decoding land on action tokens."""
+    scale = rows.new_full((len(rows), 1), 0.05)
+    scale[VOCABULARY - BINS : VOCABULARY] = 1.0
+    return rows * scale
+
+
+def write_tokenizer(directory: Path, instructions: Iterable[str] = INSTRUCTIONS) -> None:
+    """A byte-level BPE tokenizer with LLaMA's special ids, trained on a few instructions."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1000,
+        special_tokens=["<unk>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(map(prompt_text, instructions), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
+    tokenizer.save(str(directory / "tokenizer.json"))
+    _write_json(
+        directory / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "unk_token": "<unk>",
+            "model_max_length": 2048,
+        },
+    )
+
+
+def _config(size: TinySize) -> dict:
+    return {
+        "architectures": ["OpenVLAForActionPrediction"],
+        "model_type": "openvla",
+        "vision_backbone_id": VISION_BACKBONE,
+        "use_fused_vision_backbone": True,
+        "timm_model_ids": list(TIMM_MODELS),
+        "image_sizes": [224, 224],
+        "n_action_bins": BINS,
+        "pad_to_multiple_of": VOCABULARY_PADDED - VOCABULARY,
+        "pad_token_id": VOCABULARY,
+        "text_config": {
+            "model_type": "llama",
+            "hidden_size": size.hidden,
+            "intermediate_size": size.mlp,
+            "num_hidden_layers": size.layers,
+            "num_attention_heads": size.heads,
+            "num_key_value_heads": size.heads,
+            "pad_token_id": VOCABULARY,
+            "vocab_size": VOCABULARY_PADDED,
+        },
+        "torch_dtype": "bfloat16",
+        NOTE: {"trained": False, "note": "random weights, for tests and demos"},
+    }
+
+
+def _pi0_config(size: TinySize) -> dict:
+    decoder = {
+        "model_type": "gemma",
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": 1,
+        "head_dim": size.hidden // size.heads,
+        "vocab_size": PI0_VOCABULARY,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    text = {**decoder, "hidden_size": size.hidden, "intermediate_size": size.mlp}
+    expert = {**decoder, "hidden_size": size.hidden // 2, "intermediate_size": size.mlp // 2}
+    vision = {
+        "model_type": "siglip_vision_model",
+        "image_size": 224,
+        "patch_size": 14,
+        "hidden_size": size.vision_width,
+        "intermediate_size": 4 * size.vision_width,
+        "num_hidden_layers": size.vision_depth,
+        "num_attention_heads": size.vision_heads,
+        "vision_use_head": False,
+    }
+    return {
+        "architectures": ["PI0ForConditionalGeneration"],
+        "model_type": "pi0",
+        "vlm_config": {
+            "model_type": "paligemma",
+            "text_config": text,
+            "vision_config": {**vision, "projection_dim": size.hidden},
+            "projection_dim": size.hidden,
+            "image_token_id": PI0_VOCABULARY,
+        },
+        "dit_config": expert,
+        "chunk_size": 50,
+        "num_inference_steps": 10,
+        "torch_dtype": "bfloat16",
+        NOTE: {"trained": False, "note": "random weights, for tests and demos"},
+    }
+
+
+def _preprocessor_config() -> dict:
+    imagenet = {
+        "mean": [0.484375, 0.455078125, 0.40625],
+        "std": [0.228515625, 0.2236328125, 0.224609375],
+    }
+    siglip = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    return {
+        "image_processor_type": "PrismaticImageProcessor",
+        "image_resize_strategy": "resize-naive",
+        "tvf_normalize_params": [imagenet, siglip],
+        "use_fused_vision_backbone": True,
+    }
+
+
+def _tower(size: TinySize, registers: int = 0, layer_scale: bool = False) -> TowerShape:
+    width = size.vision_width
+    return TowerShape(
+        width, size.vision_depth, size.vision_heads, 4 * width, registers, layer_scale
+    )
+
+
+def _overrides(size: TinySize) -> dict:
+    return {"embed_dim": size.vision_width, "num_heads": size.vision_heads}
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+WRITERS = {"openvla": write_openvla, "openvla_oft": write_openvla_oft, "pi0": write_pi0}

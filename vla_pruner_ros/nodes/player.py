@@ -1,0 +1,114 @@
+"""vla_pruner_player: plays a bag and its clock, without rosbag2.
+
+What the recorded node said is played on /recorded/..., beside what a running one says.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
+
+from vla_pruner_ros.bags.reader import BagReader, plain_data
+from vla_pruner_ros.nodes.messages import message_class, to_time
+from vla_pruner_ros.nodes.parameter_specs import declare_read_only
+from vla_pruner_ros.nodes.spin import init_rclpy
+from vla_pruner_ros.replay.inputs.topics import find_node
+from vla_pruner_ros.replay.live import moved_aside
+
+CLOCK_PERIOD = 0.01
+"""Seconds of this computer's time between two messages on /clock."""
+DEPTH = 100
+
+_DEFAULTS: dict[str, tuple[Any, str]] = {
+    "bag": ("", "rosbag2 directory or file to play."),
+    "rate": (1.0, "Speed of playback, above 0."),
+    "loop": (False, "Play again and again; the clock jumps back each time."),
+    "delay": (1.0, "Seconds before the first message, for subscribers to be found."),
+    "recorded_node": ("", "Full name of the recorded node; empty where there is one."),
+}
+
+
+class PlayerNode(Node):
+    """Publishes the messages of a bag as they were received, on the bag's time."""
+
+    def __init__(self, name: str = "vla_pruner_player", **options: Any) -> None:
+        super().__init__(name, **options)
+        declare_read_only(self, _DEFAULTS)
+        self._rate = self._value("rate")
+        if not self._rate > 0.0:
+            raise ValueError(f"rate must be above 0, got {self._rate}")
+        self._reader = BagReader(self._value("bag"))
+        self._clock = self.create_publisher(Clock, "/clock", 10)
+        self._publishers_by_topic = self._make_publishers()
+        if not self._publishers_by_topic:
+            raise ValueError(f"{self._value('bag')} has no message that can be played")
+
+    def play(self, wait: Callable[[float], bool]) -> int:
+        """Play the bag, once or until stopped; return how many messages were played.
+
+        wait: waits for so many seconds and returns whether to stop.
+        """
+        played, again = 0, not wait(self._value("delay"))
+        while again:
+            count = self._play_once(wait)
+            again = self._value("loop") and count > 0 and not wait(0.0)
+            played += count
+        for damage in self._reader.damage:
+            self.get_logger().error(f"The bag is damaged: {damage}")
+        return played
+
+    def _play_once(self, wait: Callable[[float], bool]) -> int:
+        count, first, started = 0, None, time.monotonic()
+        for record in self._reader.messages(self._publishers_by_topic):
+            first = record.time if first is None else first
+            due = started + (record.time - first) * 1e-9 / self._rate
+            while (left := due - time.monotonic()) > 0.0:
+                self._tell_time(record.time - int(left * self._rate * 1e9))
+                if wait(min(left, CLOCK_PERIOD)):
+                    return count
+            self._tell_time(record.time)
+            self._publishers_by_topic[record.topic].publish(bytes(plain_data(record)))
+            count += 1
+        return count
+
+    def _tell_time(self, now: int) -> None:
+        self._clock.publish(Clock(clock=to_time(now)))
+
+    def _make_publishers(self) -> dict[str, Any]:
+        node = find_node(self._reader.topics, self._value("recorded_node"))
+        aside = moved_aside(node) if node else []
+        made = {}
+        for topic in self._reader.topics.values():
+            known_class = message_class(topic.msgtype)
+            if known_class is None:
+                self.get_logger().warning(
+                    f"{topic.name} is not played: its type {topic.msgtype} is not known here"
+                )
+            elif topic.name != "/clock":
+                name = f"/recorded{topic.name}" if topic.name in aside else topic.name
+                made[topic.name] = self.create_publisher(known_class, name, QoSProfile(depth=DEPTH))
+        return made
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+
+def main(args: list[str] | None = None) -> int:
+    """Play until the end of the bag, SIGINT or SIGTERM."""
+    told_to_stop = init_rclpy(args)
+    try:
+        player = PlayerNode()
+        player.get_logger().info(f"Played {player.play(told_to_stop.wait)} messages")
+    except Exception as error:  # a refused parameter, no bag: a sentence, not a traceback
+        print(f"The bag cannot be played: {error}", file=sys.stderr)
+        return 2
+    finally:
+        rclpy.try_shutdown()
+    return 0

@@ -1,0 +1,248 @@
+"""vla_pruner_recorder: everything a replay needs, to an MCAP bag, without rosbag2.
+
+Records the cameras, the instruction, joint states, the answers of a vla_pruner node, diagnostics
+and parameters. Messages are subscribed to as bytes and written as they came.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import InvalidHandle  # its own module has moved between distributions
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags import writer as bag_writer
+from vla_pruner_ros.bags.recording import Recording
+from vla_pruner_ros.nodes.messages import message_class
+from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
+from vla_pruner_ros.nodes.parameter_specs import declare_read_only
+from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.nodes.vla_pruner.parameters import SPEC_BY_NAME
+
+DEFAULT_CAMERAS = SPEC_BY_NAME["image_topics"].default
+
+POLL_PERIOD = 0.1
+"""Seconds between looks for new publishers and for trouble with the disk."""
+DEPTH = 2000
+IMAGE_DEPTH = 100
+"""Messages DDS holds per topic while the callbacks are busy; it overwrites older ones unsaid."""
+
+_DEFAULTS: dict[str, tuple[Any, str]] = {
+    "output": ("", "Directory of the bag; empty: bags/vla_pruner_<date and time>."),
+    "node": ("vla_pruner", "Name of the vla_pruner node whose answers are recorded."),
+    "image_topics": (
+        [""],
+        "Image topics to record; empty: those that the vla_pruner node names, and its default "
+        "until it has answered.",
+    ),
+    "image_compression": (
+        "none",
+        "none, png (exact) or jpeg (small, not exact): how raw images are written.",
+    ),
+    "jpeg_quality": (90, "Quality of jpeg, 1 to 100."),
+    "extra_topics": ([""], "More topics to record; their types must be ROS 2's own."),
+    "compress": (False, "Compress the bag with zstd."),
+    "queue_mb": (512, "Memory (MB) for messages the disk has not taken yet."),
+}
+
+
+class Wanted(NamedTuple):
+    """A topic to record; type "" is found out from its publishers, reliable None follows them."""
+
+    topic: str
+    msgtype: str
+    reliable: bool | None
+
+
+class RecorderNode(Node):
+    """Records from its construction until close()."""
+
+    def __init__(self, name: str = "vla_pruner_recorder", **options: Any) -> None:
+        super().__init__(name, **options)
+        declare_read_only(self, _DEFAULTS)
+        self._store = types.standard_store()
+        self._lost: Counter[str] = Counter()
+        self._told: set[str] = set()
+        self.recording = self._open()
+        self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
+        self._recorded: dict[str, Any] = {}
+        self.snapshot = ParameterSnapshot(
+            self, self._value("node"), self._store, self._on_parameters
+        )
+        self._look()
+        self.create_timer(POLL_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.get_logger().info(f"Recording to {self.recording.path}")
+
+    def close(self) -> None:
+        """Write everything received so far and finish the bag."""
+        for subscription in self._recorded.values():
+            self._drain(subscription)
+        counts = self.recording.close(lost=dict(self._lost), node=self._value("node"))
+        written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
+        self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
+        if self.recording.failure is not None:
+            self.get_logger().error(f"The bag is not whole: {self.recording.failure}")
+        for words, found in (("dropped", self.recording.dropped), ("lost", self._lost)):
+            if found:
+                self.get_logger().error(f"Messages {words}: {dict(found)}")
+
+    def _drain(self, subscription: Any) -> None:
+        """Take what DDS holds already but no callback has been given."""
+        for _ in range(DEPTH):
+            try:
+                with subscription.handle:
+                    taken = subscription.handle.take_message(subscription.msg_type, True)
+            except InvalidHandle:
+                return
+            if taken is None:
+                return
+            subscription.callback(taken[0])
+
+    def _open(self) -> Recording:
+        compression = self._value("image_compression")
+        if compression not in ("none", "png", "jpeg"):
+            raise ValueError(f"image_compression must be none, png or jpeg, got {compression!r}")
+        now = datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
+        return Recording(
+            Path(self._value("output") or f"bags/vla_pruner_{now}").expanduser(),
+            self._store,
+            max_queued_bytes=self._value("queue_mb") << 20,
+            image_compression=compression,
+            jpeg_quality=self._value("jpeg_quality"),
+            compress=self._value("compress"),
+        )
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _wanted(self) -> list[Wanted]:
+        node = self._value("node")
+        named = [
+            Wanted("instruction", types.STRING, True),
+            Wanted(f"{node}/action", types.END_EFFECTOR_ACTION, True),
+            Wanted(f"{node}/action_chunk", types.ACTION_CHUNK, True),
+            Wanted(f"{node}/pruning", types.PRUNING_STATUS, True),
+            Wanted("/diagnostics", types.DIAGNOSTICS, True),
+            Wanted("/parameter_events", types.PARAMETER_EVENT, True),
+            Wanted("joint_states", types.JOINT_STATE, None),
+        ]
+        # The node answers no question while it loads its model, and may act right afterwards: for
+        # its first images not to be missed, its default camera is awaited from the beginning.
+        images = [topic for topic in self._value("image_topics") if topic] or DEFAULT_CAMERAS
+        more = [*images, *self._value("extra_topics")]
+        named += [Wanted(topic, "", None) for topic in more if topic]
+        if self.get_parameter("use_sim_time").value:
+            named.append(Wanted("/clock", types.CLOCK, False))
+        return [wanted._replace(topic=self.resolve_topic_name(wanted.topic)) for wanted in named]
+
+    def _look(self) -> None:
+        """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
+        if self.recording.failure is not None:
+            raise RuntimeError(f"the bag cannot be written: {self.recording.failure}")
+        self.snapshot.look()
+        published = dict(self.get_topic_names_and_types()) if self._awaited else {}
+        for topic, wanted in list(self._awaited.items()):
+            msgtype = wanted.msgtype or next(iter(published.get(topic, [])), "")
+            publishers = self.get_publishers_info_by_topic(topic)
+            if msgtype and (publishers or wanted.reliable is not None):
+                self._subscribe(topic, msgtype, self._reliability(wanted, publishers))
+                del self._awaited[topic]
+
+    @staticmethod
+    def _reliability(wanted: Wanted, publishers: list[Any]) -> bool:
+        if wanted.reliable is not None:
+            return wanted.reliable
+        return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
+
+    def _subscribe(self, topic: str, msgtype: str, reliable: bool) -> None:
+        known_class = message_class(msgtype)
+        if known_class is None or msgtype not in self._store.fielddefs:
+            self.get_logger().error(
+                f"{topic} is not recorded: its type {msgtype} is not known here"
+            )
+            return
+        policy = QoSProfile(
+            depth=IMAGE_DEPTH if msgtype in types.IMAGES else DEPTH,
+            reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        )
+
+        def create(**events: Any) -> Any:
+            def on_message(data: bytes) -> None:
+                self._on_message(topic, msgtype, data)
+
+            return self.create_subscription(
+                known_class, topic, on_message, policy, raw=True, **events
+            )
+
+        self._recorded[topic] = _with_loss_events(create, lambda event: self._on_loss(topic, event))
+
+    def _on_message(self, topic: str, msgtype: str, data: bytes) -> None:
+        now = time.time_ns()
+        if not self.recording.knows(topic):
+            self.recording.add_topic(topic, msgtype, self._offered(topic))
+        self.recording.put(topic, now, data)
+        if self.recording.dropped[topic] and topic not in self._told:
+            self._told.add(topic)
+            self.get_logger().error(f"Messages on {topic} are dropped: the disk does not keep up")
+
+    def _offered(self, topic: str) -> Any:
+        """Return the first publisher's QoS, as ros2 bag play is to offer it again."""
+        for publisher in self.get_publishers_info_by_topic(topic):
+            offered = publisher.qos_profile
+            return bag_writer.qos(
+                reliable=offered.reliability == ReliabilityPolicy.RELIABLE,
+                transient_local=offered.durability == DurabilityPolicy.TRANSIENT_LOCAL,
+            )
+        return None
+
+    def _on_loss(self, topic: str, event: Any) -> None:
+        self._lost[topic] = event.total_count
+
+    def _on_parameters(self, values: dict[str, Any], event: bytes) -> None:
+        """Note the parameters in force, and record the cameras they name."""
+        self._on_message("/parameter_events", types.PARAMETER_EVENT, event)
+        if any(self._value("image_topics")):
+            return
+        compressed = values.get("image_transport") == "compressed"
+        suffix = "/compressed" if compressed else ""
+        topics = values.get("image_topics") or []
+        named = {self.resolve_topic_name(t.removesuffix(suffix) + suffix) for t in topics}
+        guessed = {self.resolve_topic_name(topic) for topic in DEFAULT_CAMERAS}
+        for name in guessed - named:
+            self._forget(name)
+        for name in named - self._recorded.keys():
+            self._awaited[name] = Wanted(name, "", None)
+
+    def _forget(self, topic: str) -> None:
+        self._awaited.pop(topic, None)
+        subscription = self._recorded.pop(topic, None)
+        if subscription is not None:
+            self.destroy_subscription(subscription)
+
+
+def _with_loss_events(create: Callable[..., Any], on_loss: Callable[[Any], None]) -> Any:
+    """Create a subscription that reports lost messages, where this distribution and DDS can."""
+    for module_name in ("rclpy.event_handler", "rclpy.qos_event"):  # Iron and later, Humble
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError:
+            continue
+        try:
+            return create(event_callbacks=module.SubscriptionEventCallbacks(message_lost=on_loss))
+        except module.UnsupportedEventTypeError:
+            break
+    return create()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Record until SIGINT or SIGTERM."""
+    return run_node(RecorderNode, args)

@@ -1,0 +1,1 @@
+"""The policy node: camera images and an instruction in, actions out."""

@@ -1,0 +1,129 @@
+"""The node's state as diagnostic_msgs/DiagnosticArray, with a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from vla_pruner_ros.models.execution.device_memory import device_memory_mb
+
+_LOST = "Images were lost on the way here: see Large pictures in docs/node.md."
+_WARNING_COUNTS = {
+    "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
+    "frames_unusable": "pictures, states or poses were unusable: see the log for the first reason",
+    "frames_lost": _LOST,
+    "instructions_refused": "instructions were refused: see the log",
+}
+
+
+class Reporter:
+    """Publishes `/diagnostics` and logs when the level changes."""
+
+    def __init__(self, node: Any) -> None:
+        """node: a VlaPrunerNode."""
+        self._node = node
+        self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._last_level = b""
+        self.clear()
+
+    def clear(self) -> None:
+        """The counts start anew."""
+        self._counts_reported: dict[str, int] = {}
+
+    def report(self) -> None:
+        node, state = self._node, self.state()
+        stamp = node.get_clock().now().to_msg()
+        self._publisher.publish(diagnostics_message(state, node.get_name(), stamp))
+        level, sentence = judge(state)
+        if level != self._last_level:
+            node.get_logger().info(f"Diagnostics: {sentence}")
+        self._last_level = level
+
+    def state(self) -> dict[str, Any]:
+        """Return what diagnostics show; `new` holds the counts since the last call."""
+        node, runner = self._node, self._node.runner
+        health, inputs, policy = node.health, runner.inputs, runner.policy
+        counts = health.counts()
+        new = {k: v - self._counts_reported.get(k, 0) for k, v in counts.items()}
+        self._counts_reported = counts
+        pruning = node.parameters.settings.pruning
+        return {
+            "lifecycle": node.lifecycle,
+            "held": runner.held,
+            "waiting": runner.waiting,
+            "problem": health.problem,
+            "instruction": runner.instruction,
+            "model": policy.family if policy else "",
+            "trained": policy.trained if policy else None,
+            "pruner": pruning.pruner,
+            "keep_ratio": pruning.keep_ratio,
+            "budget_mode": pruning.budget_mode,
+            "frame_age": [-1.0 if a is None else a for a in inputs.camera_ages()] if inputs else [],
+            "frames_replaced": inputs.frames.replaced if inputs else 0,
+            "camera_spread": inputs.frames.spread() if inputs else 0.0,
+            "cameras_missing": inputs.cameras_missing() if inputs else [],
+            "latency_p50": health.latency.percentile(50),
+            "latency_p95": health.latency.percentile(95),
+            "overhead_p50": health.overhead.percentile(50),
+            "overhead_p95": health.overhead.percentile(95),
+            **runner.outputs.tokens,
+            "queue_length": runner.motion.queue_length,
+            "queue_age": runner.motion.queue_age(),
+            "device_memory_mb": device_memory_mb(),
+            "counts": counts,
+            "new": {k: v for k, v in new.items() if v},
+        }
+
+
+def judge(state: dict[str, Any]) -> tuple[bytes, str]:
+    """Return (level, sentence) of a state as Reporter.state() gives it."""
+    if state["held"]:
+        return DiagnosticStatus.ERROR, (
+            f"Motion is held after repeated failures: {state['problem']} Mend the cause, then call "
+            "~/reset or deactivate and activate the node."
+        )
+    if state["lifecycle"] == "unconfigured" and state["problem"]:
+        return DiagnosticStatus.ERROR, f"Not configured: {state['problem']}"
+    if state["lifecycle"] != "active":
+        return DiagnosticStatus.OK, f"Not active ({state['lifecycle']}): no motion"
+    if state["problem"]:
+        level = DiagnosticStatus.WARN if state["waiting"] else DiagnosticStatus.ERROR
+        lost = f" {_LOST}" if state["new"].get("frames_lost") else ""
+        return level, state["problem"] + lost
+    recent = [text for name, text in _WARNING_COUNTS.items() if state["new"].get(name)]
+    if state["cameras_missing"]:
+        recent.append(f"without {', '.join(state['cameras_missing'])}: check the camera")
+    if any(name.startswith("clamped_") for name in state["new"]):
+        recent.append("actions met their limits and were shortened")
+    if state["trained"] is False:
+        recent.append("the weights are untrained: actions mean nothing")
+    if recent:
+        return DiagnosticStatus.WARN, "Running, but " + "; ".join(recent)
+    return DiagnosticStatus.OK, "Running"
+
+
+def diagnostics_message(state: dict[str, Any], name: str, stamp: Any) -> DiagnosticArray:
+    """Build the array with one status; every value of the state becomes a key."""
+    level, sentence = judge(state)
+    flat = {**state, **state["counts"]}
+    for key in ("counts", "new"):
+        flat.pop(key)
+    status = DiagnosticStatus(
+        level=level,
+        name=f"{name}: policy",
+        message=sentence,
+        hardware_id=name,
+        values=[KeyValue(key=key, value=_text(value)) for key, value in sorted(flat.items())],
+    )
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = stamp
+    return message
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

@@ -1,0 +1,89 @@
+"""From the node's settings to a policy that has proven to answer."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.models.loading import load_policy
+from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
+from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.nodes.vla_pruner.parameters import Settings
+
+WARM_UP_SIZE = (480, 640)
+WARM_UP_INSTRUCTION = "move to the target"
+
+
+def load_from_settings(settings: Settings) -> VlaPolicy:
+    """Load the checkpoint the parameters name.
+
+    Raises:
+        CheckpointError: no checkpoint named, or it cannot be used; the sentence says which file.
+    """
+    policy = load_policy(
+        settings.checkpoint,
+        num_cameras=len(settings.image_topics),
+        device=settings.device,
+        dtype=settings.dtype,
+        threads=settings.num_threads,
+        unnorm_key=settings.unnorm_key,
+        pruning=settings.pruning,
+        execution=ExecutionConfig(
+            graphs=settings.graphs, draft=settings.draft, quantization=settings.quantization
+        ),
+    )
+    if settings.model not in ("auto", policy.family):
+        raise CheckpointError(
+            f"The checkpoint is of family {policy.family}, but the parameter model asks for "
+            f"{settings.model}: set model to auto or to {policy.family}"
+        )
+    return policy
+
+
+def check_policy(policy: VlaPolicy, settings: Settings) -> None:
+    """Compare the policy's inputs with the parameters.
+
+    Raises:
+        CheckpointError: another number of cameras or joints than the model was trained with.
+    """
+    topics, joints = settings.image_topics, settings.state_joints
+    if len(topics) != policy.num_cameras:
+        raise CheckpointError(
+            f"The model sees {policy.num_cameras} camera(s) but image_topics names {len(topics)}: "
+            "give one topic per camera, in the order of training"
+        )
+    if settings.on_camera_loss == "continue" and not policy.can_miss_cameras:
+        raise CheckpointError(
+            f"on_camera_loss is continue, but {policy.family} needs an image of every camera: set "
+            "it to hold"
+        )
+    if joints and policy.state_dim != len(joints):
+        raise CheckpointError(
+            f"The model takes a state of {policy.state_dim} values but state_joints names "
+            f"{len(joints)}"
+        )
+
+
+def warm_up(policy: VlaPolicy, instruction: str) -> bool:
+    """Run the policy on a black and a white picture; return whether their actions differ.
+
+    The first calls of a process are slow, and a model that ignores its image (a known silent
+    failure of OpenVLA under some transformers versions) shows here, before an arm follows it.
+    """
+    actions = [
+        _act_on(policy, np.full((*WARM_UP_SIZE, 3), value, dtype=np.uint8), instruction)
+        for value in (0, 255)
+    ]
+    policy.reset()
+    if isinstance(policy, PrunedPolicy):
+        policy.warm_up(instruction or WARM_UP_INSTRUCTION)
+    return not np.array_equal(*actions)
+
+
+def _act_on(policy: VlaPolicy, image: np.ndarray, instruction: str) -> np.ndarray:
+    policy.reset()
+    state = np.zeros(policy.state_dim) if policy.state_dim else None
+    observation = Observation(
+        [image] * policy.num_cameras, instruction or WARM_UP_INSTRUCTION, state
+    )
+    return policy.act(observation).actions

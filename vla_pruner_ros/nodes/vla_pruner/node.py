@@ -1,0 +1,229 @@
+"""vla_pruner: camera images and an instruction in, end-effector actions of a pruned VLA out."""
+
+from __future__ import annotations
+
+import functools
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import Trigger
+
+from vla_pruner_ros.control.gate import MotionGate
+from vla_pruner_ros.control.health import Health
+from vla_pruner_ros.models.execution.device_memory import free_device_memory
+from vla_pruner_ros.models.policy import VlaPolicy
+from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
+from vla_pruner_ros.nodes.vla_pruner.loading import check_policy, load_from_settings, warm_up
+from vla_pruner_ros.nodes.vla_pruner.parameters import LiveParameters, Settings
+from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
+
+WATCHDOG_PERIOD = 0.05
+REPORT_PERIOD = 1.0
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+def transition(callback: Callable) -> Callable:
+    """Log what a transition raises, with its traceback: rclpy would swallow it."""
+
+    @functools.wraps(callback)
+    def wrapped(self: VlaPrunerNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return callback(self, state)
+        except Exception as error:
+            name = callback.__name__.removeprefix("on_")
+            self.health.set_problem(str(error))
+            self.get_logger().error(f"{name} failed: {error}\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return wrapped
+
+
+class VlaPrunerNode(LifecycleNode):
+    """A managed node around one VlaPolicy: its transitions, services and timers.
+
+    What it does while active is PolicyRunner's. lifecycle: the state as diagnostics name it.
+    """
+
+    def __init__(
+        self,
+        name: str = "vla_pruner",
+        load: Callable[[Settings], VlaPolicy] = load_from_settings,
+        **node_options: Any,
+    ) -> None:
+        super().__init__(name, **node_options)
+        self._load = load
+        self.lifecycle = "unconfigured"
+        self.parameters = LiveParameters(self, self._on_parameters)
+        self.health = Health()
+        self.gate = MotionGate()
+        self.runner = PolicyRunner(self, ReentrantCallbackGroup())
+        self.motion = self.runner.motion
+        self.reporter = Reporter(self)
+        self.create_service(Trigger, "~/reset", self._on_reset)
+        self._create_timers()
+        self._serve_while_configuring()
+        self._clock_jump = self.get_clock().create_jump_callback(
+            JumpThreshold(
+                min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
+            ),
+            post_callback=lambda _: self.runner.forget_frames(),
+        )
+
+    def _create_timers(self) -> None:
+        # Steady time: a simulated clock that stands still must not stop the watchdog.
+        steady, group = Clock(clock_type=ClockType.STEADY_TIME), MutuallyExclusiveCallbackGroup()
+        for period, callback in (
+            (WATCHDOG_PERIOD, self.runner.watch),
+            (REPORT_PERIOD, self.reporter.report),
+        ):
+            self.create_timer(period, callback, callback_group=group, clock=steady)
+
+    def _serve_while_configuring(self) -> None:
+        """Give the transitions a group of their own: a checkpoint takes minutes to load, and state
+        and parameters are answered meanwhile. A second transition waits for the first."""
+        for service in self.services:
+            if service.srv_name.endswith("/change_state"):
+                service.callback_group = MutuallyExclusiveCallbackGroup()
+                service.callback_group.add_entity(service)
+
+    # --- Transitions -------------------------------------------------------------------------
+
+    @transition
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.lifecycle = "configuring"
+        try:
+            policy = self._load_checked(self.parameters.freeze())
+        except Exception as error:  # whatever a checkpoint brings: stay unconfigured and say why
+            self.health.set_problem(str(error))
+            self.get_logger().error(f"configure failed: {error}")
+            self.get_logger().debug(traceback.format_exc())
+            traceback.clear_frames(error.__traceback__)
+            free_device_memory()
+            self.parameters.thaw()
+            self.lifecycle = "unconfigured"
+            return FAILURE
+        self.health.clear()
+        self.reporter.clear()
+        self.runner.build(policy)
+        self.lifecycle = "inactive"
+        return super().on_configure(state)
+
+    @transition
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        super().on_activate(state)
+        self.runner.begin()
+        self.lifecycle = "active"
+        instruction = self.runner.instruction
+        self.get_logger().info(
+            f"Active, instruction: {instruction!r}"
+            if instruction
+            else "Active, waiting for an instruction"
+        )
+        return SUCCESS
+
+    @transition
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_moving()
+        if not self.runner.wait_idle(self._patience):
+            self._warn_of_hanging()
+        return super().on_deactivate(state)
+
+    @transition
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._dismantle()
+        self.health.forgive()
+        return super().on_cleanup(state)
+
+    @transition
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_moving()
+        self._dismantle()
+        self.lifecycle = "finalized"
+        return super().on_shutdown(state)
+
+    @transition
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_moving()
+        self._dismantle()
+        super().on_error(state)
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stop motion and free everything, while publishing still works."""
+        self._stop_moving()
+        self._dismantle()
+
+    def destroy_node(self) -> None:
+        """Leave the graph now: rclpy forgets the state machine, whose services hold the node, and
+        the DDS participant would stay until the garbage collector comes by."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
+    # --- Building and taking down -------------------------------------------------------------
+
+    def _load_checked(self, settings: Settings) -> VlaPolicy:
+        started = time.monotonic()
+        policy = self._load(settings)
+        check_policy(policy, settings)
+        if not warm_up(policy, settings.instruction):
+            self.get_logger().warning(
+                "The policy gave the same action for a black and a white image: it may be ignoring "
+                "the camera. Check the checkpoint before letting it drive an arm"
+            )
+        if not policy.trained:
+            self.get_logger().warning("The weights are UNTRAINED: the actions mean nothing")
+        seconds = time.monotonic() - started
+        self.get_logger().info(f"Loaded a {policy.family} policy in {seconds:.1f} s")
+        return policy
+
+    def _stop_moving(self) -> None:
+        with self.gate.lock:  # a reset meanwhile must not open the gate again
+            self.runner.stop()
+            if self.lifecycle == "active":
+                self.lifecycle = "inactive"
+
+    def _warn_of_hanging(self) -> None:
+        self.get_logger().warning("An inference is still running; its result will be dropped")
+
+    def _dismantle(self) -> None:
+        if not self.runner.dismantle(self._patience):
+            self._warn_of_hanging()
+        self.parameters.thaw()
+        self.lifecycle = "unconfigured"
+        free_device_memory()
+
+    @property
+    def _patience(self) -> float:
+        return self.parameters.settings.transition_timeout
+
+    # --- What people ask of it ----------------------------------------------------------------
+
+    def _on_parameters(self, changes: dict[str, Any]) -> None:
+        if "instruction" in changes and self.lifecycle != "unconfigured":
+            self.runner.take_instruction(changes["instruction"])
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        was_held = self.runner.release()
+        with self.gate.lock:
+            if was_held and self.lifecycle == "active":
+                self.gate.open()
+        response.success = True
+        response.message = "relevance forgotten" + (", hold released" if was_held else "")
+        return response
+
+    def state(self) -> dict[str, Any]:
+        """See Reporter.state."""
+        return self.reporter.state()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM."""
+    return run_node(VlaPrunerNode, args)

@@ -1,0 +1,1 @@
+"""From the messages of a bag to the inputs of the policy."""

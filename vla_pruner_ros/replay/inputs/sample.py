@@ -1,0 +1,72 @@
+"""One instant at which the policy is asked again, and the messages it is asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vla_pruner_ros.bags.reader import BagError, BagReader, Record
+from vla_pruner_ros.bags.stamps import nanoseconds
+from vla_pruner_ros.conversions.images import to_rgb
+from vla_pruner_ros.conversions.instruction_and_state import (
+    clean_instruction,
+    state_from_joint_state,
+)
+from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.replay.inputs.recorded import Recorded
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Messages of one inference; pixels are converted when they are asked for.
+
+    stamp: of the first image there is (ns). images: None for a camera the node went on without.
+    image_stamps: of each camera's image (ns), 0 for one that is not there. state_stamp: of the
+    joint state (ns), 0 where there is none.
+    reset: why the temporal relevance is forgotten before this inference, "" where it is not.
+    recorded: what the node answered then, if it did. problem: why there is nothing to ask the
+    policy, "" where there is.
+    """
+
+    index: int
+    stamp: int
+    instruction: str
+    images: tuple[Any, ...] = ()
+    image_stamps: tuple[int, ...] = ()
+    state: Any = None
+    state_stamp: int = 0
+    reset: str = ""
+    recorded: Recorded | None = None
+    problem: str = ""
+
+    def observation(self, joints: Sequence[str], takes_state: bool) -> Observation:
+        """Convert the messages as the node does.
+
+        Raises:
+            ValueError: a message cannot be converted; the sentence says which and why.
+        """
+        if self.problem:
+            raise ValueError(self.problem)
+        state = None
+        if takes_state:
+            if self.state is None:
+                raise ValueError("no joint state was received before this image")
+            state = state_from_joint_state(self.state, joints)
+        images = [None if message is None else to_rgb(message) for message in self.images]
+        return Observation(images, clean_instruction(self.instruction), state)
+
+
+def decode_stamped(reader: BagReader, record: Record) -> tuple[Any, int]:
+    """Decode a message with a header.
+
+    Returns:
+        The message and its stamp (ns); the receive time where the sender left the stamp zero.
+
+    Raises:
+        BagError: it cannot be decoded.
+    """
+    message = reader.decode(record)
+    if not hasattr(message, "header"):
+        raise BagError(f"{record.msgtype} on {record.topic} has no header")
+    return message, nanoseconds(message.header.stamp) or record.time

@@ -1,0 +1,171 @@
+"""Every n-th frame of a bag, whoever recorded it: no recorded answers are needed.
+
+Cameras are brought together as in the node (control/frames.py); instruction and joint state are the
+newest received before a frame.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags.reader import BagError, BagReader
+from vla_pruner_ros.control.frames import Frame, FrameBuffer
+from vla_pruner_ros.conversions.instruction_and_state import clean_instruction
+from vla_pruner_ros.replay.inputs.sample import Moment, decode_stamped
+from vla_pruner_ros.replay.inputs.topics import Topics
+
+REORDERED = 4
+"""Frames per camera that are held to bring them into the order of their stamps."""
+CLOCK_JUMP = 1_000_000_000
+"""A stamp that goes back by more (ns) is a new pass of a looped recording, not a late frame."""
+
+
+@dataclass
+class Sampling:
+    """How frames are picked, and afterwards what was left out.
+
+    every: n, the frame sets between two inferences.
+    instruction: used until one is received on the topic.
+    max_spread: largest difference between the stamps of one set (s).
+    relevance_timeout: a longer gap between inferences forgets the temporal relevance (s).
+    """
+
+    every: int = 1
+    instruction: str = ""
+    max_spread: float = 0.1
+    relevance_timeout: float = 2.0
+    without_instruction: int = field(default=0, init=False)
+    late: int = field(default=0, init=False)
+    after_gap: int = field(default=0, init=False)
+    unreadable: dict[str, int] = field(default_factory=dict, init=False)
+
+    def skipped(self) -> list[str]:
+        """Say in sentences what was left out."""
+        found = []
+        if self.without_instruction:
+            found.append(
+                f"{self.without_instruction} frames came before the first instruction and were "
+                "skipped; give --instruction to use them"
+            )
+        if self.late:
+            found.append(f"{self.late} frames came after newer ones and were skipped")
+        found += [f"{count} messages skipped: {why}" for why, count in self.unreadable.items()]
+        return found
+
+    def remarks(self) -> list[str]:
+        """Say in sentences what else one should know."""
+        if not self.after_gap:
+            return []
+        return [
+            f"{self.after_gap} inferences came more than relevance_timeout "
+            f"({self.relevance_timeout:g} s) after the one before and start anew: a pruner that "
+            "remembers runs unpruned there"
+        ]
+
+
+class _Arrival(NamedTuple):
+    stamp: int
+    order: int
+    camera: int
+    message: Any
+    state: tuple[Any, int]
+    instruction: str
+
+
+def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[Moment]:
+    """Yield a moment for every n-th set of frames, in the order of their stamps."""
+    buffer = FrameBuffer(len(topics.images), sampling.max_spread)
+    sets, index, newest = 0, 0, 0
+    before: Moment | None = None
+    for arrival in _in_stamp_order(_arrivals(reader, topics, sampling), topics, sampling):
+        if arrival.stamp < newest:  # only a jump of the clock gets here, see _in_stamp_order
+            buffer.clear()
+        newest = arrival.stamp
+        buffer.put(arrival.camera, Frame(arrival.message, arrival.stamp, 0.0))
+        frames = buffer.take()
+        if frames is None:
+            continue
+        sets += 1
+        if not arrival.instruction:
+            sampling.without_instruction += 1
+        elif (sets - 1) % sampling.every == 0:
+            moment = _moment(index, frames, arrival)
+            reset = _reset(before, moment, sampling)
+            sampling.after_gap += reset == "gap"
+            yield replace(moment, reset=reset)
+            before, index = moment, index + 1
+
+
+def _moment(index: int, frames: list[Frame], arrival: _Arrival) -> Moment:
+    state, state_stamp = arrival.state
+    return Moment(
+        index,
+        frames[0].stamp,
+        arrival.instruction,
+        images=tuple(frame.message for frame in frames),
+        image_stamps=tuple(frame.stamp for frame in frames),
+        state=state,
+        state_stamp=state_stamp,
+    )
+
+
+def _reset(before: Moment | None, moment: Moment, sampling: Sampling) -> str:
+    if before is None:
+        return "first"
+    if moment.instruction != before.instruction:
+        return "instruction"
+    if moment.stamp < before.stamp:
+        return "clock"
+    gap = (moment.stamp - before.stamp) * 1e-9
+    return "gap" if gap > sampling.relevance_timeout else ""
+
+
+def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[_Arrival]:
+    """Yield every image with the instruction and joint state known when it was received."""
+    cameras = {name: place for place, name in enumerate(topics.images)}
+    instruction, state = clean_instruction(sampling.instruction), (None, 0)
+    wanted = {*cameras, *(name for name in (topics.instruction, topics.state) if name)}
+    for order, record in enumerate(reader.messages(wanted)):
+        try:
+            if record.msgtype == types.STRING:
+                instruction = clean_instruction(reader.decode(record).data)
+            elif record.msgtype == types.JOINT_STATE:
+                state = decode_stamped(reader, record)
+            else:
+                message, stamp = decode_stamped(reader, record)
+                camera = cameras[record.topic]
+                yield _Arrival(stamp, order, camera, message, state, instruction)
+        except BagError as error:
+            sampling.unreadable[str(error)] = sampling.unreadable.get(str(error), 0) + 1
+
+
+def _in_stamp_order(
+    arrivals: Iterable[_Arrival], topics: Topics, sampling: Sampling
+) -> Iterator[_Arrival]:
+    """Sort by stamp over a few frames; a jump back starts anew, a late frame is left out."""
+    depth = REORDERED * len(topics.images)
+    held: list[_Arrival] = []
+    newest, last = 0, 0
+    for arrival in arrivals:
+        if newest - arrival.stamp > CLOCK_JUMP:
+            yield from _emptied(held)
+            newest, last = 0, 0
+        if arrival.stamp < last:
+            sampling.late += 1
+            continue
+        heapq.heappush(held, arrival)
+        newest = max(newest, arrival.stamp)
+        if len(held) > depth:
+            first = heapq.heappop(held)
+            last = first.stamp
+            yield first
+    yield from _emptied(held)
+
+
+def _emptied(held: list[_Arrival]) -> Iterator[_Arrival]:
+    while held:
+        yield heapq.heappop(held)

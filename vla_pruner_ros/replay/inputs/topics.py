@@ -1,0 +1,174 @@
+"""Which topics of a bag are the cameras, the instruction, the state and the node's answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags.reader import BagError, Topic
+
+_NOT_CAMERAS = ("overlay", "depth", "disparity", "mask")
+"""Words in the names of image topics that no camera for a policy has."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user chose; empty means: find it by type."""
+
+    images: tuple[str, ...] = ()
+    instruction: str = ""
+    state: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics to replay from; None where the bag has none.
+
+    images: one per camera, in the policy's order.
+    node: full name of the recorded node, for example /vla_pruner.
+    """
+
+    images: tuple[str, ...]
+    instruction: str | None
+    state: str | None
+    chunks: str | None
+    status: str | None
+    parameters: str | None
+    node: str
+
+
+def find_node(topics: Mapping[str, Topic], wanted: str = "") -> str:
+    """Return the name of the node that published ActionChunk, "" where none did.
+
+    Raises:
+        BagError: several did and none was chosen, or the chosen one is not there.
+    """
+    found = [t.name.rpartition("/")[0] for t in topics.values() if t.msgtype == types.ACTION_CHUNK]
+    if wanted and wanted not in found:
+        raise BagError(f"no node {wanted} was recorded; found: {_listed(found)}")
+    if not wanted and len(found) > 1:
+        raise BagError(f"several nodes were recorded: {_listed(found)}; choose one with --node")
+    return wanted or (found[0] if found else "")
+
+
+def choose_topics(
+    topics: Mapping[str, Topic],
+    num_cameras: int,
+    wanted: Wanted,
+    recorded_images: Sequence[str] = (),
+) -> Topics:
+    """Choose by the user's wish, the recorded parameters, then the type and the name.
+
+    Args:
+        topics: of the bag.
+        num_cameras: images the policy takes, 0 where that is not known.
+        wanted: the user's choice.
+        recorded_images: parameter image_topics of the recorded node, if known.
+
+    Raises:
+        BagError: a topic is missing or the choice is not clear; the sentence lists what there is.
+    """
+    node = find_node(topics, wanted.node)
+    return Topics(
+        images=_images(topics, num_cameras, wanted.images, recorded_images),
+        instruction=_one(topics, types.STRING, wanted.instruction, "instruction"),
+        state=_one(topics, types.JOINT_STATE, wanted.state, "joint_states"),
+        chunks=_of_node(topics, node, "action_chunk"),
+        status=_of_node(topics, node, "pruning"),
+        parameters="/parameter_events" if "/parameter_events" in topics else None,
+        node=node,
+    )
+
+
+def _images(
+    topics: Mapping[str, Topic],
+    num_cameras: int,
+    wanted: Sequence[str],
+    recorded: Sequence[str],
+) -> tuple[str, ...]:
+    if wanted:
+        chosen = tuple(_existing(topics, name) for name in wanted)
+    else:
+        chosen = _recorded_images(topics, recorded) or _cameras(topics)
+    if not chosen:
+        raise BagError(f"the bag has no image topic; it has: {_listed(topics)}")
+    if num_cameras and len(chosen) != num_cameras:
+        raise BagError(
+            f"the policy takes {num_cameras} camera(s) and the bag offers {_listed(chosen)}; "
+            "choose with --image-topic, once per camera in the policy's order"
+        )
+    return chosen
+
+
+def _existing(topics: Mapping[str, Topic], name: str) -> str:
+    if name not in topics:
+        raise BagError(f"topic {name} is not in the bag; it has: {_listed(topics)}")
+    if not _is_image(topics[name]):
+        raise BagError(f"topic {name} is {topics[name].msgtype}, not an image")
+    return name
+
+
+def _recorded_images(topics: Mapping[str, Topic], recorded: Sequence[str]) -> tuple[str, ...]:
+    """Find the parameter's names, as such or as their compressed variant, in any namespace."""
+    chosen = []
+    for name in recorded:
+        endings = tuple(f"/{name.lstrip('/')}{suffix}" for suffix in ("", "/compressed"))
+        matches = [t for t in topics.values() if _is_image(t) and t.name.endswith(endings)]
+        if not matches:
+            return ()
+        # A recorder that began before the node had answered holds a few images of both kinds.
+        best = min(matches, key=lambda t: (len(t.name.removesuffix("/compressed")), -t.count))
+        chosen.append(best.name)
+    return tuple(chosen)
+
+
+def _cameras(topics: Mapping[str, Topic]) -> tuple[str, ...]:
+    """Return the colour cameras by name, raw rather than compressed where both were recorded."""
+    names = {
+        t.name
+        for t in topics.values()
+        if _is_image(t) and not any(word in t.name.lower() for word in _NOT_CAMERAS)
+    }
+    return tuple(sorted(n for n in names if n.removesuffix("/compressed") not in names - {n}))
+
+
+def _is_image(topic: Topic) -> bool:
+    return topic.msgtype in types.IMAGES
+
+
+def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> str | None:
+    if wanted:
+        if wanted not in topics or topics[wanted].msgtype != msgtype:
+            raise BagError(f"the bag has no {msgtype} on {wanted}; it has: {_listed(topics)}")
+        return wanted
+    found = [topic.name for topic in topics.values() if topic.msgtype == msgtype]
+    named = [name for name in found if name.endswith(usual)]
+    candidates = named or found
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def remarks_on_choice(topics: Mapping[str, Topic], chosen: Topics) -> list[str]:
+    """Say which topics are not used because several could be meant."""
+    found = []
+    for name, topic, msgtype in (
+        ("instruction", chosen.instruction, types.STRING),
+        ("state", chosen.state, types.JOINT_STATE),
+    ):
+        candidates = [t.name for t in topics.values() if t.msgtype == msgtype]
+        if topic is None and len(candidates) > 1:
+            found.append(
+                f"several topics could be the {name}: {_listed(candidates)}; choose one with "
+                f"--{name}-topic"
+            )
+    return found
+
+
+def _of_node(topics: Mapping[str, Topic], node: str, name: str) -> str | None:
+    full = f"{node}/{name}"
+    return full if node and full in topics else None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "nothing"

@@ -1,0 +1,133 @@
+"""Command line of vla_pruner_replay."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vla_pruner_ros.models.execution.config import DRAFTS, QUANTIZATIONS
+from vla_pruner_ros.models.policy import UNTRAINED
+from vla_pruner_ros.pruning.config import PRUNERS
+from vla_pruner_ros.replay.inputs.topics import Wanted
+from vla_pruner_ros.replay.results.parity import TOLERANCE
+from vla_pruner_ros.replay.session import Choice
+
+_EPILOG = """\
+Without --keep-ratio and --pruner the recorded inferences are repeated under the recorded settings
+and compared with the recorded actions. With them, every setting is compared with the unpruned
+actions on the same frames.
+
+Exit status: 0 done; 1 done in part (damaged bag, failed or skipped frames, parity not reached with
+--require-parity), the report says what is missing; 2 nothing could be done.
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser; its defaults are the tool's only ones."""
+    parser = argparse.ArgumentParser(
+        prog="vla_pruner_replay",
+        description="Replay a recorded bag through a policy under other token budgets.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bag", type=Path, help="rosbag2 directory, or one .mcap or .db3 file")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help=f"its directory, the name of one that the package brings, or {UNTRAINED}",
+    )
+    parser.add_argument("--out", type=Path, required=True, help="directory for the results")
+    _add_sweep(parser)
+    _add_selection(parser)
+    _add_model(parser)
+    _add_output(parser)
+    return parser
+
+
+def _add_sweep(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings to compare")
+    group.add_argument("--keep-ratio", type=float, nargs="+", metavar="R", default=[])
+    group.add_argument("--pruner", nargs="+", choices=PRUNERS, metavar="NAME", default=[])
+    group.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another pruning setting for the comparison, for example prune_layer=2",
+    )
+    group.add_argument(
+        "--no-parity", action="store_true", help="do not repeat the recorded settings"
+    )
+    group.add_argument("--tolerance", type=float, default=TOLERANCE)
+    group.add_argument("--require-parity", action="store_true", help="exit 1 where it is missed")
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what of the bag")
+    group.add_argument(
+        "--every",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="every n-th frame in place of the recorded inferences",
+    )
+    group.add_argument("--limit", type=_positive, default=0, metavar="N", help="inferences at most")
+    group.add_argument("--image-topic", nargs="+", action="extend", default=[], metavar="TOPIC")
+    group.add_argument("--instruction-topic", default="", metavar="TOPIC")
+    group.add_argument("--state-topic", default="", metavar="TOPIC")
+    group.add_argument("--state-joints", nargs="+", default=None, metavar="JOINT")
+    group.add_argument("--instruction", default="", help="for frames before the first recorded one")
+    group.add_argument("--node", default="", help="which recorded node, where there are several")
+    group.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="parameters of the recorded node as the recording began (ros2 param dump), where they "
+        "are not in the bag",
+    )
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("model")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    group.add_argument(
+        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
+    )
+    group.add_argument(
+        "--draft", default="recorded", choices=("recorded", *DRAFTS), help="guess action tokens"
+    )
+    group.add_argument(
+        "--quantization",
+        default="recorded",
+        choices=("recorded", *QUANTIZATIONS),
+        help="of the decoder's weights",
+    )
+    group.add_argument("--no-graphs", action="store_true", help="replay no CUDA graphs")
+    group.add_argument("--unnorm-key", default="", help="data set in the checkpoint's statistics")
+    group.add_argument("--threads", type=_positive, default=0, help="CPU threads of torch")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--no-report", action="store_true", help="no HTML report")
+    group.add_argument("--write-bag", action="store_true", help="replayed answers as a bag, too")
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def choice_of(arguments: argparse.Namespace) -> Choice:
+    """Return what the arguments say about the bag."""
+    wanted = Wanted(
+        images=tuple(arguments.image_topic),
+        instruction=arguments.instruction_topic,
+        state=arguments.state_topic,
+        node=arguments.node,
+    )
+    return Choice(wanted, arguments.every, arguments.limit, arguments.instruction, arguments.params)

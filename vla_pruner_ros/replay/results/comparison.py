@@ -1,0 +1,197 @@
+"""How far the actions of one run are from those of another, per inference and overall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vla_pruner_ros.replay.inputs.recorded import Kept
+from vla_pruner_ros.replay.replayer import Run, Step
+
+DIMENSIONS = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+UNITS = ("m", "m", "m", "rad", "rad", "rad", "1 is open")
+GRIPPER_OPEN = 0.5
+"""Above this opening a gripper counts as open."""
+STILL = 1e-9
+"""Motion (m) below which it has no direction, so no cosine."""
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One inference against its reference, over the steps both have.
+
+    absolute: mean absolute difference per dimension [7] (m, rad, opening).
+    translation: mean length of the difference of the displacements (m); rotation likewise (rad).
+    cosine: of the two motions, all displacements of the chunk as one vector; NaN if one is still.
+    gripper: share of steps where one is open and the other closed.
+    largest: greatest absolute difference of any number.
+    """
+
+    absolute: np.ndarray
+    translation: float
+    rotation: float
+    cosine: float
+    gripper: float
+    largest: float
+
+
+def compare_actions(actions: np.ndarray, reference: np.ndarray) -> Difference:
+    """Compare two chunks [steps, 7]; the longer one is cut.
+
+    Raises:
+        ValueError: a chunk without steps or with another width.
+    """
+    steps = min(len(actions), len(reference))
+    if steps == 0 or actions.shape[1] != 7 or reference.shape[1] != 7:
+        raise ValueError(
+            f"actions {actions.shape} and {reference.shape} cannot be compared; "
+            "both must be [steps, 7] with at least one step"
+        )
+    ours, theirs = actions[:steps].astype(np.float64), reference[:steps].astype(np.float64)
+    apart = ours - theirs
+    opened = (ours[:, 6] > GRIPPER_OPEN) != (theirs[:, 6] > GRIPPER_OPEN)
+    return Difference(
+        absolute=np.abs(apart).mean(axis=0),
+        translation=float(np.linalg.norm(apart[:, :3], axis=1).mean()),
+        rotation=float(np.linalg.norm(apart[:, 3:6], axis=1).mean()),
+        cosine=_cosine(ours[:, :3].ravel(), theirs[:, :3].ravel()),
+        gripper=float(opened.mean()),
+        largest=float(np.abs(apart).max()),
+    )
+
+
+def _cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
+    lengths = np.linalg.norm(ours), np.linalg.norm(theirs)
+    if min(lengths) < STILL:
+        return _NAN
+    return float(np.clip(ours @ theirs / (lengths[0] * lengths[1]), -1.0, 1.0))
+
+
+def token_overlap(ours: Kept | None, theirs: Kept | None) -> float:
+    """Return the share of the smaller kept set that is in the other, over all cameras.
+
+    NaN where a set is not known, or holds every token and so says nothing.
+    """
+    if ours is None or theirs is None or len(ours.indices) != len(theirs.indices):
+        return _NAN
+    smaller = min(ours.count, theirs.count)
+    if smaller == 0 or ours.grid != theirs.grid or ours.is_whole or theirs.is_whole:
+        return _NAN
+    pairs = zip(ours.indices, theirs.indices, strict=True)
+    return sum(np.intersect1d(a, b, assume_unique=True).size for a, b in pairs) / smaller
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a run is compared with: actions and kept tokens by the index of the moment."""
+
+    name: str
+    actions: Mapping[int, np.ndarray]
+    kept: Mapping[int, Kept]
+
+    @property
+    def prunes(self) -> bool:
+        """At least once some tokens were dropped."""
+        return not all(kept.is_whole for kept in self.kept.values())
+
+    @classmethod
+    def of_run(cls, run: Run) -> Reference:
+        return cls(
+            run.setting.name,
+            {step.index: step.actions for step in run.done},
+            {step.index: step.kept for step in run.done if step.kept is not None},
+        )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A step beside its reference; overlap: of the kept tokens, NaN where there are none."""
+
+    step: Step
+    difference: Difference
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Means over inferences; NaN where nothing could be compared.
+
+    absolute: [7], as in Difference. translation_p95, translation_max (m).
+    latency_*: seconds of policy.act(). tokens: mean share kept.
+    """
+
+    count: int
+    absolute: np.ndarray
+    translation: float
+    translation_p95: float
+    translation_max: float
+    rotation: float
+    cosine: float
+    gripper: float
+    overlap: float
+    latency_median: float
+    latency_p95: float
+    tokens: float
+    warm_up: float
+
+
+def compare_run(
+    run: Run, reference: Reference, overlap_with: Reference | None = None
+) -> list[Compared]:
+    """Compare every step that both have; kept tokens with another reference if one is given."""
+    kept = (overlap_with or reference).kept
+    return [
+        Compared(
+            step,
+            compare_actions(step.actions, reference.actions[step.index]),
+            token_overlap(step.kept, kept.get(step.index)),
+        )
+        for step in run.done
+        if step.index in reference.actions
+    ]
+
+
+def summarise(compared: Sequence[Compared]) -> Summary:
+    """Average over inferences."""
+    differences = [one.difference for one in compared]
+    steps = [one.step for one in compared]
+    shift = np.array([d.translation for d in differences])
+    seconds = np.array([step.seconds for step in steps])
+    return Summary(
+        count=len(compared),
+        absolute=np.mean([d.absolute for d in differences], axis=0)
+        if differences
+        else np.full(7, _NAN),
+        translation=_mean(shift),
+        translation_p95=_of(shift, lambda v: np.percentile(v, 95)),
+        translation_max=_of(shift, np.max),
+        rotation=_mean([d.rotation for d in differences]),
+        cosine=_mean([d.cosine for d in differences]),
+        gripper=_mean([d.gripper for d in differences]),
+        overlap=_mean([one.overlap for one in compared]),
+        latency_median=_of(seconds, np.median),
+        latency_p95=_of(seconds, lambda v: np.percentile(v, 95)),
+        tokens=_mean([s.tokens[0] / s.tokens[1] for s in steps if s.tokens[1]]),
+        warm_up=_mean([float(s.warm_up) for s in steps]),
+    )
+
+
+def by_instruction(compared: Sequence[Compared]) -> dict[str, Summary]:
+    """Summarise each instruction by itself, in the order they were given."""
+    groups: dict[str, list[Compared]] = {}
+    for one in compared:
+        groups.setdefault(one.step.instruction, []).append(one)
+    return {instruction: summarise(group) for instruction, group in groups.items()}
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    return _of(np.asarray(values, dtype=np.float64), np.mean)
+
+
+def _of(values: np.ndarray, reduce: Callable[[np.ndarray], np.floating]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(reduce(finite)) if finite.size else _NAN

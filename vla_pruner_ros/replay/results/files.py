@@ -1,0 +1,138 @@
+"""Results for scripts: summary.json and inferences.csv."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vla_pruner_ros.replay.results.comparison import DIMENSIONS, Compared, Summary
+from vla_pruner_ros.replay.results.outcome import Outcome, Swept
+from vla_pruner_ros.replay.results.parity import Parity
+
+COLUMNS = (
+    "setting",
+    "reference",
+    "index",
+    "stamp",
+    "instruction",
+    "reset",
+    "tokens_kept",
+    "tokens_total",
+    "warm_up",
+    "history_known",
+    "latency",
+    "translation_error",
+    "rotation_error",
+    "cosine",
+    "gripper_disagreement",
+    "token_overlap",
+    *(f"error_{name}" for name in DIMENSIONS),
+    *(f"first_{name}" for name in DIMENSIONS),
+    "problem",
+)
+
+
+def write_json(path: Path, outcome: Outcome) -> None:
+    """Write the summaries; NaN becomes null. Units: m, rad, s, shares of 1."""
+    path.write_text(json.dumps(_plain(summary_values(outcome)), indent=2) + "\n", "utf-8")
+
+
+def summary_values(outcome: Outcome) -> dict[str, Any]:
+    """Return the results as plain values."""
+    return {
+        "source": vars(outcome.source),
+        "parity": _parity(outcome.parity) if outcome.parity else None,
+        "settings": [_setting(one) for one in outcome.swept],
+        "reading_seconds_per_inference": outcome.reading_seconds,
+        "problems": outcome.problems,
+        "remarks": outcome.remarks,
+        "damage": outcome.damage,
+        "skipped": outcome.skipped,
+        "interrupted": outcome.interrupted,
+    }
+
+
+def _parity(parity: Parity) -> dict[str, Any]:
+    values = {name: value for name, value in vars(parity).items() if name != "compared"}
+    return {**values, "holds": parity.holds}
+
+
+def _setting(one: Swept) -> dict[str, Any]:
+    return {
+        "name": one.run.setting.name,
+        "pruning": vars(one.run.setting.pruning) if one.run.setting.pruning else None,
+        "overall": _summary(one.overall),
+        "instructions": {words: _summary(s) for words, s in one.instructions.items()},
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    values = dict(vars(summary))
+    values["absolute"] = dict(zip(DIMENSIONS, summary.absolute.tolist(), strict=True))
+    return values
+
+
+def _plain(value: Any) -> Any:
+    """Replace what JSON cannot say."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_csv(path: Path, outcome: Outcome) -> None:
+    """Write one line per setting and inference, problems included."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        if outcome.parity and outcome.parity_run:
+            compared = {one.step.index: one for one in outcome.parity.compared}
+            writer.writerows(_rows(outcome.parity_run, "recorded", compared))
+        for one in outcome.swept:
+            compared = {item.step.index: item for item in one.compared}
+            writer.writerows(_rows(one.run, "full", compared))
+
+
+def _rows(run: Any, reference: str, compared: dict[int, Compared]) -> Iterator[list[Any]]:
+    blank = [""] * len(DIMENSIONS)
+    for step in run.steps:
+        one = compared.get(step.index)
+        difference = one.difference if one else None
+        first = (
+            step.actions[0].tolist() if step.actions is not None and len(step.actions) else blank
+        )
+        yield [
+            run.setting.name,
+            reference,
+            step.index,
+            step.stamp,
+            step.instruction,
+            step.reset,
+            *step.tokens,
+            int(step.warm_up),
+            int(step.history_known),
+            _number(step.seconds),
+            _number(difference.translation if difference else None),
+            _number(difference.rotation if difference else None),
+            _number(difference.cosine if difference else None),
+            _number(difference.gripper if difference else None),
+            _number(one.overlap if one else None),
+            *(difference.absolute.tolist() if difference else blank),
+            *first,
+            step.problem,
+        ]
+
+
+def _number(value: float | None) -> float | str:
+    return "" if value is None or not math.isfinite(value) else value

@@ -1,0 +1,299 @@
+"""The report of a replay as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vla_pruner_ros import report
+from vla_pruner_ros.replay.inputs.recorded import Recorded
+from vla_pruner_ros.replay.replayer import Run, Step
+from vla_pruner_ros.replay.results.comparison import DIMENSIONS, UNITS, Compared
+from vla_pruner_ros.replay.results.outcome import Outcome, Swept
+from vla_pruner_ros.replay.results.pictures import evenly, side_by_side
+from vla_pruner_ros.replay.results.summary_table import (
+    HEADERS,
+    parity_sentence,
+    summary_row,
+    table_sentence,
+)
+from vla_pruner_ros.report import HALF_WIDTH, Series
+
+SLIDER_FRAMES = 48
+SLIDERS = 3
+WORST_FRAMES = 6
+SHOWN_RUNS = 5
+"""Settings drawn into one plot; more cannot be told apart, the tables have them all."""
+
+Pictures = dict[int, list[np.ndarray]]
+
+
+def chosen_indices(outcome: Outcome) -> set[int]:
+    """Return the moments whose pictures the report shows."""
+    run = _main_run(outcome)
+    even = evenly([step.index for step in run.done], SLIDER_FRAMES) if run else []
+    return {*even, *(one.step.index for _, one in _worst(outcome))}
+
+
+def make_report(outcome: Outcome, inferences: list[Recorded], pictures: Pictures) -> str:
+    """Return the HTML document.
+
+    Args:
+        inferences: recorded ones, [] if there are none.
+        pictures: as many of chosen_indices() as could be fetched.
+    """
+    sections = [
+        _result(outcome),
+        _actions(outcome, inferences),
+        _budget(outcome),
+        _latency(outcome, inferences),
+        _kept_tokens(outcome, pictures),
+        _worst_frames(outcome, pictures),
+        _per_instruction(outcome),
+        _notes(outcome),
+    ]
+    source = outcome.source
+    return report.page(
+        f"Replay of {source.bag.rstrip('/').rsplit('/', 1)[-1]}",
+        [section for section in sections if section is not None],
+        subtitle=f"{source.bag} · {source.family} {source.checkpoint} on {source.device}",
+        badge="" if source.trained else "untrained weights: actions mean nothing",
+    )
+
+
+def _main_run(outcome: Outcome) -> Run | None:
+    return next((run for run in outcome.runs if run.done), None)
+
+
+def _shown_runs(outcome: Outcome) -> list[Run]:
+    """Return the runs that are drawn: the repeated one only where it differs from the recording."""
+    runs = outcome.runs
+    if outcome.parity is not None and outcome.parity.holds and outcome.swept:
+        runs = runs[1:]
+    return [run for run in runs if run.done][:SHOWN_RUNS]
+
+
+def _result(outcome: Outcome) -> report.Section:
+    parts = []
+    if outcome.parity is not None:
+        kind = "info" if outcome.parity.holds else "warning"
+        parts.append(report.note(parity_sentence(outcome), kind))
+    parts.append(report.tiles(_facts(outcome)))
+    if outcome.swept:
+        full = outcome.swept[0].overall
+        rows = [summary_row(one.run.setting.name, one.overall, full) for one in outcome.swept]
+        parts.append(report.table(HEADERS, rows, table_sentence(outcome)))
+    lead = "What the policy answers to the recorded frames under other token budgets."
+    return report.section("Result", *parts, lead=lead)
+
+
+def _facts(outcome: Outcome) -> list[tuple[str, object, str]]:
+    run = _main_run(outcome)
+    facts = [
+        ("Inferences replayed", len(run.done) if run else 0, "at the recorded instants")
+        if outcome.source.exact
+        else ("Inferences replayed", len(run.done) if run else 0, "frames of the bag")
+    ]
+    if outcome.parity is not None:
+        share = f"{outcome.parity.equal} / {outcome.parity.comparable}"
+        facts.append(("Equal to the recording", share, f"within {outcome.parity.tolerance:g}"))
+    if outcome.swept:
+        full = outcome.swept[0].overall.latency_median
+        facts.append(("Unpruned", f"{1e3 * full:.4g}", "ms an inference, median"))
+        fastest = min(outcome.swept, key=lambda one: one.overall.latency_median)
+        gain = full / fastest.overall.latency_median
+        facts.append(("Fastest", f"{gain:.2f}×", fastest.run.setting.name))
+    read = f"{1e3 * outcome.reading_seconds:.3g}"
+    facts.append(("Reading a frame", read, "ms, conversion included"))
+    return facts
+
+
+def _actions(outcome: Outcome, inferences: list[Recorded]) -> report.Section | None:
+    run = _main_run(outcome)
+    if run is None:
+        return None
+    curves = _action_curves(outcome, inferences)
+    origin = min(stamps.min() for _, stamps, _ in curves)
+    figures = []
+    for place, (name, unit) in enumerate(zip(DIMENSIONS, UNITS, strict=True)):
+        series = [
+            Series(label, (stamps - origin) * 1e-9, values[:, place], dashed=label == "recorded")
+            for label, stamps, values in curves
+        ]
+        plot = report.line_plot_svg(series, "time (s)", width=HALF_WIDTH, height=210)
+        figures.append(report.figure(plot, f"{name} ({unit})"))
+    return report.section(
+        "Actions over time",
+        report.legend([name for name, _, _ in curves]),
+        report.columns(figures, least_width=420),
+        lead="The first action of every inference.",
+    )
+
+
+def _action_curves(
+    outcome: Outcome, inferences: list[Recorded]
+) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Return name, stamps [n] (ns) and first actions [n, 7]; what was recorded lies on top."""
+    curves = [
+        (run.setting.name, [(step.stamp, step.actions[0]) for step in run.done])
+        for run in _shown_runs(outcome)
+    ]
+    usable = [r for r in inferences if r.actions.size and r.actions.shape[1] == 7]
+    curves.append(("recorded", [(r.stamp, r.actions[0]) for r in usable]))
+    return [
+        (name, np.array([stamp for stamp, _ in points]), np.array([first for _, first in points]))
+        for name, points in curves
+        if points
+    ]
+
+
+def _budget(outcome: Outcome) -> report.Section | None:
+    pruned = [one for one in outcome.swept[1:] if one.overall.count]
+    if not pruned:
+        return None
+    plots = [
+        ("Translation error (mm)", lambda one: 1e3 * one.overall.translation),
+        ("Gripper disagreements (%)", lambda one: 100 * one.overall.gripper),
+        ("Median latency (ms)", lambda one: 1e3 * one.overall.latency_median),
+        ("Cosine of the motion", lambda one: one.overall.cosine),
+    ]
+    pruners = list(dict.fromkeys(one.run.setting.pruning.pruner for one in pruned))
+    figures = [report.figure(_against_ratio(outcome, pruners, of), title) for title, of in plots]
+    return report.section(
+        "Error against keep ratio",
+        report.legend(pruners),
+        report.columns(figures, least_width=420),
+        lead="Every pruner against the unpruned actions; at 1 nothing is pruned.",
+    )
+
+
+def _against_ratio(outcome: Outcome, pruners: list[str], of: Callable[[Swept], float]) -> str:
+    series = []
+    for pruner in pruners:
+        own = [one for one in outcome.swept[1:] if one.run.setting.pruning.pruner == pruner]
+        line = sorted([*own, outcome.swept[0]], key=lambda one: one.run.setting.pruning.keep_ratio)
+        ratios = [one.run.setting.pruning.keep_ratio for one in line]
+        series.append(Series(pruner, ratios, [of(one) for one in line], points=True))
+    return report.line_plot_svg(series, "keep ratio", width=HALF_WIDTH, height=220)
+
+
+def _latency(outcome: Outcome, inferences: list[Recorded]) -> report.Section | None:
+    runs = [run for run in outcome.runs if run.done]
+    groups = [(run.setting.name, [1e3 * step.seconds for step in run.done]) for run in runs]
+    if inferences:
+        groups.insert(0, ("recorded", [1e3 * r.seconds for r in inferences if r.seconds > 0]))
+    groups = [(name, values) for name, values in groups if values]
+    if not groups:
+        return None
+    plot = report.figure(report.histogram_svg(groups, "time of one inference (ms)"))
+    lead = (
+        "The policy alone. What was recorded was measured on the robot, the rest on this machine."
+    )
+    return report.section("Latency", plot, lead=lead)
+
+
+def _kept_tokens(outcome: Outcome, pictures: Pictures) -> report.Section | None:
+    runs = [run for run in outcome.runs if any(_is_pruned(step) for step in run.done)]
+    sliders = [_slider(run, pictures) for run in _telling_runs(runs)]
+    sliders = [slider for slider in sliders if slider]
+    if not sliders:
+        return None
+    lead = "What each setting let the model see: dimmed patches were pruned."
+    return report.section("Kept tokens", report.columns(sliders, least_width=320), lead=lead)
+
+
+def _telling_runs(runs: list[Run]) -> list[Run]:
+    """Return the smallest budget of every pruner, or budgets of one pruner, SLIDERS at most."""
+    smallest: dict[str, Run] = {}
+    for run in runs:
+        name = run.setting.pruning.pruner if run.setting.pruning else run.setting.name
+        known = smallest.get(name)
+        ours = run.done[-1].tokens[0]
+        if known is None or ours < known.done[-1].tokens[0]:
+            smallest[name] = run
+    if len(smallest) > 1:
+        return list(smallest.values())[:SLIDERS]
+    return [runs[place] for place in evenly(range(len(runs)), SLIDERS)]
+
+
+def _is_pruned(step: Step) -> bool:
+    return 0 < step.tokens[0] < step.tokens[1]
+
+
+def _slider(run: Run, pictures: Pictures) -> str:
+    steps = [s for s in run.done if s.index in pictures]
+    even = set(evenly([step.index for step in steps], SLIDER_FRAMES))
+    steps = [step for step in steps if step.index in even]
+    if not steps:
+        return ""
+    frames = [side_by_side(pictures[step.index], step.kept) for step in steps]
+    captions = [_caption(step, steps[0].stamp) for step in steps]
+    player = report.animation_slider(frames, captions, alt=f"kept tokens, {run.setting.name}")
+    return report.figure(player, run.setting.name)
+
+
+def _caption(step: Step, origin: int) -> str:
+    state = " · warm-up" if step.warm_up else ""
+    seconds = (step.stamp - origin) * 1e-9
+    return (
+        f"{seconds:.2f} s · {step.tokens[0]} of {step.tokens[1]} tokens{state} · {step.instruction}"
+    )
+
+
+def _worst(outcome: Outcome) -> list[tuple[Swept, Compared]]:
+    """Return the inferences farthest from the unpruned actions, the worst first."""
+    found = [(one, compared) for one in outcome.swept[1:] for compared in one.compared]
+    found.sort(key=lambda pair: -pair[1].difference.translation)
+    return found[:WORST_FRAMES]
+
+
+def _worst_frames(outcome: Outcome, pictures: Pictures) -> report.Section | None:
+    run = _main_run(outcome)
+    parts = []
+    for one, compared in _worst(outcome):
+        step = compared.step
+        if step.index not in pictures or compared.difference.translation == 0.0:
+            continue
+        picture = report.data_uri(report.encode_jpeg(side_by_side(pictures[step.index], step.kept)))
+        difference = compared.difference
+        words = (
+            f"{one.run.setting.name}: {1e3 * difference.translation:.3g} mm and "
+            f"{1e3 * difference.rotation:.3g} mrad off at {_caption(step, run.done[0].stamp)}"
+        )
+        parts.append(report.figure(report.picture(picture, f"frame {step.index}"), words))
+    if not parts:
+        return None
+    lead = "The frames with the largest translation error against the unpruned actions."
+    return report.section("Worst frames", report.columns(parts, least_width=300), lead=lead)
+
+
+def _per_instruction(outcome: Outcome) -> report.Section | None:
+    instructions = list(outcome.swept[0].instructions) if outcome.swept else []
+    if len(instructions) < 2:
+        return None
+    parts = []
+    for words in instructions:
+        full = outcome.swept[0].instructions[words]
+        rows = [
+            summary_row(one.run.setting.name, one.instructions[words], full)
+            for one in outcome.swept
+            if words in one.instructions
+        ]
+        parts.append(report.table(HEADERS, rows, words))
+    return report.section("Per instruction", *parts)
+
+
+def _notes(outcome: Outcome) -> report.Section | None:
+    parts = [report.note(f"Damaged: {why}", "error") for why in outcome.damage]
+    parts += [
+        report.note(f"{count} inference(s) failed: {why}", "warning")
+        for why, count in outcome.problems.items()
+    ]
+    parts += [report.note(f"Skipped: {what}", "warning") for what in outcome.skipped]
+    if outcome.interrupted:
+        parts.append(report.note("The replay was interrupted; the rest is missing.", "warning"))
+    parts += [report.note(remark) for remark in outcome.remarks]
+    parts.append(report.text(f"Bag: {outcome.source.bag}"))
+    parts.append(report.text(f"Topics: {', '.join(outcome.source.topics)}"))
+    return report.section("Notes", *parts)

@@ -1,0 +1,55 @@
+"""Pictures of chosen moments, fetched in one more pass over the bag."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from vla_pruner_ros.conversions.images import to_rgb
+from vla_pruner_ros.conversions.overlay import draw_kept, shrink
+from vla_pruner_ros.replay.inputs.recorded import Kept
+from vla_pruner_ros.replay.inputs.sample import Moment
+
+MAX_SIDE = 320
+"""Longer side of a picture in the report (px), per camera."""
+
+
+def collect(moments: Iterable[Moment], wanted: Collection[int]) -> dict[int, list[np.ndarray]]:
+    """Return the small RGB images, one per camera, of the moments with these indices."""
+    found: dict[int, list[np.ndarray]] = {}
+    last = max(wanted, default=-1)
+    for moment in moments:
+        if moment.index in wanted and not moment.problem:
+            with suppress(ValueError):  # the replay has reported it
+                found[moment.index] = [_small(message) for message in moment.images]
+        if moment.index >= last:
+            break
+    return found
+
+
+def _small(message: Any) -> np.ndarray:
+    """A camera the node went on without is black."""
+    if message is None:
+        return np.zeros((MAX_SIDE, MAX_SIDE, 3), np.uint8)
+    return shrink(to_rgb(message), MAX_SIDE).copy()
+
+
+def side_by_side(images: list[np.ndarray], kept: Kept | None) -> np.ndarray:
+    """Return the cameras beside one another, pruned patches dimmed where it is known which."""
+    if kept is not None and len(kept.indices) == len(images) and min(kept.grid) > 0:
+        pairs = zip(images, kept.indices, strict=True)
+        images = [draw_kept(image, indices, kept.grid) for image, indices in pairs]
+    height = max(image.shape[0] for image in images)
+    padded = [np.pad(i, ((0, height - i.shape[0]), (0, 0), (0, 0))) for i in images]
+    return np.concatenate(padded, axis=1)
+
+
+def evenly(indices: list[int], count: int) -> list[int]:
+    """Pick about `count` of the indices, first and last among them."""
+    if len(indices) <= count:
+        return indices
+    places = np.linspace(0, len(indices) - 1, count).round().astype(int)
+    return [indices[place] for place in dict.fromkeys(places.tolist())]

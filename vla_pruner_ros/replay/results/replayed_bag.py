@@ -1,0 +1,77 @@
+"""Replayed answers as a bag: ActionChunk and PruningStatus beside the recorded ones."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags.definitions import standard_store
+from vla_pruner_ros.bags.reader import BagReader
+from vla_pruner_ros.bags.writer import BagWriter
+from vla_pruner_ros.models.policy import ActionChunk, VlaPolicy
+from vla_pruner_ros.replay.inputs.sample import Moment
+from vla_pruner_ros.replay.inputs.topics import Topics
+from vla_pruner_ros.replay.replayer import Setting, Step
+from vla_pruner_ros.replay.results.answers import AnswerMessages
+
+
+class ReplayedBag:
+    """A new bag: the instruction and the recorded answers are copied, replayed ones added.
+
+    Topics: <node>/replay/<setting>/action_chunk and .../pruning. Images are not copied; play the
+    recorded bag beside this one to see them.
+    """
+
+    def __init__(self, path: Path, policy: VlaPolicy) -> None:
+        store = standard_store()
+        self._writer = BagWriter(path, store)
+        self._messages = AnswerMessages(store, policy.family, policy.trained)
+        self._takes_state = policy.state_dim > 0
+
+    def copy_recorded(self, reader: BagReader, topics: Topics) -> None:
+        """Copy what explains the replayed messages."""
+        wanted = {t for t in (topics.instruction, topics.chunks, topics.status) if t}
+        for record in reader.messages(wanted) if wanted else ():
+            self._writer.add_topic(record.topic, record.msgtype)
+            self._writer.write(record.topic, record.time, record.data)
+
+    def add(
+        self, setting: Setting, node: str, moment: Moment, step: Step, chunk: ActionChunk
+    ) -> None:
+        """Write one replayed inference at the stamp of its first image.
+
+        Its stamps are those of the messages it was computed from, so that it can be laid beside
+        the recorded answer to the same images; its sequence counts the replayed inferences.
+        """
+        base = f"{node or '/vla_pruner'}/replay/{slug(setting.name)}"
+        report = chunk.pruning
+        answer = self._messages.chunk(
+            chunk,
+            sequence=step.index,
+            image_stamps=moment.image_stamps,
+            state_stamp=moment.state_stamp if self._takes_state else 0,
+            instruction=step.instruction,
+            started=step.stamp,
+            seconds=step.seconds,
+            period=moment.recorded.period if moment.recorded else 0.0,
+        )
+        status = self._messages.status(
+            report,
+            sequence=step.index,
+            stamp=step.stamp,
+            keep_ratio=report.tokens_requested / max(report.tokens_total, 1),
+        )
+        write = self._writer.write_message
+        write(f"{base}/action_chunk", step.stamp, types.ACTION_CHUNK, answer)
+        write(f"{base}/pruning", step.stamp, types.PRUNING_STATUS, status)
+
+    def close(self) -> None:
+        """Finish the bag; rosbag2 wants custom_data to be there."""
+        self._writer.note("vla_pruner_replay", "replayed answers beside the recorded ones")
+        self._writer.close()
+
+
+def slug(name: str) -> str:
+    """Return a setting's name as part of a topic: letters, digits and underscores."""
+    return re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_").lower() or "replay"

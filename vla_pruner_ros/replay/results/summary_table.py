@@ -1,0 +1,103 @@
+"""The rows of the result tables, and the table on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vla_pruner_ros.replay.results.comparison import Summary
+from vla_pruner_ros.replay.results.outcome import Outcome
+from vla_pruner_ros.replay.results.parity import RECORDED_ACTIONS
+from vla_pruner_ros.report.parts import Cell, cell_text
+
+HEADERS = (
+    "setting",
+    "inferences",
+    "tokens (%)",
+    "error (mm)",
+    "95 % (mm)",
+    "rotation (mrad)",
+    "cosine",
+    "gripper (%)",
+    "overlap (%)",
+    "median (ms)",
+    "95 % (ms)",
+    "speed-up",
+)
+
+
+def summary_row(name: str, summary: Summary, full: Summary) -> list[Cell]:
+    """Return one line below HEADERS; latency is compared with the unpruned run's median."""
+    return [
+        name,
+        summary.count,
+        round(100 * summary.tokens, 1),
+        1e3 * summary.translation,
+        1e3 * summary.translation_p95,
+        1e3 * summary.rotation,
+        round(summary.cosine, 3),
+        round(100 * summary.gripper, 1),
+        round(100 * summary.overlap, 1),
+        1e3 * summary.latency_median,
+        1e3 * summary.latency_p95,
+        round(full.latency_median / summary.latency_median, 2)
+        if summary.latency_median
+        else float("nan"),
+    ]
+
+
+def terminal_text(outcome: Outcome) -> str:
+    """Return what the terminal shows at the end."""
+    lines = []
+    if not outcome.source.trained:
+        lines.append("The weights are untrained: these actions mean nothing, latencies do.")
+    if outcome.parity is not None:
+        lines.append(parity_sentence(outcome))
+    if outcome.swept:
+        full = outcome.swept[0].overall
+        rows = [summary_row(s.run.setting.name, s.overall, full) for s in outcome.swept]
+        lines.append(text_table(HEADERS, rows))
+        lines.append(table_sentence(outcome))
+    lines += [f"note: {remark}" for remark in outcome.remarks]
+    lines += [
+        f"problem: {count} inference(s) failed: {why}" for why, count in outcome.problems.items()
+    ]
+    lines += [f"skipped: {what}" for what in outcome.skipped]
+    lines += [f"damaged: {why}" for why in outcome.damage]
+    return "\n".join(lines)
+
+
+def table_sentence(outcome: Outcome) -> str:
+    """Say what the numbers of the table mean."""
+    words = "Errors are against the unpruned actions of the same frames; latency is the model alone"
+    names = {one.overlap_with for one in outcome.swept if one.overall.overlap >= 0.0}
+    if names == {RECORDED_ACTIONS}:
+        words += "; overlap is with the tokens that the robot kept"
+    elif names:
+        words += "; overlap is with the first pruner's tokens at the same ratio"
+    return f"{words}."
+
+
+def parity_sentence(outcome: Outcome) -> str:
+    """Say whether the replay gave what the robot did."""
+    parity = outcome.parity
+    if parity is None or parity.comparable == 0:
+        return "Parity: none of the recorded inferences could be compared."
+    return (
+        f"Parity: {parity.equal} of {parity.comparable} comparable inferences equal the recorded "
+        f"actions within {parity.tolerance:g} (largest difference {parity.largest:.3g}); "
+        f"{parity.kept_equal} kept exactly the recorded tokens. {parity.recorded} were recorded."
+    )
+
+
+def text_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Return a table in plain text, the first column left and the others right aligned."""
+    cells = [list(headers), *([cell_text(value) for value in row] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(headers))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if place == 0 else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
