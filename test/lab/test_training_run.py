@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 pytest.importorskip("metaworld", reason="demonstrations come from the simulator")
 
@@ -23,7 +27,9 @@ from vla_pruner_lab.training.batches import (
     normalize_actions,
     task_shares,
 )
+from vla_pruner_lab.training.initial_weights import spread_layers
 from vla_pruner_lab.training.network import TrainingNetwork
+from vla_pruner_lab.training.precision import Float32Attention
 from vla_pruner_lab.training.train import FAMILIES, Limits, Training, main
 from vla_pruner_ros.models.actions import ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import read_json
@@ -96,6 +102,66 @@ def test_another_family_is_a_start(family, demonstrations, tmp_path):
     again = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=True)
     name = next(name for name in shared if name.endswith("q_proj.weight"))
     assert not torch.equal(again.network.get_parameter(name), given[name])
+
+
+def test_a_start_keeps_what_its_numbers_mean(demonstrations, tmp_path):
+    """Its statistics are taken over: measured anew they would change every action a little."""
+    first = Training(settings("openvla", steps=1), demonstrations, tmp_path / "1", CPU, False)
+    first.run(Limits())
+    path = first.checkpoint / "dataset_statistics.json"
+    statistics = read_json(path)
+    statistics[UNNORM_KEY]["action"]["q99"][0] = 0.5
+    path.write_text(json.dumps(statistics))
+    wanted = settings("openvla_oft", steps=1, initial=str(first.checkpoint))
+    after = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=False)
+    assert read_json(after.start / "dataset_statistics.json") == statistics
+    path.write_text(json.dumps({"bridge_orig": statistics[UNNORM_KEY]}))
+    with pytest.raises(ValueError, match="has no statistics named"):
+        Training(wanted, demonstrations, tmp_path / "3", CPU, resume=False)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_grown_decoder_computes_what_the_smaller_one_did(family, demonstrations, tmp_path):
+    small = Training(settings(family, steps=1), demonstrations, tmp_path / "1", CPU, False)
+    small.run(Limits())
+    wanted = settings(family, initial=str(small.checkpoint), augment=False)
+    wanted = replace(wanted, size=replace(wanted.size, layers=9))
+    large = Training(wanted, demonstrations, tmp_path / "2", CPU, False)
+    batch = large.source[0]
+    before = TrainingNetwork.load(small.checkpoint, CPU)(batch, batch.patches.float())
+    assert torch.equal(large.network(batch, batch.patches.float()), before)
+    inserted = large.network.model.language_model.model.layers[1]
+    outputs = inserted.self_attn.o_proj.weight, inserted.mlp.down_proj.weight
+    assert not any(weight.any() for weight in outputs)
+    large.run(Limits())
+    assert all(weight.any() for weight in outputs), "they learn"
+    wanted = settings(family, initial=str(large.checkpoint))
+    with pytest.raises(ValueError, match="9 decoder layers, the run 4"):
+        Training(wanted, demonstrations, tmp_path / "3", CPU, False)
+
+
+@given(given_layers=st.integers(1, 12), more=st.integers(0, 24))
+def test_layers_are_spread_evenly(given_layers, more):
+    sources = spread_layers(given_layers, given_layers + more)
+    assert sources == sorted(sources)
+    assert set(sources) == set(range(given_layers))
+    inserted = [sources.count(number) - 1 for number in range(given_layers)]
+    assert given_layers == 1 or inserted[0] == 0, "the first layer stays the first"
+    between = inserted[1:] or [0]
+    assert max(between) - min(between) <= 1
+
+
+def test_attention_is_float32_within_bfloat16():
+    query, key, value = torch.randn(3, 1, 2, 5, 8).bfloat16().unbind()
+    with torch.autocast("cpu", torch.bfloat16), Float32Attention():
+        mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        product = mixed @ mixed.transpose(2, 3)
+    exact = F.scaled_dot_product_attention(
+        query.float(), key.float(), value.float(), is_causal=True
+    )
+    assert mixed.dtype == torch.float32
+    assert torch.equal(mixed, exact)
+    assert product.dtype == torch.bfloat16, "everything else stays in bfloat16"
 
 
 def test_a_start_with_another_tokenizer_is_refused(demonstrations, tmp_path):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from vla_pruner_lab.training.network import TrainingNetwork
 from vla_pruner_ros.models.checkpoints import read_json
 
+DECODER_LAYERS = "model.language_model.model.layers."
+BRANCH_ENDS = ("o_proj.weight", "down_proj.weight")
 PLACE_SCALE = 0.5
 """Size of the position embeddings relative to what a patch with full contrast gives."""
 
@@ -31,9 +33,12 @@ def initialise(network: nn.Module, layers: int, seed: int) -> None:
 def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> None:
     """Replace, in place, every parameter that `checkpoint` has too, in the same shape.
 
-    Between the families towers, projector, words and decoder carry over. start: directory the
-    network was loaded from. Raises ValueError for a checkpoint with another tokenizer, whose rows
-    of the vocabulary mean other words, or with nothing of the same shape.
+    Between the families towers, projector, words and decoder carry over; a decoder of fewer layers
+    is grown (grow_decoder). start: directory the network was loaded from.
+
+    Raises:
+        ValueError: a checkpoint with another tokenizer, whose rows of the vocabulary mean other
+            words; with more decoder layers; or with nothing of the same shape.
     """
     if _vocabulary(checkpoint) != _vocabulary(start):
         raise ValueError(
@@ -41,6 +46,7 @@ def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> Non
             "was trained on the same instructions"
         )
     given = dict(TrainingNetwork.load(checkpoint, torch.device("cpu")).named_parameters())
+    given = grow_decoder(given, len(network.model.language_model.model.layers))
     shared = [
         (parameter, given[name])
         for name, parameter in network.named_parameters()
@@ -51,6 +57,49 @@ def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> Non
     with torch.no_grad():
         for parameter, value in shared:
             parameter.copy_(value)
+
+
+def grow_decoder(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
+    """Spread the decoder layers of `weights` evenly over `layers` and insert new ones between.
+
+    An inserted layer is a copy of the next given one whose output projections are zero: it sees
+    what that layer will see, attends as it does, and adds nothing yet, so the network computes
+    what it did (after Wu et al. 2024, "LLaMA Pro: Progressive LLaMA with Block Expansion").
+
+    weights: parameters by name. Returns them for a decoder of `layers` layers.
+
+    Raises:
+        ValueError: more layers are given than wanted.
+    """
+    by_layer: dict[int, dict[str, Tensor]] = {}
+    grown: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        if name.startswith(DECODER_LAYERS):
+            number, rest = name.removeprefix(DECODER_LAYERS).split(".", 1)
+            by_layer.setdefault(int(number), {})[rest] = tensor
+        else:
+            grown[name] = tensor
+    sources = spread_layers(len(by_layer), layers)
+    for index, source in enumerate(sources):
+        is_inserted = index + 1 < layers and sources[index + 1] == source
+        for rest, tensor in by_layer[source].items():
+            silent = is_inserted and rest.endswith(BRANCH_ENDS)
+            value = torch.zeros_like(tensor) if silent else tensor
+            grown[f"{DECODER_LAYERS}{index}.{rest}"] = value
+    return grown
+
+
+def spread_layers(given: int, layers: int) -> list[int]:
+    """Source of each of `layers` layers among `given` ones; the last of equal entries is the layer
+    itself, those before it are inserted. The first and the last layer stay where they are.
+
+    Raises:
+        ValueError: given is above layers.
+    """
+    if given > layers:
+        raise ValueError(f"the initial checkpoint has {given} decoder layers, the run {layers}")
+    places = [n * (layers - 1) // (given - 1) for n in range(given - 1)] + [layers - 1]
+    return [next(n for n, place in enumerate(places) if place >= i) for i in range(layers)]
 
 
 def _vocabulary(directory: Path) -> dict[str, int]:

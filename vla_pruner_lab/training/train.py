@@ -26,6 +26,7 @@ from vla_pruner_lab.training.batches import CAMERAS, Batch, BatchSource
 from vla_pruner_lab.training.initial_weights import initialise, take_weights
 from vla_pruner_lab.training.network import TrainingNetwork
 from vla_pruner_lab.training.pictures import remove_pictures
+from vla_pruner_lab.training.precision import Float32Attention
 from vla_pruner_lab.training.progress import (
     Metrics,
     MovingAverage,
@@ -53,7 +54,7 @@ class Settings:
 
     steps: of batch_size frames. learning_rate: its peak, reached after warm_up_steps.
     ema_decay: of the moving average that is exported. precision: of the matrix products
-    (autocast; bfloat16 is for GPUs); weights and optimiser are float32 in any case.
+    (autocast; bfloat16 pays on GPUs and on CPUs with AMX); weights and optimiser are float32.
     """
 
     family: str
@@ -112,7 +113,7 @@ class Training:
         resumes = self._check_folder(resume, len(data))
         self.origin = _origin(settings.initial)
         if not resumes and sharing.rank() == 0:
-            statistics = layout.measure_statistics(data)
+            statistics = _statistics(settings.initial, data)
             layout.write_start(
                 self.start, settings.family, settings.size, statistics, settings.seed
             )
@@ -245,9 +246,12 @@ class Training:
 
     def _autocast(self):
         dtype = PRECISIONS[self.settings.precision]
-        return (
-            contextlib.nullcontext() if dtype is None else torch.autocast(self.device.type, dtype)
-        )
+        stack = contextlib.ExitStack()
+        if dtype is not None:
+            stack.enter_context(torch.autocast(self.device.type, dtype))
+            if self.device.type == "cpu":
+                stack.enter_context(Float32Attention())
+        return stack
 
     def _log(self, metrics: Metrics | None, bar, loss, norm, rate: float) -> None:
         if metrics is None:
@@ -256,6 +260,16 @@ class Training:
         lr = self.optimizer.param_groups[0]["lr"]
         metrics.add(step=self.step, learning_rate=lr, **values)
         bar.set_postfix(loss=f"{values['loss']:.4f}", lr=f"{lr:.1e}")
+
+
+def _statistics(initial: str, data: Demonstrations) -> dict:
+    """The initial checkpoint's, so that its outputs go on meaning what they did; else measured."""
+    if not initial:
+        return layout.measure_statistics(data)
+    found = read_json(Path(initial) / "dataset_statistics.json")
+    if UNNORM_KEY not in found:
+        raise ValueError(f"{initial} has no statistics named {UNNORM_KEY}; start from another one")
+    return found[UNNORM_KEY]
 
 
 def _origin(initial: str) -> dict:
