@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaModel
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.decoder.pruned_decoder import PrunedDecoder
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
-from vla_pruner_ros.pruning.combine_then_filter import Selection
 from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.token_selection import Selection
 
 LAYERS, HIDDEN, VISUAL, TEXT = 5, 32, 12, 6
 HIDE = torch.finfo(torch.float32).min

@@ -18,9 +18,9 @@ from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.pi0.checkpoints import MeanStd
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.models.pruned_policy import ignores_image
-from vla_pruner_ros.pruning.combine_then_filter import Selection
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.token_selection import Selection
 
 TOLERANCE = 5e-5
 """Normalised actions of magnitude 5 after ten flow steps in float32."""

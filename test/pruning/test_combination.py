@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vla_pruner_ros.pruning import combine_then_filter
-from vla_pruner_ros.pruning.combine_then_filter import top_k
 from vla_pruner_ros.pruning.diversity import cosine_distances
+from vla_pruner_ros.pruning.token_selection import top_k
 
 
 def draw_inputs(seed: int, num_visual: int, dim: int = 8):

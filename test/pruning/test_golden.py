@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vla_pruner_ros.pruning import TemporalRelevance, combine_then_filter, max_min_diversity
-from vla_pruner_ros.pruning.combine_then_filter import top_k
+from vla_pruner_ros.pruning.token_selection import top_k
 
 GOLDEN = Path(
     os.environ.get("VLA_PRUNER_GOLDEN") or Path(__file__).resolve().parents[3] / "shared" / "golden"

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vla_pruner_ros.pruning import SELECTORS, PruningConfig, Signals, make_selector
-from vla_pruner_ros.pruning.combine_then_filter import top_k
 from vla_pruner_ros.pruning.config import PRUNERS
 from vla_pruner_ros.pruning.selectors import find_raters, uniform_grid
+from vla_pruner_ros.pruning.token_selection import top_k
 
 NUM_VISUAL = 64
 PRUNING = [name for name in PRUNERS if name != "full"]

@@ -318,5 +318,5 @@ def _check_reading(demonstrations):
 
 
 def test_reading_where_nothing_was_collected_names_the_command(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"training\.collect"):
+    with pytest.raises(FileNotFoundError, match=r"demonstrations\.collect"):
         Demonstrations(tmp_path)

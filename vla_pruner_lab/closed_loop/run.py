@@ -44,7 +44,7 @@ CHECKS = ("expert", "still")
 """Who may act in place of a checkpoint."""
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 MAX_ACTIONS = 120
-"""Actions of 0.1 s an episode; the experts need at most 100 (training.collect)."""
+"""Actions of 0.1 s an episode; the experts need at most 100 (demonstrations.collect)."""
 PACKAGES = ("torch", "transformers", "numpy", "mujoco", "metaworld")
 
 

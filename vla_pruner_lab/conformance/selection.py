@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from vla_pruner_lab.conformance.recordings import ATTENTION, EXACT, Comparison
-from vla_pruner_ros.pruning.combine_then_filter import combine, combine_then_filter, top_k
 from vla_pruner_ros.pruning.diversity import max_min_diversity
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
+from vla_pruner_ros.pruning.token_selection import combine, combine_then_filter, top_k
 
 
 def compare(directory: Path, comparison: Comparison) -> None:

@@ -29,9 +29,9 @@ from torch import Tensor
 from vla_pruner_lab.common.machine import cpu_name
 from vla_pruner_lab.common.markdown import fact_lines
 from vla_pruner_ros.pruning import diversity_triton
-from vla_pruner_ros.pruning.combine_then_filter import TINY, combine, select_by_relevance, top_k
 from vla_pruner_ros.pruning.diversity import cosine_distances, greedy_max_min, max_min_diversity
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
+from vla_pruner_ros.pruning.token_selection import TINY, combine, select_by_relevance, top_k
 
 SIZES = ((256, 32), (256, 64), (256, 128), (512, 64), (512, 128), (512, 256))
 STAGES = {

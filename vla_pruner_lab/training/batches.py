@@ -23,6 +23,7 @@ from vla_pruner_ros.models.actions import BINS, ActionTokens, Bounds
 from vla_pruner_ros.models.images.preprocessing import PATCHES
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.openvla_oft import STOP
+from vla_pruner_ros.models.tokenizer import Tokenizer
 
 CAMERAS = {"openvla": ("scene",), "openvla_oft": ("scene", "gripper")}
 CHUNK_SIZE = {"openvla": 1, "openvla_oft": 8}
@@ -87,7 +88,7 @@ class BatchSource(torch.utils.data.Dataset):
         folder: Path,
         data: Demonstrations,
         family: str,
-        tokenize: prompt.Tokenizer,
+        tokenize: Tokenizer,
         tokens: ActionTokens,
         statistics: dict,
         batch_size: int,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
-from vla_pruner_ros.pruning.combine_then_filter import Selection
+from vla_pruner_ros.pruning.token_selection import Selection
 
 
 @dataclass(frozen=True)

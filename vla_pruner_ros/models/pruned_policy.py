@@ -25,11 +25,11 @@ from vla_pruner_ros.models.policy import (
     PolicyError,
     PruningReport,
 )
-from vla_pruner_ros.pruning.combine_then_filter import Selection
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.plan import StepPlan
 from vla_pruner_ros.pruning.pruner import TokenPruner
 from vla_pruner_ros.pruning.selectors import Signals
+from vla_pruner_ros.pruning.token_selection import Selection
 
 USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
 """Budgets whose graphs are recorded before the first step, beside the configured one."""

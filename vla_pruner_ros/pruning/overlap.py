@@ -8,7 +8,7 @@ from math import nan
 import torch
 from torch import Tensor
 
-from vla_pruner_ros.pruning.combine_then_filter import Selection
+from vla_pruner_ros.pruning.token_selection import Selection
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
-from vla_pruner_ros.pruning.combine_then_filter import TINY, Selection, combine, top_k
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
 from vla_pruner_ros.pruning.plan import StepMeasurement, StepPlan
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
 from vla_pruner_ros.pruning.selectors import Signals, make_selector
+from vla_pruner_ros.pruning.token_selection import TINY, Selection, combine, top_k
 
 BUDGET_FIELDS = (
     "budget_mode",

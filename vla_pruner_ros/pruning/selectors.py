@@ -15,15 +15,15 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from vla_pruner_ros.pruning.combine_then_filter import (
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.diversity import max_min_diversity
+from vla_pruner_ros.pruning.token_selection import (
     TINY,
     Selection,
     keep_best,
     select_by_relevance,
     top_k,
 )
-from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.diversity import max_min_diversity
 
 
 @dataclass(frozen=True)

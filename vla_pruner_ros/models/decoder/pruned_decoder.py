@@ -32,9 +32,9 @@ from vla_pruner_ros.models.decoder.attention import (
 )
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.decoder.signals import Prompt, SignalReader
-from vla_pruner_ros.pruning.combine_then_filter import Selection
 from vla_pruner_ros.pruning.pruner import StepPlan
 from vla_pruner_ros.pruning.selectors import Signals
+from vla_pruner_ros.pruning.token_selection import Selection
 
 Select = Callable[[Signals], Selection]
 

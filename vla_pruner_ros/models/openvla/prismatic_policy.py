@@ -16,6 +16,7 @@ from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
 from vla_pruner_ros.models.policy import CheckpointError, PolicyError
 from vla_pruner_ros.models.pruned_policy import Facts, PrunedPolicy
+from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 
 
@@ -24,7 +25,7 @@ class Components:
     """What a checkpoint directory of either family yields."""
 
     model: PrismaticModel
-    tokenize: prompt.Tokenizer
+    tokenize: Tokenizer
     normalize: Normalization
     bounds: Bounds
     tokens: ActionTokens
@@ -40,7 +41,7 @@ class Components:
         device: torch.device,
         dtype: torch.dtype,
         unnorm_key: str | None,
-        tokenizer: prompt.Tokenizer | None,
+        tokenizer: Tokenizer | None,
         bounds_epsilon: float = 0.0,
     ) -> Components:
         """The small files first: their troubles show before gigabytes are read."""
@@ -49,7 +50,7 @@ class Components:
         bounds = Bounds(statistics.get("action", {}), f"{key}, action", bounds_epsilon)
         if bounds.size != ACTION_DIM:
             raise CheckpointError(f"{key} has {bounds.size}-dimensional actions, not {ACTION_DIM}")
-        tokenizer = tokenizer or prompt.load_tokenizer(directory)
+        tokenizer = tokenizer or load_tokenizer(directory)
         normalize = Normalization.read(directory, device)
         model = PrismaticModel.load(directory, config, device, dtype)
         tokens = ActionTokens(action_vocabulary(config, model.language_model.config))
