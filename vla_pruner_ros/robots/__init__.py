@@ -1,0 +1,27 @@
+"""Robot profiles: what a policy's numbers mean on a robot. No ROS, no torch."""
+
+from vla_pruner_ros.robots.actions import Commands, decode_actions, encode_actions
+from vla_pruner_ros.robots.checks import CheckpointLayout, mismatches
+from vla_pruner_ros.robots.library import bundled_profiles, load_profile
+from vla_pruner_ros.robots.pictures import oriented
+from vla_pruner_ros.robots.profile import Camera, Gripper, RobotProfile
+from vla_pruner_ros.robots.state import Measured, StateError, assemble_state
+from vla_pruner_ros.robots.yaml_reader import ProfileError
+
+__all__ = [
+    "Camera",
+    "CheckpointLayout",
+    "Commands",
+    "Gripper",
+    "Measured",
+    "ProfileError",
+    "RobotProfile",
+    "StateError",
+    "assemble_state",
+    "bundled_profiles",
+    "decode_actions",
+    "encode_actions",
+    "load_profile",
+    "mismatches",
+    "oriented",
+]

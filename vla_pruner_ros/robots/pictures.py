@@ -1,0 +1,27 @@
+"""A camera's picture as the profile wants it: turned, then cropped."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_pruner_ros.robots.profile import Camera
+
+
+def oriented(image: np.ndarray, camera: Camera) -> np.ndarray:
+    """Turn and crop a picture.
+
+    Args:
+        image: uint8 [H, W, 3].
+
+    Returns:
+        uint8 [H', W', 3], contiguous; the image itself where nothing changes.
+    """
+    if camera.rotation:
+        image = np.rot90(image, camera.rotation // 90)
+    if camera.crop != Camera.crop:
+        height, width = image.shape[:2]
+        left, top, right, bottom = camera.crop
+        rows = slice(round(top * height), max(round(bottom * height), round(top * height) + 1))
+        columns = slice(round(left * width), max(round(right * width), round(left * width) + 1))
+        image = image[rows, columns]
+    return np.ascontiguousarray(image)
