@@ -295,7 +295,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add, defaults, limits = parser.add_argument, Settings("openvla", 1), Limits()
     add("--family", choices=FAMILIES, required=True)
-    add("--data", type=Path, default=Path("out/demonstrations"), help="folder of demonstrations.collect")
+    add(
+        "--data",
+        type=Path,
+        default=Path("out/demonstrations"),
+        help="folder of demonstrations.collect",
+    )
     add("--out", type=Path, required=True)
     add("--steps", type=int, required=True)
     add("--tasks", nargs="+", type=task_name, default=[], help="of the collection; all by default")
