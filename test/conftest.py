@@ -129,8 +129,14 @@ def soak(request: pytest.FixtureRequest) -> Soak:
 @pytest.fixture(scope="session")
 def demonstrations(tmp_path_factory) -> Path:
     """Folder with one episode of drawer-close."""
-    from vla_pruner_lab.demonstrations.collect import Settings, collect
+    from vla_pruner_lab.demonstrations.collect import CollectionSettings, collect
 
     folder = tmp_path_factory.mktemp("demonstrations")
-    collect(folder, ("drawer-close",), 1, Settings(image_size=112, episodes_per_shard=1), workers=1)
+    collect(
+        folder,
+        ("drawer-close",),
+        1,
+        CollectionSettings(image_size=112, episodes_per_shard=1),
+        workers=1,
+    )
     return folder

@@ -7,7 +7,7 @@ import os
 
 import pytest
 from replay_bags import PERIOD, BagMaker, picture
-from replay_kit import plain, recorded
+from replay_helpers import plain, recorded
 from rosbags.rosbag2.enums import StoragePlugin
 from rosbags.typesys import get_types_from_msg
 

@@ -20,7 +20,7 @@ from vla_pruner_ros.bags.parameter_events import (
     read_parameters,
 )
 from vla_pruner_ros.bags.reader import BagReader
-from vla_pruner_ros.bags.recording import NOTE_KEY, Recording, recorder_remarks
+from vla_pruner_ros.bags.recording import NOTE_KEY, BagRecording, recorder_remarks
 from vla_pruner_ros.bags.writer import qos
 from vla_pruner_ros.conversions.images import to_rgb
 
@@ -51,7 +51,7 @@ def image(store, rgb: np.ndarray, **changes) -> bytes:
 
 
 def test_everything_is_written_in_order(tmp_path, store):
-    recording = Recording(tmp_path / "bag", store)
+    recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/instruction", types.STRING, qos(reliable=True))
     for number in range(500):
         assert recording.put("/instruction", number, word(store, str(number)))
@@ -63,7 +63,7 @@ def test_everything_is_written_in_order(tmp_path, store):
 
 
 def test_from_several_threads(tmp_path, store):
-    recording = Recording(tmp_path / "bag", store)
+    recording = BagRecording(tmp_path / "bag", store)
     for topic in "abcd":
         recording.add_topic(f"/{topic}", types.STRING)
 
@@ -80,7 +80,7 @@ def test_from_several_threads(tmp_path, store):
 
 
 def test_full_queue_drops_counts_and_tells(tmp_path, store, monkeypatch):
-    recording = Recording(tmp_path / "bag", store, max_queued_bytes=300_000)
+    recording = BagRecording(tmp_path / "bag", store, max_queued_bytes=300_000)
     recording.add_topic("/image_raw", types.IMAGE)
     recording.add_topic("/instruction", types.STRING)
     data = image(store, np.zeros((200, 200, 3), np.uint8))  # 120 kB
@@ -109,7 +109,7 @@ def test_full_queue_drops_counts_and_tells(tmp_path, store, monkeypatch):
 
 
 def test_disk_that_fails_is_told_and_every_message_counted(tmp_path, store, monkeypatch):
-    recording = Recording(tmp_path / "bag", store)
+    recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/instruction", types.STRING)
 
     def full(*_):
@@ -124,7 +124,7 @@ def test_disk_that_fails_is_told_and_every_message_counted(tmp_path, store, monk
 
 
 def test_closed_recording_refuses_and_closing_twice_is_harmless(tmp_path, store):
-    recording = Recording(tmp_path / "bag", store)
+    recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/instruction", types.STRING)
     recording.close()
     assert not recording.put("/instruction", 0, word(store, "late"))
@@ -134,13 +134,13 @@ def test_closed_recording_refuses_and_closing_twice_is_harmless(tmp_path, store)
 def test_existing_directory_is_not_overwritten(tmp_path, store):
     (tmp_path / "bag").mkdir()
     with pytest.raises(WriterError, match="exists already"):
-        Recording(tmp_path / "bag", store)
+        BagRecording(tmp_path / "bag", store)
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("png", 0), ("jpeg", 12)])
 def test_packed_images_keep_header_and_picture(tmp_path, store, kind, tolerance):
     rgb = np.kron(picture(5), np.ones((4, 4, 1), np.uint8))
-    recording = Recording(tmp_path / "bag", store, image_compression=kind)
+    recording = BagRecording(tmp_path / "bag", store, image_compression=kind)
     recording.add_topic("/image_raw", types.IMAGE)
     recording.put("/image_raw", 7, image(store, rgb))
     assert recording.close() == {"/image_raw/compressed": 1}
@@ -154,7 +154,7 @@ def test_packed_images_keep_header_and_picture(tmp_path, store, kind, tolerance)
 
 
 def test_image_that_cannot_be_packed_is_written_as_it_came(tmp_path, store):
-    recording = Recording(tmp_path / "bag", store, image_compression="png")
+    recording = BagRecording(tmp_path / "bag", store, image_compression="png")
     recording.add_topic("/depth", types.IMAGE)
     data = image(store, picture(1), encoding="16UC1")
     recording.put("/depth", 7, data)
@@ -171,7 +171,7 @@ def test_unknown_packing_is_refused(store):
 
 def test_abandoned_recording_can_be_read(tmp_path, store):
     """What a killed recorder leaves: no index, no metadata."""
-    recording = Recording(tmp_path / "bag", store)
+    recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/image_raw", types.IMAGE)
     data = image(store, np.zeros((200, 200, 3), np.uint8))
     for number in range(40):
@@ -187,16 +187,16 @@ def test_abandoned_recording_can_be_read(tmp_path, store):
 
 def test_parameters_survive_as_an_event(tmp_path, store):
     with BagMaker(tmp_path / "source") as bag:
-        bag.parameters(5, keep_ratio=0.5, seed=3, pruner="fastv", on=True, image_topics=["a", "b"])
+        bag.parameters(5, keep_ratio=0.5, seed=3, method="fastv", on=True, image_topics=["a", "b"])
     with BagReader(tmp_path / "source") as reader:
         event = reader.decode(next(iter(reader.messages({"/parameter_events"}))))
         names = [p.name for p in event.changed_parameters]
         values = [p.value for p in event.changed_parameters]
     expected = {
-        "keep_ratio": 0.5, "seed": 3, "pruner": "fastv", "on": True, "image_topics": ["a", "b"]
+        "keep_ratio": 0.5, "seed": 3, "method": "fastv", "on": True, "image_topics": ["a", "b"]
     }  # fmt: skip
     assert plain_values(names, values) == expected
-    recording = Recording(tmp_path / "bag", store)
+    recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/parameter_events", types.PARAMETER_EVENT)
     recording.put("/parameter_events", 9, make_event(store, 77, "/vla_pruner", names, values))
     recording.close()

@@ -7,13 +7,13 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_pruner_ros.control.frames import Frame, FrameBuffer
+from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 
 MS = 10**6
 
 
-def frame(stamp_ms: int, arrival: float = 0.0) -> Frame:
-    return Frame(f"image at {stamp_ms} ms", stamp_ms * MS, arrival)
+def frame(stamp_ms: int, arrival: float = 0.0) -> CameraFrame:
+    return CameraFrame(f"image at {stamp_ms} ms", stamp_ms * MS, arrival)
 
 
 def test_only_the_newest_frame_is_handed_out_and_once():
@@ -58,7 +58,7 @@ def test_every_set_is_new_complete_and_close(cameras, puts):
     for number, (camera, stamp) in enumerate(puts):
         if camera >= cameras:
             continue
-        complete = buffer.put(camera, Frame(number, stamp * MS, 0.0))
+        complete = buffer.put(camera, CameraFrame(number, stamp * MS, 0.0))
         found = buffer.take()
         assert (found is not None) == complete
         if found:

@@ -1,5 +1,5 @@
 """Fixtures of this folder's tests."""
 
-from model_kit import checkpoints, small_policy
+from model_helpers import checkpoints, small_policy
 
 __all__ = ["checkpoints", "small_policy"]

@@ -12,7 +12,7 @@ import torch
 from vla_pruner_lab.common.machine import PeakMemory, Rates
 from vla_pruner_lab.latency import cli as benchmark
 from vla_pruner_lab.latency.baseline import ATTENTIONS, make_baseline
-from vla_pruner_lab.latency.cells import PRESETS, Cell, Grid
+from vla_pruner_lab.latency.configs import PRESETS, Grid, LatencyConfig
 from vla_pruner_lab.latency.model_shapes import SHAPES
 from vla_pruner_lab.latency.model_work import flop_speedup
 from vla_pruner_lab.latency.models import build, observation
@@ -21,7 +21,7 @@ from vla_pruner_lab.latency.run import Samples, measure
 from vla_pruner_ros.pruning.config import PruningConfig
 
 CPU = torch.device("cpu")
-FULL = Cell("openvla", "full", 1.0, "eager")
+FULL = LatencyConfig("openvla", "full", 1.0, "eager")
 QUARTER = replace(FULL, selector="vla_pruner", keep_ratio=0.25)
 MAPS = replace(FULL, mode="transformers_eager")
 QUICK = ["--size", "tiny", "--families", "openvla", "--keep-ratios", "0.25", "--rounds", "2"]
@@ -89,16 +89,16 @@ def test_the_baseline_computes_the_same_actions(family):
     """Else it would be another model, and the comparison worth nothing."""
     model = build(SHAPES[family, "tiny"], CPU, torch.float32)
     scene = observation(model.shape)
-    ours = model.make_policy(PruningConfig(pruner="full")).act(scene).actions
+    ours = model.make_policy(PruningConfig(method="full")).act(scene).actions
     for attention in ATTENTIONS:
         plain = make_baseline(model, attention).act(scene).actions
         np.testing.assert_allclose(plain, ours, atol=1e-4)
 
 
-def test_measures_past_warm_up_and_outlives_a_cell_that_fails():
+def test_measures_past_warmup_and_outlives_a_cell_that_fails():
     memory = PeakMemory(CPU)
     model = build(SHAPES["pi0", "tiny"], CPU, torch.float32)
-    pruned = Cell("pi0", "vla_pruner", 0.125, "eager")
+    pruned = LatencyConfig("pi0", "vla_pruner", 0.125, "eager")
     impossible = replace(pruned, draft="linear")
     good, bad = measure(model, [pruned, impossible], 1, 1, memory, ends=0.0)
     assert good.tokens_kept == 96
@@ -125,7 +125,7 @@ def test_draws_drafts_only_where_tokens_are_decoded():
     assert {(cell.keep_ratio, cell.still) for cell in drafted} == {
         (1.0, False), (1.0, True), (0.25, False), (0.25, True),
     }  # fmt: skip
-    assert {cell.full for cell in drafted} == {Cell("openvla", "full", 1.0, "graph")}
+    assert {cell.full for cell in drafted} == {LatencyConfig("openvla", "full", 1.0, "graph")}
 
 
 def test_lists_the_gpu_cells_without_running_them(capsys):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from model_kit import observation
+from model_helpers import observation
 
 from vla_pruner_lab.latency.model_shapes import SHAPES
 from vla_pruner_lab.latency.models import build
@@ -19,7 +19,7 @@ from vla_pruner_lab.microbenchmarks import (
     quantization as quantization_report,
 )
 from vla_pruner_lab.microbenchmarks.quantization import Answers, accuracy_rows, step_rows
-from vla_pruner_lab.microbenchmarks.quantization_cases import Case
+from vla_pruner_lab.microbenchmarks.quantization_cases import QuantizationCase
 from vla_pruner_ros.models.loading import load_policy
 
 
@@ -31,7 +31,7 @@ def case(checkpoints):
         return load_policy(checkpoints("openvla"), dtype=dtype, execution=execution)
 
     frames = [observation(load_policy(checkpoints("openvla")), seed) for seed in range(2)]
-    return Case("small", load, [frames[:1], frames[1:]])
+    return QuantizationCase("small", load, [frames[:1], frames[1:]])
 
 
 def test_quantization_is_compared_with_float32_at_the_same_budget(case, monkeypatch):

@@ -39,7 +39,7 @@ def models() -> dict[str, Model]:
 @pytest.mark.parametrize("selector", ["full", "vla_pruner", "fastv", "divprune"])
 def test_counts_what_torch_counts(models, family, selector):
     model = models[family]
-    policy = model.make_policy(PruningConfig(pruner=selector, keep_ratio=0.25))
+    policy = model.make_policy(PruningConfig(method=selector, keep_ratio=0.25))
     scene = observation(model.shape)
     for _ in range(3 if selector == "vla_pruner" else 0):
         policy.act(scene)

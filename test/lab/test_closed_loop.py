@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_pruner_lab.closed_loop import run as closed_loop
-from vla_pruner_lab.closed_loop.cells import Cell, make_cells, make_episodes
+from vla_pruner_lab.closed_loop.experiments import ExperimentConfig, make_cells, make_episodes
 from vla_pruner_lab.closed_loop.records import (
     EpisodeFile,
     aggregate,
@@ -21,7 +21,7 @@ from vla_pruner_lab.closed_loop.records import (
 )
 from vla_pruner_lab.rollout.flops import layer_flops, prompt_flops
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
-from vla_pruner_ros.pruning.config import PRUNERS, PruningConfig
+from vla_pruner_ros.pruning.config import METHOD_NAMES, PruningConfig
 
 SHAPE = {"hidden": 32, "layers": 4, "mlp": 64, "vision_width": 32}
 
@@ -65,8 +65,8 @@ def test_wilson_interval_of_nothing_is_refused():
 
 
 def test_deciding_cells_come_first_and_full_runs_once():
-    cells = make_cells(PRUNERS, closed_loop.DEFAULT_RATIOS, {})
-    assert cells[0] == Cell("full", 1.0)
+    cells = make_cells(METHOD_NAMES, closed_loop.DEFAULT_RATIOS, {})
+    assert cells[0] == ExperimentConfig("full", 1.0)
     deciding = {(cell.method, cell.keep_ratio) for cell in cells[1:9]}
     methods = ("vla_pruner", "fastv", "semantic_only", "divprune")
     assert deciding == {(method, ratio) for method in methods for ratio in (0.25, 0.125)}
@@ -74,13 +74,13 @@ def test_deciding_cells_come_first_and_full_runs_once():
 
 
 def test_ablations_combine_and_name_only_what_differs():
-    varied = {"temporal_window": [1, 3], "lock_in_remedy": ["none", "early_layers"]}
+    varied = {"temporal_window": [1, 3], "token_recovery": ["none", "early_layers"]}
     cells = make_cells(["vla_pruner"], [0.125], varied)
     assert {cell.variant for cell in cells} == {
         "",
         "temporal_window 1",
-        "lock_in_remedy early_layers",
-        "temporal_window 1, lock_in_remedy early_layers",
+        "token_recovery early_layers",
+        "temporal_window 1, token_recovery early_layers",
     }
     assert {cell.config().temporal_window for cell in cells} == {1, 3}
 
@@ -113,7 +113,7 @@ def test_every_cell_meets_the_same_initial_states():
 
 def test_training_seeds_are_refused():
     with pytest.raises(ValueError, match="for training"):
-        list(make_episodes([Cell("full", 1.0)], ["reach"], 2, first_seed=999_999))
+        list(make_episodes([ExperimentConfig("full", 1.0)], ["reach"], 2, first_seed=999_999))
 
 
 @pytest.mark.parametrize(("kept", "paper"), [(128, 1.136e12), (64, 0.757e12), (32, 0.568e12)])
@@ -189,8 +189,8 @@ def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
     pytest.importorskip("metaworld", reason="needs the simulator")
     out = tmp_path / "results.jsonl"
     common = ["--checkpoint", str(checkpoint), "--tasks", "drawer-close", "--max-actions", "40"]
-    pruners = ["--pruners", "full", "vla_pruner", "--keep-ratios", "1", "0.25"]
-    assert run(out, *common, *pruners, "--episodes", "1", "--warm-up", "semantic") == 0
+    methods = ["--methods", "full", "vla_pruner", "--keep-ratios", "1", "0.25"]
+    assert run(out, *common, *methods, "--episodes", "1", "--history-fill", "semantic") == 0
     full, pruned = read_episodes(out)
     assert (full["method"], pruned["method"]) == ("full", "vla_pruner")
     assert full["kept"] == 512
@@ -199,7 +199,7 @@ def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
     assert 0 <= pruned["semantic_action_overlap"] <= 1
     lines = out.read_text().splitlines()
     out.write_text(lines[0] + "\n" + lines[1][:40])  # as a crash leaves it
-    assert run(out, *common, *pruners, "--episodes", "1", "--warm-up", "semantic") == 0
+    assert run(out, *common, *methods, "--episodes", "1", "--history-fill", "semantic") == 0
     again = out.read_text().splitlines()
     assert again[0] == lines[0]
     kept_fields = [k for k in pruned if k not in ("date", "latency_ms")]
@@ -207,7 +207,7 @@ def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
     runs = read_episodes(closed_loop.runs_path(out))
     assert len(runs) == 2
     assert runs[0]["trained"] is False
-    assert run(out, *common, *pruners, "--execute", "4") == 2
+    assert run(out, *common, *methods, "--execute", "4") == 2
     assert "other weights or settings" in capsys.readouterr().err
 
 
@@ -253,7 +253,7 @@ def test_unpruned_first_steps_see_everything_and_then_it_prunes(checkpoint):
             self.kept = [report.tokens_kept for report in self._reports]
             return super().measurements()
 
-    policy = load_policy(checkpoint, pruning=PruningConfig(pruner="fastv", keep_ratio=0.25))
+    policy = load_policy(checkpoint, pruning=PruningConfig(method="fastv", keep_ratio=0.25))
     agent = Witness(policy, execute=1, unpruned_first=2)
     for _ in range(2):  # every episode begins anew
         run_episode(closed_loop._robot("push", 224), agent, 0, max_actions=4)

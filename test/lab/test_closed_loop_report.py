@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_pruner_lab.closed_loop.document import main, write_results
-from vla_pruner_lab.closed_loop.episode_animation import BAR, SIDE, Frame, side_by_side
+from vla_pruner_lab.closed_loop.episode_animation import BAR, SIDE, FilmFrame, side_by_side
 from vla_pruner_lab.closed_loop.records import PairedComparison, compare
 from vla_pruner_lab.closed_loop.run import runs_path
 
@@ -74,10 +74,10 @@ def test_tables_hold_counts_intervals_and_dashes(results, tmp_path):
 def test_the_page_points_to_where_the_tokens_lay_once_that_was_measured(results, tmp_path):
     docs = tmp_path / "docs"
     write_results([results], docs)
-    assert "kept_places" not in (docs / "results.md").read_text()
-    (docs / "kept_places.md").write_text("measured\n")
+    assert "kept_patches" not in (docs / "results.md").read_text()
+    (docs / "kept_patches.md").write_text("measured\n")
     write_results([results], docs)
-    assert "[kept_places.md](kept_places.md)" in (docs / "results.md").read_text()
+    assert "[kept_patches.md](kept_patches.md)" in (docs / "results.md").read_text()
 
 
 def test_the_page_says_who_begins_unpruned(results, tmp_path):
@@ -85,7 +85,7 @@ def test_the_page_says_who_begins_unpruned(results, tmp_path):
     write_results([results], docs)
     sentence = "until their history is full: vla_pruner."
     assert sentence in (docs / "results.md").read_text()
-    same = results.read_text().replace('"variant": ""', '"variant": "warm_up semantic"')
+    same = results.read_text().replace('"variant": ""', '"variant": "history_fill semantic"')
     results.write_text(same)
     write_results([results], docs)
     assert "until their history is full" not in (docs / "results.md").read_text()
@@ -170,7 +170,7 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
 
 def test_the_shorter_film_waits_and_says_that_it_is_done():
     films = [
-        [Frame(np.full((8, 8, 3), shade, np.uint8), "tokens", index) for index, shade in film]
+        [FilmFrame(np.full((8, 8, 3), shade, np.uint8), "tokens", index) for index, shade in film]
         for film in ([(0, 0), (1, 90), (2, 180)], [(0, 0), (1, 250)])
     ]
     pictures = side_by_side(films, (False, True), "open it")

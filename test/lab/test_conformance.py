@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from model_kit import golden, rewrite
+from model_helpers import golden, rewrite
 
 from vla_pruner_lab.conformance import cli as conformance
 from vla_pruner_lab.conformance.recordings import Comparison

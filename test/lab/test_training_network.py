@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 pytest.importorskip("metaworld", reason="demonstrations come from the simulator")
 
-from training_kit import CPU, settings
+from training_helpers import CPU, settings
 
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.training.batches import CAMERAS, Batch

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("metaworld", reason="demonstrations come from the simulator")
 
-from training_kit import CPU, settings
+from training_helpers import CPU, settings
 
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.training import layout

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaModel
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.decoder.pruned_decoder import PrunedDecoder
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
-from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.step import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
 
 LAYERS, HIDDEN, VISUAL, TEXT = 5, 32, 12, 6
@@ -61,8 +61,8 @@ def make_prompt(seed: int, causal: bool, read: int = 1, padded: int = 0) -> Prom
     )
 
 
-def make_plan(keep: int, prune_layer: int = 2, **changes) -> StepPlan:
-    plan = StepPlan(
+def make_plan(keep: int, prune_layer: int = 2, **changes) -> PruningStep:
+    plan = PruningStep(
         keep=keep,
         requested=keep,
         full=False,
@@ -72,7 +72,7 @@ def make_plan(keep: int, prune_layer: int = 2, **changes) -> StepPlan:
         action_layers=tuple(range(LAYERS)),
         uses_history=False,
         tracks_history=False,
-        warm_up=False,
+        history_incomplete=False,
         refresh=False,
         history_length=0,
     )
@@ -191,7 +191,7 @@ def test_semantic_relevance_is_read_from_the_layer_before(llama, decoder, rows):
         seen.append(signals.semantic)
         return choose(kept)(signals)
 
-    decoder.run_prompt(prompt, plan, select, semantic_rows=rows)
+    decoder.run_prompt(prompt, plan, select, semantic_queries=rows)
     attention = prompt.visual.of(reference(llama, prompt, kept, 2)[1][1].mean(dim=0))
     queries = torch.arange(prompt.length)[:, None]
     can_see = (queries >= torch.arange(1, 1 + VISUAL)).sum(dim=0)

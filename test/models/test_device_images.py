@@ -9,10 +9,10 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from model_kit import observation
+from model_helpers import observation
 from PIL import Image
 
-from vla_pruner_ros.models.execution.staging import Staging
+from vla_pruner_ros.models.execution.pinned_uploader import PinnedUploader
 from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.padding import PADDINGS, resize_with_padding
 from vla_pruner_ros.models.images.tensorflow_resize import crop_center, resize_lanczos
@@ -127,7 +127,7 @@ def test_a_policy_sees_the_same_either_way(checkpoints, family):
 
 
 def test_staging_hands_over_what_it_was_given():
-    staging = Staging(torch.device(DEVICES[-1]))
+    staging = PinnedUploader(torch.device(DEVICES[-1]))
     random = np.random.default_rng(0)
     for size in (4, 9, 2):  # growing, then a part of a buffer that is there
         image = random.integers(0, 256, (size, 5, 3), dtype=np.uint8)

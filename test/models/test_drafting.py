@@ -11,11 +11,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_kit import observation
+from model_helpers import observation
 
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.execution.config import ExecutionConfig
-from vla_pruner_ros.models.execution.drafting import TREES, Drafter, Worth, accepted_path
+from vla_pruner_ros.models.execution.drafting import TREES, Drafter, DraftGate, accepted_path
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.openvla.openvla import VAIN_PASSES
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -104,7 +104,7 @@ def test_nothing_is_proposed_without_an_action_to_repeat():
 
 def drafted_steps(accepted: list[int], steps: int) -> list[int]:
     """Steps that drafted, where each draft in turn gets so many tokens accepted (then none)."""
-    worth, drafted, gains = Worth(), [], iter(accepted)
+    worth, drafted, gains = DraftGate(), [], iter(accepted)
     for step in range(steps):
         due = worth.is_due
         drafted += [step] if due else []
@@ -115,8 +115,8 @@ def drafted_steps(accepted: list[int], steps: int) -> list[int]:
 def test_vain_drafts_become_rare_and_are_tried_again():
     drafted = drafted_steps([], 2000)
     assert len(drafted) < 0.02 * 2000
-    assert max(np.diff(drafted)) == Worth.LONGEST_PAUSE + 1
-    assert drafted[-1] > 2000 - 2 * Worth.LONGEST_PAUSE
+    assert max(np.diff(drafted)) == DraftGate.LONGEST_PAUSE + 1
+    assert drafted[-1] > 2000 - 2 * DraftGate.LONGEST_PAUSE
 
 
 def test_drafting_that_pays_never_pauses():
@@ -153,7 +153,7 @@ def load(checkpoints, draft: str, seed: int = 0, **pruning):
 
 
 def tokens_of(policy, frame) -> list[int]:
-    return policy.run(frame, policy.pruner.plan())[0].raw.tolist()
+    return policy.run(frame, policy.pruning_state.plan())[0].raw.tolist()
 
 
 def assert_same_step(drafted, plain, frame, proposal: list[int] | None = None) -> int:
@@ -164,7 +164,7 @@ def assert_same_step(drafted, plain, frame, proposal: list[int] | None = None) -
     assert np.array_equal(one.actions, other.actions)
     pairs = zip(one.pruning.kept_indices, other.pruning.kept_indices, strict=True)
     assert all(np.array_equal(kept, expected) for kept, expected in pairs)
-    relevance = (policy.pruner.action_relevance() for policy in (drafted, plain))
+    relevance = (policy.pruning_state.action_relevance() for policy in (drafted, plain))
     torch.testing.assert_close(*relevance, atol=1e-6, rtol=1e-4)
     return one.pruning.accepted_tokens
 
@@ -174,17 +174,17 @@ def assert_same_step(drafted, plain, frame, proposal: list[int] | None = None) -
     kind=kinds,
     keep_ratio=st.sampled_from([0.02, 0.25, 0.5, 1.0]),
     prune_layer=st.integers(1, 4),
-    semantic_rows=st.sampled_from(["all", "length_normalised"]),
+    semantic_queries=st.sampled_from(["all", "length_normalised"]),
     seed=st.integers(0, 1),
     wrong=st.sets(st.integers(0, ACTION_DIM - 1)),
 )
 def test_actions_and_relevance_are_those_of_plain_decoding(
-    checkpoints, kind, keep_ratio, prune_layer, semantic_rows, seed, wrong
+    checkpoints, kind, keep_ratio, prune_layer, semantic_queries, seed, wrong
 ):
     pruning = {
         "keep_ratio": keep_ratio,
         "prune_layer": prune_layer,
-        "semantic_rows": semantic_rows,
+        "semantic_queries": semantic_queries,
         "temporal_window": 1,
     }
     drafted, plain = (load(checkpoints, draft, seed, **pruning) for draft in (kind, "off"))
@@ -202,9 +202,9 @@ def test_actions_and_relevance_are_those_of_plain_decoding(
 
 
 @pytest.mark.parametrize("kind", sorted(TREES))
-@pytest.mark.parametrize("pruner", ["vla_pruner", "fastv", "sparsevlm", "divprune"])
-def test_a_moving_picture_gives_the_same_actions(checkpoints, kind, pruner):
-    pruning = {"pruner": pruner, "keep_ratio": 0.25, "warm_up": "semantic"}
+@pytest.mark.parametrize("method", ["vla_pruner", "fastv", "sparsevlm", "divprune"])
+def test_a_moving_picture_gives_the_same_actions(checkpoints, kind, method):
+    pruning = {"method": method, "keep_ratio": 0.25, "history_fill": "semantic"}
     drafted, plain = (load(checkpoints, draft, **pruning) for draft in (kind, "off"))
     for number in range(4):
         frame = observation(plain, number // 2)

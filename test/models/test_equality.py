@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_kit import observation
+from model_helpers import observation
 from pi0_reference import Reference
 
 from vla_pruner_ros.models.loading import load_policy
@@ -93,9 +93,9 @@ def pi0_error(reference: Reference, policy, frame, raw, dropped) -> float:
 def fast_step(policy, ratio: float, seed: int):
     """A pruned step at a budget: the frame, the model's output, and the tokens dropped."""
     policy.reset()
-    policy.pruning = PruningConfig(keep_ratio=ratio, warm_up="semantic")
+    policy.pruning = PruningConfig(keep_ratio=ratio, history_fill="semantic")
     frame = observation(policy, seed)
-    done, _ = policy.run(frame, policy.pruner.plan())
+    done, _ = policy.run(frame, policy.pruning_state.plan())
     every = torch.arange(policy.num_visual)
     kept = every if done.selection is None else done.selection.kept
     assert len(kept) == round(ratio * policy.num_visual)

@@ -14,9 +14,9 @@ from vla_pruner_ros.models import loading
 from vla_pruner_ros.models.decoder.pruned_decoder import PrunedDecoder
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.images.preprocessing import check_images, resize_bicubic
-from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.policy import CheckpointError, Observation
-from vla_pruner_ros.models.pruned_policy import Facts, PrunedPolicy
+from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
 # ---- the module of a new family begins here
@@ -24,7 +24,7 @@ from vla_pruner_ros.pruning.config import PruningConfig
 FAMILY = "toy"
 
 
-def recognises(directory, config):
+def matches(directory, config):
     return config.get("model_type") == "toy_vla"
 
 
@@ -40,7 +40,7 @@ class ToyPolicy(PrunedPolicy):
     def __init__(self, seed, device, pruning):
         from transformers import LlamaConfig, LlamaModel
 
-        facts = Facts(FAMILY, False, 1, 0, 1, self.GRID, num_layers=4, image_size=224)
+        facts = PolicySpec(FAMILY, False, 1, 0, 1, self.GRID, num_layers=4, image_size=224)
         super().__init__(facts, pruning, device)
         torch.manual_seed(seed)
         config = LlamaConfig(
@@ -67,7 +67,7 @@ class ToyPolicy(PrunedPolicy):
         prompt = Prompt(embeddings, visual=Span(0, 64), text=Span(64, 1), read=Span(64, 1))
         done = self.decoder.run_prompt(prompt, plan, select)
         clock.mark("prefill")
-        return Inference(self.head(done.hidden[0]), done.attention, done.selection)
+        return InferenceOutput(self.head(done.hidden[0]), done.attention, done.selection)
 
     def _to_actions(self, raw):
         return raw.cpu().numpy().astype(np.float64)
@@ -79,7 +79,7 @@ class ToyPolicy(PrunedPolicy):
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     monkeypatch.setitem(loading.FAMILIES, FAMILY, __name__)
-    assert sys.modules[__name__].recognises is recognises
+    assert sys.modules[__name__].matches is matches
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "toy_vla", "seed": 3}))
     return tmp_path
 

@@ -13,20 +13,20 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from model_kit import observation
+from model_helpers import observation
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.execution.config import ExecutionConfig
-from vla_pruner_ros.models.execution.cuda_graphs import GraphStore, Recording
+from vla_pruner_ros.models.execution.cuda_graphs import CapturedGraph, GraphStore
 from vla_pruner_ros.models.execution.graphed_steps import GraphedSteps
 from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning import diversity
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.methods import METHODS
 
 FAMILIES = ("openvla", "openvla_oft", "pi0")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -61,11 +61,11 @@ def put(new, old) -> None:
             put(one, other)
 
 
-def record_on_tape(body) -> Recording:
+def record_on_tape(body) -> CapturedGraph:
     tape = Tape()
     with torch.no_grad(), tape:
         result = body()
-    return Recording(result, tape.replay, bytes=1)
+    return CapturedGraph(result, tape.replay, bytes=1)
 
 
 @pytest.fixture
@@ -109,7 +109,13 @@ def assert_same_chunk(one, other) -> None:
     pairs = zip(one.pruning.kept_indices, other.pruning.kept_indices, strict=True)
     assert all(np.array_equal(kept, expected) for kept, expected in pairs)
     numbers = ["semantic_action_overlap", "action_overlap", "semantic_share", "action_share"]
-    for name in ("warm_up", "history_length", "drafted_tokens", "accepted_tokens", *numbers):
+    for name in (
+        "history_incomplete",
+        "history_length",
+        "drafted_tokens",
+        "accepted_tokens",
+        *numbers,
+    ):
         values = [getattr(chunk.pruning, name) for chunk in (one, other)]
         assert values[0] == pytest.approx(values[1], nan_ok=True), name
 
@@ -130,73 +136,73 @@ def fake_step(policy, frame, plan) -> None:
         inference = policy.infer(replace(inputs, **changes), plan, clock)
         if plan.action_layers:
             rows = inference.attention.mean()
-            policy.pruner.observe_on_device(rows, plan, inference.selection)
+            policy.pruning_state.update_history(rows, plan, inference.selection)
 
 
 # A selector runs the same in every family: one family tries them all.
 @pytest.mark.parametrize(
-    ("family", "pruner"),
+    ("family", "method"),
     [
-        *(("openvla_oft", pruner) for pruner in sorted(SELECTORS)),
-        *((family, pruner) for family in ("openvla", "pi0") for pruner in ("vla_pruner", "fastv")),
+        *(("openvla_oft", method) for method in sorted(METHODS)),
+        *((family, method) for family in ("openvla", "pi0") for method in ("vla_pruner", "fastv")),
     ],
 )
-def test_no_step_waits_for_the_device(smallest, as_on_a_gpu, family, pruner):
-    policy = smallest(family, pruner=pruner, temporal_window=1)
+def test_no_step_waits_for_the_device(smallest, as_on_a_gpu, family, method):
+    policy = smallest(family, method=method, temporal_window=1)
     frame = observation(policy)
     for ratio, steps in ((0.02, 2), (1.0, 1)):  # in warm-up, with history; unpruned
         policy.pruning = replace(policy.pruning, keep_ratio=ratio)
         for _ in range(steps):
-            plan = policy.pruner.plan()
+            plan = policy.pruning_state.plan()
             policy.act(frame)
             fake_step(policy, frame, plan)
 
 
 @pytest.mark.parametrize("draft", ["linear", "tree"])
 def test_no_drafted_step_waits_before_it_is_verified(smallest, as_on_a_gpu, draft):
-    policy = smallest("openvla", draft, keep_ratio=0.02, warm_up="semantic")
+    policy = smallest("openvla", draft, keep_ratio=0.02, history_fill="semantic")
     frame = observation(policy)
     policy.act(frame)
     assert policy._prepare(frame).guesses is not None
-    fake_step(policy, frame, policy.pruner.plan())
+    fake_step(policy, frame, policy.pruning_state.plan())
 
 
 def test_no_quantized_step_waits_for_the_device(smallest, as_on_a_gpu):
     pytest.importorskip("torchao")
-    policy = smallest("openvla", quantization="int8", keep_ratio=0.02, warm_up="semantic")
+    policy = smallest("openvla", quantization="int8", keep_ratio=0.02, history_fill="semantic")
     frame = observation(policy)
     policy.act(frame)
-    fake_step(policy, frame, policy.pruner.plan())
+    fake_step(policy, frame, policy.pruning_state.plan())
 
 
 def test_waiting_would_be_noticed(smallest, as_on_a_gpu, monkeypatch):
-    policy = smallest("openvla_oft", keep_ratio=0.02, warm_up="semantic")
-    select = policy.pruner.select
+    policy = smallest("openvla_oft", keep_ratio=0.02, history_fill="semantic")
+    select = policy.pruning_state.select
 
     def waiting(plan, signals):
         selection = select(plan, signals)
         assert selection.kept.sum().item() >= 0
         return selection
 
-    monkeypatch.setattr(policy.pruner, "select", waiting)
+    monkeypatch.setattr(policy.pruning_state, "select", waiting)
     frame = observation(policy)
     policy.act(frame)
     with pytest.raises(DataDependentOutputException):
-        fake_step(policy, frame, policy.pruner.plan())
+        fake_step(policy, frame, policy.pruning_state.plan())
 
 
 # ---- a replay is the step
 
 
 @pytest.mark.parametrize(
-    ("family", "pruner"),
+    ("family", "method"),
     [
-        *(("openvla_oft", pruner) for pruner in ("vla_pruner", "random", "divprune")),
+        *(("openvla_oft", method) for method in ("vla_pruner", "random", "divprune")),
         *((family, "vla_pruner") for family in ("openvla", "pi0")),
     ],
 )
-def test_replays_are_plain_steps(smallest, as_on_a_gpu, family, pruner):
-    settings = {"pruner": pruner, "temporal_window": 2, "keep_ratio": 0.04}
+def test_replays_are_plain_steps(smallest, as_on_a_gpu, family, method):
+    settings = {"method": method, "temporal_window": 2, "keep_ratio": 0.04}
     plain, graphed = smallest(family, **settings), smallest(family, **settings)
     taped(graphed)
     instructions = ["close the door", "push the button from above"]
@@ -214,7 +220,7 @@ def test_replays_are_plain_steps(smallest, as_on_a_gpu, family, pruner):
 
 def test_quantized_replays_are_plain_steps(smallest, as_on_a_gpu):
     pytest.importorskip("torchao")
-    settings = {"quantization": "int8", "keep_ratio": 0.04, "warm_up": "semantic"}
+    settings = {"quantization": "int8", "keep_ratio": 0.04, "history_fill": "semantic"}
     plain, graphed = smallest("openvla", **settings), taped(smallest("openvla", **settings))
     for number in range(3):
         frame = observation(plain, number)
@@ -236,19 +242,19 @@ def test_a_replay_that_gives_no_action_is_not_remembered(smallest, as_on_a_gpu, 
     policy = taped(smallest("openvla_oft", keep_ratio=0.04, temporal_window=1))
     for number in range(3):
         policy.act(observation(policy, number))
-    before = policy.pruner.action_relevance().clone()
+    before = policy.pruning_state.action_relevance().clone()
     monkeypatch.setattr(policy, "_to_actions", lambda raw: np.full((8, 7), np.nan))
     with pytest.raises(RuntimeError, match="not finite"):
         policy.act(observation(policy, 3))
-    assert torch.equal(policy.pruner.action_relevance(), before)
+    assert torch.equal(policy.pruning_state.action_relevance(), before)
 
 
 def test_warming_up_records_the_usual_budgets_and_leaves_no_trace(smallest, as_on_a_gpu):
     policy = taped(smallest("openvla_oft", temporal_window=1, keep_ratio=0.04))
     before = policy.pruning
-    policy.warm_up("close the door")
+    policy.capture_graphs("close the door")
     assert len(policy.graphs.store) == 5  # the unpruned budget serves steps without history too
-    assert (policy.pruning, policy.pruner.plan().history_length) == (before, 0)
+    assert (policy.pruning, policy.pruning_state.plan().history_length) == (before, 0)
     fresh = smallest("openvla_oft", temporal_window=1, keep_ratio=0.04)
     for number in range(3):
         frame = observation(policy, number, "close the door")
@@ -257,7 +263,7 @@ def test_warming_up_records_the_usual_budgets_and_leaves_no_trace(smallest, as_o
 
 
 def test_a_longer_prompt_moves_the_cache_and_makes_old_graphs_unusable(smallest, as_on_a_gpu):
-    plain, graphed = (smallest("openvla", pruner="full") for _ in range(2))
+    plain, graphed = (smallest("openvla", method="full") for _ in range(2))
     taped(graphed)
     short, long = (observation(plain, 0, text) for text in ("push", "push the button " * 60))
     for frame in (short, short, long, short, long):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_kit import INSTRUCTION, observation
+from model_helpers import INSTRUCTION, observation
 from pi0_reference import LAYERS, Reference
 
 from vla_pruner_ros.models.images.padding import resize_with_padding
@@ -19,7 +19,7 @@ from vla_pruner_ros.models.pi0.checkpoints import MeanStd
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.models.pruned_policy import ignores_image
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.methods import METHODS
 from vla_pruner_ros.pruning.token_selection import Selection
 
 TOLERANCE = 5e-5
@@ -145,9 +145,9 @@ def test_semantic_relevance_counts_no_padding(policy, reference):
 # -- what every family promises ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pruner", sorted(SELECTORS))
-def test_keeping_every_token_is_the_unpruned_model(small_policy, pruner):
-    policy = small_policy("pi0", keep_ratio=1.0, pruner=pruner, temporal_window=1)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_keeping_every_token_is_the_unpruned_model(small_policy, method):
+    policy = small_policy("pi0", keep_ratio=1.0, method=method, temporal_window=1)
     for seed in range(2):
         frame = observation(policy, seed)
         chunk = policy.act(frame)
@@ -155,9 +155,9 @@ def test_keeping_every_token_is_the_unpruned_model(small_policy, pruner):
         assert chunk.pruning.tokens_kept == policy.num_visual
 
 
-@pytest.mark.parametrize("pruner", sorted(set(SELECTORS) - {"full"}))
-def test_a_budget_is_kept_to(small_policy, pruner):
-    policy = small_policy("pi0", keep_ratio=0.25, pruner=pruner, temporal_window=1)
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"full"}))
+def test_a_budget_is_kept_to(small_policy, method):
+    policy = small_policy("pi0", keep_ratio=0.25, method=method, temporal_window=1)
     chunks = [policy.act(observation(policy, seed)) for seed in range(2)]
     report = chunks[-1].pruning
     assert report.tokens_kept == report.tokens_requested == policy.num_visual // 4
@@ -168,7 +168,7 @@ def test_a_budget_is_kept_to(small_policy, pruner):
 
 
 def test_chunk_has_the_promised_form(small_policy):
-    policy = small_policy("pi0", keep_ratio=0.5, warm_up="semantic")
+    policy = small_policy("pi0", keep_ratio=0.5, history_fill="semantic")
     chunk = policy.act(observation(policy))
     assert policy.family == "pi0"
     assert policy.trained is False
@@ -186,7 +186,7 @@ def test_history_holds_the_experts_attention_of_the_late_layers(small_policy, re
     reference.hide_from(LAYERS, [])
     reference.sample(policy, frame)
     rows = [reference.action_rows(layer, policy.num_visual) for layer in HALF]
-    assert close(policy.pruner.action_relevance(), torch.stack(rows).mean(dim=0), 1e-6)
+    assert close(policy.pruning_state.action_relevance(), torch.stack(rows).mean(dim=0), 1e-6)
 
 
 def test_actions_depend_on_everything_observed(policy):
@@ -211,7 +211,7 @@ def test_actions_are_reproducible_by_their_noise_seed(checkpoints, policy):
 
 
 def test_bfloat16_gives_finite_actions(checkpoints):
-    pruning = PruningConfig(keep_ratio=0.25, warm_up="semantic")
+    pruning = PruningConfig(keep_ratio=0.25, history_fill="semantic")
     policy = load_policy(checkpoints("pi0"), dtype=torch.bfloat16, pruning=pruning)
     assert np.isfinite(policy.act(observation(policy)).actions).all()
 

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from model_kit import observation, rewrite
+from model_helpers import observation, rewrite
 from safetensors.torch import load_file, save_file
 
 from vla_pruner_ros.models.loading import load_policy

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from model_kit import INSTRUCTION, observation, rewrite
+from model_helpers import INSTRUCTION, observation, rewrite
 
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.models.pruned_policy import ignores_image
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.methods import METHODS
 
 FAMILIES = ("openvla", "openvla_oft")
 ACTS_BEFORE_PRUNING = 3
@@ -25,9 +25,9 @@ def family(request):
     return request.param
 
 
-@pytest.mark.parametrize("pruner", sorted(SELECTORS))
-def test_keeping_every_token_is_the_unpruned_model(small_policy, family, pruner):
-    policy = small_policy(family, keep_ratio=1.0, pruner=pruner)
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_keeping_every_token_is_the_unpruned_model(small_policy, family, method):
+    policy = small_policy(family, keep_ratio=1.0, method=method)
     for seed in range(5):
         frame = observation(policy, seed)
         chunk = policy.act(frame)
@@ -35,9 +35,9 @@ def test_keeping_every_token_is_the_unpruned_model(small_policy, family, pruner)
         assert chunk.pruning.tokens_kept == policy.num_visual
 
 
-@pytest.mark.parametrize("pruner", sorted(set(SELECTORS) - {"full"}))
-def test_a_budget_is_kept_to(small_policy, family, pruner):
-    policy = small_policy(family, keep_ratio=0.25, pruner=pruner)
+@pytest.mark.parametrize("method", sorted(set(METHODS) - {"full"}))
+def test_a_budget_is_kept_to(small_policy, family, method):
+    policy = small_policy(family, keep_ratio=0.25, method=method)
     for seed in range(ACTS_BEFORE_PRUNING + 1):
         report = policy.act(observation(policy, seed)).pruning
     assert report.tokens_kept == report.tokens_requested == policy.num_visual // 4
@@ -51,7 +51,7 @@ def test_a_budget_is_kept_to(small_policy, family, pruner):
 
 
 def test_chunk_has_the_promised_form(small_policy, family):
-    policy = small_policy(family, keep_ratio=0.5, warm_up="semantic")
+    policy = small_policy(family, keep_ratio=0.5, history_fill="semantic")
     chunk = policy.act(observation(policy))
     assert chunk.actions.shape == (policy.chunk_size, 7)
     assert chunk.actions.dtype == np.float32
@@ -65,17 +65,17 @@ def test_untrained_weights_say_so(small_policy, family):
     assert small_policy(family).trained is False
 
 
-def test_history_fills_in_warm_up_and_reset_empties_it(small_policy, family):
+def test_history_fills_and_reset_empties_it(small_policy, family):
     policy = small_policy(family, keep_ratio=0.25, temporal_window=2)
     reports = [policy.act(observation(policy, seed)).pruning for seed in range(4)]
-    assert [report.warm_up for report in reports] == [True, True, False, False]
+    assert [report.history_incomplete for report in reports] == [True, True, False, False]
     assert [report.history_length for report in reports] == [0, 1, 2, 2]
     policy.reset()
     assert policy.act(observation(policy)).pruning.history_length == 0
 
 
 def test_settings_take_effect_on_the_next_act(small_policy, family):
-    policy = small_policy(family, keep_ratio=0.5, warm_up="semantic")
+    policy = small_policy(family, keep_ratio=0.5, history_fill="semantic")
     assert policy.act(observation(policy)).pruning.tokens_kept == policy.num_visual // 2
     policy.pruning = replace(policy.pruning, keep_ratio=0.125)
     assert policy.act(observation(policy)).pruning.tokens_kept == policy.num_visual // 8
@@ -106,7 +106,7 @@ def test_actions_depend_on_image_and_instruction(small_policy, family):
 
 
 def test_bfloat16_keeps_the_budget_and_gives_finite_actions(checkpoints, family):
-    pruning = PruningConfig(keep_ratio=0.25, warm_up="semantic")
+    pruning = PruningConfig(keep_ratio=0.25, history_fill="semantic")
     policy = load_policy(checkpoints(family), dtype=torch.bfloat16, pruning=pruning)
     chunk = policy.act(observation(policy))
     assert np.isfinite(chunk.actions).all()
@@ -197,7 +197,7 @@ def test_a_token_that_is_no_action_is_never_motion(checkpoints, tmp_path):
     policy = load_policy(directory, pruning=PruningConfig(prune_layer=1))
     with pytest.raises(PolicyError, match="not action tokens"):
         policy.act(observation(policy))
-    assert policy.pruner.plan().history_length == 0
+    assert policy.pruning_state.plan().history_length == 0
 
 
 def test_infinite_actions_are_refused(checkpoints):
@@ -208,7 +208,7 @@ def test_infinite_actions_are_refused(checkpoints):
 
 
 def test_oft_takes_three_cameras_and_another_chunk(checkpoints):
-    pruning = PruningConfig(keep_ratio=0.25, warm_up="semantic")
+    pruning = PruningConfig(keep_ratio=0.25, history_fill="semantic")
     policy = load_policy(checkpoints("openvla_oft"), pruning=pruning, num_cameras=3, chunk_size=5)
     chunk = policy.act(observation(policy))
     assert chunk.actions.shape == (5, 7)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from model_kit import observation
+from model_helpers import observation
 from torch import nn
 
 from vla_pruner_ros.models.execution import quantization
@@ -36,7 +36,7 @@ SHARE_OF_FLOAT32 = {"int8": 0.3, "int4": 0.22}
 
 
 def load(checkpoints, family: str, kind: str = "none", draft: str = "off", **pruning):
-    settings = {"keep_ratio": 0.25, "warm_up": "semantic", **pruning}
+    settings = {"keep_ratio": 0.25, "history_fill": "semantic", **pruning}
     return load_policy(
         checkpoints(family),
         pruning=PruningConfig(**settings),
@@ -79,7 +79,7 @@ def test_a_step_is_that_of_the_rounded_weights(checkpoints, family, kind):
         plain.weight = nn.Parameter(readable(stored), requires_grad=False)
     for seed, ratio in enumerate((1.0, 0.25)):
         for policy in (quantized, rounded):
-            policy.pruning = PruningConfig(keep_ratio=ratio, warm_up="semantic")
+            policy.pruning = PruningConfig(keep_ratio=ratio, history_fill="semantic")
         one, other = (policy.act(observation(policy, seed)) for policy in (quantized, rounded))
         np.testing.assert_allclose(one.actions, other.actions, atol=1e-4)
         kept = zip(one.pruning.kept_indices, other.pruning.kept_indices, strict=True)
@@ -183,4 +183,4 @@ def test_a_family_without_decoder_is_refused(checkpoints):
     policy = load(checkpoints, "openvla")
     policy.decoder_layers = ()
     with pytest.raises(CheckpointError, match="no decoder to quantize: set quantization to none"):
-        policy.adopt(ExecutionConfig(quantization="int8"))
+        policy.set_execution(ExecutionConfig(quantization="int8"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
+from node_helpers import ControlledPolicy, bench
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from node_kit import ControlledPolicy, bench
 from vla_pruner_ros.models.policy import CheckpointError, PolicyError
 from vla_pruner_ros.msg import ActionChunk, EndEffectorAction, PruningStatus
 
@@ -64,7 +64,7 @@ def test_integer_is_taken_as_number():
         ("token_budget", -1, "token_budget"),
         ("token_budget", 1.5, "must be an integer"),
         ("budget_mode", "generous", "fixed, deadline, motion"),
-        ("pruner", "no_such_pruner", "vla_pruner"),
+        ("method", "no_such_pruner", "vla_pruner"),
         ("image_topics", "image_raw", "must be a list"),
         ("workspace", [0.0, 0.0, 0.0, 1.0, 1.0], "x_min"),
         ("workspace", [1.0, 0.0, 0.0, 0.5, 1.0, 1.0], "minimum"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lifecycle_msgs.msg import Transition
+from node_helpers import ControlledPolicy, bench
 
-from node_kit import ControlledPolicy, bench
 from vla_pruner_ros.msg import ActionChunk
 
 TOPICS = ["image_raw", "gripper/image_raw"]

@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from node_helpers import ControlledPolicy, bench
 
-from node_kit import ControlledPolicy, bench
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PruningReport
 from vla_pruner_ros.msg import PruningStatus
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.pruner import TokenPruner
+from vla_pruner_ros.pruning.state import PruningState
 
 TOKENS = 256
 TARGET = 0.05
@@ -19,40 +19,40 @@ SETTLING = 10
 
 
 class BusyPolicy(ControlledPolicy):
-    """The real pruner's budget over steps that last as long as tokens and load make them."""
+    """The real budget over steps that last as long as tokens and load make them."""
 
     def __init__(self) -> None:
-        self.pruner = TokenPruner(PruningConfig(pruner="random"), 8, TOKENS)
+        self.pruning_state = PruningState(PruningConfig(method="random"), 8, TOKENS)
         super().__init__()
         self.load = 1.0
         self.seconds: list[float] = []
 
     @property
     def pruning(self) -> PruningConfig:
-        return self.pruner.config
+        return self.pruning_state.config
 
     @pruning.setter
     def pruning(self, config: PruningConfig) -> None:
-        self.pruner.config = config
+        self.pruning_state.config = config
 
     def act(self, observation: Observation) -> ActionChunk:
-        plan = self.pruner.plan()
+        plan = self.pruning_state.plan()
         step = self.load * (0.015 + 0.045 * plan.keep / TOKENS)
         time.sleep(step)  # this is the work
         actions = self._follow_brightness(observation)
-        self.pruner.record_step(step, actions)
+        self.pruning_state.record_step(step, actions)
         self.seconds.append(step)
         kept = np.arange(plan.keep, dtype=np.int32)
         report = PruningReport([kept], (16, 16), TOKENS, plan.requested, plan.keep, "random")
         return ActionChunk(actions.astype(np.float32), report)
 
     def reset(self) -> None:
-        self.pruner.reset()
+        self.pruning_state.reset()
 
 
 def test_deadline_holds_under_doubled_load_and_the_budget_returns():
     policy = BusyPolicy()
-    parameters = {"budget_mode": "deadline", "target_latency": TARGET, "pruner": "random"}
+    parameters = {"budget_mode": "deadline", "target_latency": TARGET, "method": "random"}
     with bench(policy, **parameters, keep_ratio=1.0, control_rate=1000.0) as b:
         statuses = b.listen(PruningStatus, "/vla_pruner/pruning", 500)
         b.activate()
@@ -81,7 +81,7 @@ def test_deadline_holds_under_doubled_load_and_the_budget_returns():
 def test_latency_and_misses_are_in_the_diagnostics():
     policy = BusyPolicy()
     policy.load = 2.0
-    with bench(policy, target_latency=0.01, pruner="random") as b:
+    with bench(policy, target_latency=0.01, method="random") as b:
         diagnostics = b.listen(DiagnosticArray, "/diagnostics")
         b.activate()
         values = lambda: {v.key: v.value for v in diagnostics[-1].status[0].values}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from node_helpers import ControlledPolicy, bench
 
-from node_kit import ControlledPolicy, bench
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import diagnostics_message, judge
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
@@ -68,7 +68,7 @@ def test_every_figure_users_look_for_is_there():
     values = {v.key: v.value for v in message.status[0].values}
     assert {
         "frame_age", "camera_spread", "latency_p50", "latency_p95", "overhead_p95", "keep_ratio",
-        "budget_mode", "pruner", "tokens_requested", "tokens_kept", "history_length",
+        "budget_mode", "method", "tokens_requested", "tokens_kept", "history_length",
         "queue_length", "queue_age", "device_memory_mb", "frames",
         "frames_replaced", "inferences", "actions", "deadline_misses",
     } <= values.keys()  # fmt: skip

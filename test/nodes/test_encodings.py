@@ -6,10 +6,10 @@ import io
 
 import numpy as np
 import pytest
+from node_helpers import ControlledPolicy, bench
 from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 
-from node_kit import ControlledPolicy, bench
 from vla_pruner_ros.conversions.raw_pixels import LAYOUTS
 from vla_pruner_ros.msg import ActionChunk
 

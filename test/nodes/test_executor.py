@@ -6,10 +6,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import rclpy
+from node_helpers import DOMAIN, WAIT
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.context import Context
 
-from node_kit import DOMAIN, WAIT
 from vla_pruner_ros.nodes.spin import NodeExecutor, spin_on
 
 THREADS, TIMERS = 2, 12

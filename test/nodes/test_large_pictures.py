@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from node_kit import ControlledPolicy, bench
+from node_helpers import ControlledPolicy, bench
 
 PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_large_images.xml"
 

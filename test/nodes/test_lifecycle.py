@@ -18,10 +18,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from lifecycle_msgs.msg import Transition
+from node_helpers import WAIT, ControlledPolicy, bench
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from node_kit import WAIT, ControlledPolicy, bench
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import judge
@@ -62,7 +62,7 @@ class UnderFire(RuleBasedStateMachine):
         self.quiet: list[tuple[int, int]] = []
 
     def _load(self, _) -> ControlledPolicy:
-        self.policy.expect_warm_up()
+        self.policy.expect_configure()
         return self.policy
 
     def _now(self) -> int:

@@ -15,20 +15,20 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: the recorder needs 
 
 import rclpy
 from builtin_interfaces.msg import Time
+from node_helpers import bench
 from rclpy.context import Context
 from rclpy.duration import Duration
-from recorder_kit import recorder
+from recorder_helpers import recorder
 from replay_bags import PERIOD, SECOND, BagMaker, MemoryPolicy, picture
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from node_kit import bench
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.msg import ActionChunk
-from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
+from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.parity import check_parity
 from vla_pruner_ros.replay.session import Choice, Session
 
@@ -87,7 +87,7 @@ def test_what_is_recorded_live_replays_to_the_same_actions(tmp_path, compression
         image_type = types.IMAGE if compression == "none" else types.COMPRESSED_IMAGE
         assert image_type in {topic.msgtype for topic in reader.topics.values()}
         session = Session(reader, 1, Choice())
-        run = Run(Setting(RECORDED, None))
+        run = Run(ReplaySetting(RECORDED, None))
         for _ in Replayer(MemoryPolicy()).run(session.moments(), run):
             pass
         parity = check_parity(run, session.inferences)

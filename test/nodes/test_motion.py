@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped, TwistStamped
 from lifecycle_msgs.msg import Transition
+from node_helpers import ControlledPolicy, bench
 
-from node_kit import ControlledPolicy, bench
 from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
 
 ACTION, TWIST, TARGET = "/vla_pruner/action", "/vla_pruner/twist", "/vla_pruner/target_pose"

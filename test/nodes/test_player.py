@@ -14,11 +14,11 @@ import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: the player needs rclpy")
 
+from node_helpers import bench
 from rclpy.parameter import Parameter
 from replay_bags import NODE, PERIOD, START, BagMaker, MemoryPolicy, picture, record_episode
 from rosgraph_msgs.msg import Clock
 
-from node_kit import bench
 from vla_pruner_ros.bringup import cli as bringup
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.msg import ActionChunk

@@ -7,9 +7,9 @@ import weakref
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
+from node_helpers import WAIT, ControlledPolicy, bench, moving
 from std_srvs.srv import Trigger
 
-from node_kit import WAIT, ControlledPolicy, bench, moving
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.vla_pruner import runner as policy_runner

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from geometry_msgs.msg import TwistStamped
 from lifecycle_msgs.msg import Transition
+from node_helpers import WAIT, ControlledPolicy, bench, moving
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
-from node_kit import WAIT, ControlledPolicy, bench, moving
 from vla_pruner_ros.bringup.processes import find_executable
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction

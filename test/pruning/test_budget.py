@@ -130,7 +130,7 @@ def test_one_slow_step_changes_nothing():
     assert {budget.ratio, *machine.run(budget, 10)} == {settled}
 
 
-def test_unpruned_steps_of_a_warm_up_teach_the_line():
+def test_unpruned_steps_of_a_history_fill_teach_the_line():
     machine, budget = Machine(fixed=0.1), DeadlineBudget(0.6, 0.25)
     for _ in range(3):
         budget.record(1.0, machine.latency(1.0), None)

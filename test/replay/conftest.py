@@ -1,5 +1,5 @@
 """Fixtures of this folder's tests."""
 
-from replay_kit import run
+from replay_helpers import run
 
 __all__ = ["run"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture
-from replay_kit import plain, recorded
+from replay_helpers import plain, recorded
 
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.models.loading import load_policy
@@ -49,7 +49,7 @@ def test_the_model_is_run_as_recorded_unless_told(arguments, graphs, draft, quan
 def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):
     recorded(tmp_path)
     status, said, summary = run(
-        *("--keep-ratio", "1.0", "0.5", "0.25", "--pruner", "vla_pruner", "fastv", "--write-bag")
+        *("--keep-ratio", "1.0", "0.5", "0.25", "--method", "vla_pruner", "fastv", "--write-bag")
     )
     assert status == 0
     names = ["full", "vla_pruner 50 %", "vla_pruner 25 %", "fastv 50 %", "fastv 25 %"]
@@ -284,7 +284,7 @@ def test_parameters_that_are_not_in_the_bag_come_from_a_file(tmp_path, run):
             bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
     assert run("--require-parity")[0] == 1
     dump = tmp_path / "vla_pruner.yaml"
-    values = {"keep_ratio": 0.5, "temporal_window": 2, "pruner": "vla_pruner"}
+    values = {"keep_ratio": 0.5, "temporal_window": 2, "method": "vla_pruner"}
     dump.write_text(yaml.safe_dump({"/vla_pruner": {"ros__parameters": values}}))
     assert run("--require-parity", "--params", str(dump))[0] == 0
 

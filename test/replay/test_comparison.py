@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.inputs.recorded import Kept
-from vla_pruner_ros.replay.replayer import Run, Setting, Step
+from vla_pruner_ros.replay.replayer import ReplaySetting, Run, Step
 from vla_pruner_ros.replay.results.comparison import (
     Reference,
     by_instruction,
@@ -21,8 +21,8 @@ from vla_pruner_ros.replay.results.comparison import (
     summarise,
     token_overlap,
 )
-from vla_pruner_ros.replay.results.outcome import sweep
 from vla_pruner_ros.replay.results.parity import recorded_reference
+from vla_pruner_ros.replay.results.result import sweep
 from vla_pruner_ros.replay.sweep import sweep_settings, with_changes
 
 CHUNKS = arrays(np.float32, (3, 7), elements=st.floats(-1, 1, width=32))
@@ -97,8 +97,8 @@ def step(index: int, x: float, words: str = "go", seconds: float = 0.1) -> Step:
 
 
 def test_summary_by_instruction_and_overall():
-    full = Run(Setting("full", None), [step(n, 0.0, seconds=0.4) for n in range(4)])
-    pruned = Run(Setting("pruned", None))
+    full = Run(ReplaySetting("full", None), [step(n, 0.0, seconds=0.4) for n in range(4)])
+    pruned = Run(ReplaySetting("pruned", None))
     pruned.steps = [step(0, 0.001), step(1, 0.003), step(2, 0.01, "stop"), Step(3, 3, "go", "")]
     compared = compare_run(pruned, Reference.of_run(full))
     overall = summarise(compared)
@@ -123,7 +123,7 @@ def test_summary_of_nothing_is_not_a_number():
 def test_pruners_of_one_budget_are_compared_with_the_first_where_nothing_was_recorded():
     runs = []
     for name, ratio in (("full", 1.0), ("vla_pruner", 0.5), ("fastv", 0.25), ("fastv", 0.5)):
-        setting = Setting(name, PruningConfig(pruner=name, keep_ratio=ratio))
+        setting = ReplaySetting(name, PruningConfig(method=name, keep_ratio=ratio))
         runs.append(Run(setting, [step(n, 0.0) for n in range(3)]))
     overlaps = [one.overall.overlap for one in sweep(runs, recorded_reference([]))]
     assert np.isnan(overlaps[:3]).all()
@@ -149,8 +149,8 @@ def test_sweep_has_one_unpruned_run_and_every_pair_once():
 
 
 def test_assignments():
-    changed = with_changes(PruningConfig(), ["prune_layer=2", "warm_up=semantic"])
-    assert (changed.prune_layer, changed.warm_up) == (2, "semantic")
+    changed = with_changes(PruningConfig(), ["prune_layer=2", "history_fill=semantic"])
+    assert (changed.prune_layer, changed.history_fill) == (2, "semantic")
     with pytest.raises(ValueError, match="NAME=VALUE"):
         with_changes(PruningConfig(), ["layer=2"])
     with pytest.raises(ValueError, match="prune_layer takes a int, got 'two'"):

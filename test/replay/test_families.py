@@ -10,13 +10,13 @@ import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: the recorder needs rclpy")
 
+from node_helpers import Transition, bench
 from PIL import Image as PillowImage
-from recorder_kit import recorder
+from recorder_helpers import recorder
 from replay_bags import picture
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
-from node_kit import Transition, bench
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.msg import ActionChunk
 from vla_pruner_ros.nodes.vla_pruner.loading import load_from_settings
@@ -51,8 +51,8 @@ def drive(b, chunks: list, compressed: bool) -> None:
     """Change everything that a replay has to follow."""
     changes = {
         3: lambda: b.set_parameter("keep_ratio", 0.5),
-        5: lambda: b.set_parameter("pruner", "fastv"),
-        7: lambda: b.set_parameter("pruner", "vla_pruner"),
+        5: lambda: b.set_parameter("method", "fastv"),
+        7: lambda: b.set_parameter("method", "vla_pruner"),
         9: lambda: b.call(Trigger, "/vla_pruner/reset", Trigger.Request()),
         11: lambda: b.set_parameter("prune_layer", 1),
     }

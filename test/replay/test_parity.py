@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
-from replay_kit import FULL, moments, replay
+from replay_helpers import FULL, moments, replay
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.inputs import exact as alignment
-from vla_pruner_ros.replay.inputs.topics import Wanted
-from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
+from vla_pruner_ros.replay.inputs.topics import TopicSelection
+from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.parity import check_parity
 from vla_pruner_ros.replay.session import Choice, Session
 
@@ -47,7 +47,7 @@ def test_parity_notices_what_differs(tmp_path, mistake):
                 "ratio": {},
             }[mistake]
             changed.append(type(moment)(**{**vars(moment), **change}))
-        setting = FULL if mistake == "ratio" else Setting(RECORDED, None)
+        setting = FULL if mistake == "ratio" else ReplaySetting(RECORDED, None)
         run = Run(setting)
         for _ in Replayer(MemoryPolicy()).run(changed, run):
             pass
@@ -111,8 +111,8 @@ def test_a_window_of_unpruned_steps_makes_up_for_a_lost_one(tmp_path, window, co
 def test_a_pruner_that_counts_its_steps_stays_apart_after_a_gap(tmp_path):
     policy = MemoryPolicy()
     with BagMaker(tmp_path / "bag") as bag:
-        bag.parameters(-PERIOD, temporal_window=1, keep_ratio=1.0, pruner="random")
-        policy.pruning = PruningConfig(keep_ratio=1.0, temporal_window=1, pruner="random")
+        bag.parameters(-PERIOD, temporal_window=1, keep_ratio=1.0, method="random")
+        policy.pruning = PruningConfig(keep_ratio=1.0, temporal_window=1, method="random")
         for number in range(6):
             if number == 4:
                 bag.parameters(number * PERIOD - 1, keep_ratio=0.5)
@@ -238,7 +238,7 @@ def test_several_recorded_nodes_need_a_choice(tmp_path):
             bag.answer(MemoryPolicy(), [0], Observation([picture(0)], "go"), node=node)
     with pytest.raises(BagError, match=r"several nodes.*choose one with --node"):
         moments(tmp_path / "bag")
-    wanted = Wanted(node="/left/vla_pruner")
+    wanted = TopicSelection(node="/left/vla_pruner")
     assert len(moments(tmp_path / "bag", wanted=wanted)) == 1
     with pytest.raises(BagError, match="no node /up was recorded"):
-        moments(tmp_path / "bag", wanted=Wanted(node="/up"))
+        moments(tmp_path / "bag", wanted=TopicSelection(node="/up"))

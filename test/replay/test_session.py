@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from replay_bags import PERIOD, SECOND, START, BagMaker, MemoryPolicy, picture
-from replay_kit import FULL, moments, replay
+from replay_helpers import FULL, moments, replay
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.conversions.images import to_rgb
-from vla_pruner_ros.replay.inputs.topics import Wanted
+from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.session import Choice, Session
 
 # --- Every n-th frame ---------------------------------------------------------------------------
@@ -147,17 +147,17 @@ def test_unclear_cameras_are_listed(tmp_path):
     with BagReader(cameras_bag(tmp_path / "bag")) as reader:
         with pytest.raises(BagError, match=r"1 camera.*offers /a/image_raw, /b/image_raw; choose"):
             Session(reader, 1, Choice())
-        chosen = Choice(Wanted(images=("/b/image_raw",)))
+        chosen = Choice(TopicSelection(images=("/b/image_raw",)))
         assert Session(reader, 1, chosen).topics.images == ("/b/image_raw",)
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (Wanted(images=("/c",)), "topic /c is not in the bag; it has: /"),
-        (Wanted(images=("/instruction",)), "is std_msgs/msg/String, not an image"),
-        (Wanted(instruction="/words"), "no std_msgs/msg/String on /words"),
-        (Wanted(state="/joints"), "no sensor_msgs/msg/JointState on /joints"),
+        (TopicSelection(images=("/c",)), "topic /c is not in the bag; it has: /"),
+        (TopicSelection(images=("/instruction",)), "is std_msgs/msg/String, not an image"),
+        (TopicSelection(instruction="/words"), "no std_msgs/msg/String on /words"),
+        (TopicSelection(state="/joints"), "no sensor_msgs/msg/JointState on /joints"),
     ],
 )
 def test_topics_that_are_not_there_are_named(tmp_path, wanted, words):

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from process_pieces import die, square
 
 from vla_pruner_lab.common.processes import run_in_processes
-
-
-def square(value: int) -> int:
-    if value < 0:
-        raise ValueError(f"{value} is negative")
-    return value * value
-
-
-def die(value: int) -> int:
-    os._exit(1)
 
 
 def test_every_piece_gives_its_result():

@@ -7,8 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-
-from node_kit import ControlledPolicy, bench
+from node_helpers import ControlledPolicy, bench
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ElementTree.parse(ROOT / "security" / "vla_pruner.policy.xml").getroot()

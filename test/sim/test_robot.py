@@ -14,7 +14,13 @@ backend = pytest.importorskip(
     exc_type=ImportError,
 )
 
-from vla_pruner_lab.demonstrations.collect import Settings, Shard, collect, collect_shard, plan
+from vla_pruner_lab.demonstrations.collect import (
+    CollectionSettings,
+    Shard,
+    collect,
+    collect_shard,
+    plan,
+)
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.rollout.expert import Expert
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
@@ -262,7 +268,7 @@ def test_jittered_views_stay_near_and_differ():
 
 
 def test_demonstrations_are_collected_resumed_and_read_back(tmp_path):
-    settings = Settings(image_size=64, episodes_per_shard=1)
+    settings = CollectionSettings(image_size=64, episodes_per_shard=1)
     records = collect(tmp_path, ("handle-press",), 2, settings, workers=1)
     assert sum(record["episodes"] for record in records) == 2
     assert plan(tmp_path, ("handle-press",), 2, settings) == [], "a second run collects nothing"
@@ -273,7 +279,7 @@ def test_demonstrations_are_collected_resumed_and_read_back(tmp_path):
     assert first.read_bytes() == content, "the same seeds give the same file"
     _check_reading(Demonstrations(tmp_path, cameras=("gripper", "scene")))
     with pytest.raises(ValueError, match="collected with"):
-        collect(tmp_path, ("handle-press",), 2, Settings(image_size=32), workers=1)
+        collect(tmp_path, ("handle-press",), 2, CollectionSettings(image_size=32), workers=1)
 
 
 def test_triton_loads_beside_the_renderer():
@@ -288,9 +294,9 @@ def test_expert_takes_over_where_a_policy_got(tmp_path):
     common = {"image_size": 64, "episodes_per_shard": 2, "noise": 0.0, "jitter": 0.0}
     plain, corrections = tmp_path / "data", tmp_path / "data" / "corrections"
     shard = plain / "handle-press" / "00000.npz"
-    collect_shard(Shard(shard, "handle-press", 0, Settings(**common)))
+    collect_shard(Shard(shard, "handle-press", 0, CollectionSettings(**common)))
     alone = Demonstrations(plain)
-    settings = Settings(**common, policy=str(policy), policy_actions=20)
+    settings = CollectionSettings(**common, policy=str(policy), policy_actions=20)
     shard = corrections / "handle-press" / "00000.npz"
     collect_shard(Shard(shard, "handle-press", 0, settings))
     begun = Demonstrations(corrections)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vla_pruner_lab.closed_loop.comparisons import comparisons_part, goals_part
-from vla_pruner_lab.closed_loop.kept_places_page import PAGE
+from vla_pruner_lab.closed_loop.kept_patches_page import PAGE
 from vla_pruner_lab.closed_loop.plot import success_plot
 from vla_pruner_lab.closed_loop.records import (
     ALL_TASKS,
@@ -27,12 +27,12 @@ from vla_pruner_lab.closed_loop.records import (
 from vla_pruner_lab.closed_loop.run import CHECKS, runs_path
 from vla_pruner_lab.common.markdown import DASH, markdown_table
 from vla_pruner_ros.models.images.preprocessing import PATCHES
-from vla_pruner_ros.pruning.config import PRUNERS
-from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.config import METHOD_NAMES
+from vla_pruner_ros.pruning.methods import METHODS
 
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
-METHODS = (*CHECKS, *PRUNERS)
+ROWS = (*CHECKS, *METHOD_NAMES)
 Format = Callable[[dict], str]
 
 
@@ -78,7 +78,7 @@ def _document(records: list[dict], runs: list[dict], episodes: list[dict], docs:
         own_runs = [run for run in runs if run["policy"] == policy]
         lines += _policy_part(policy, own, own_runs, episodes, docs)
     dates = sorted(episode["date"] for episode in episodes)
-    lines += [*_kept_places(docs), *_animation(docs)]
+    lines += [*_kept_patches(docs), *_animation(docs)]
     return [*lines, f"Episodes run from {dates[0]} to {dates[-1]}."]
 
 
@@ -109,18 +109,18 @@ def _policy_part(
 
 def _first_steps(records: list[dict], main: str) -> list[str]:
     """Methods that remember begin unpruned unless told otherwise: others have no such steps."""
-    if "warm_up" in main:
+    if "history_fill" in main:
         return []
     found = {record["method"] for record in records}
-    names = [name for name, chosen in SELECTORS.items() if "action" in chosen.needs]
+    names = [name for name, chosen in METHODS.items() if "action" in chosen.needs]
     remembering = [name for name in names if name in found]
     if not remembering or not found - {*remembering, *UNPRUNED}:
         return []
     return [
         "Unpruned in the first steps of every episode, until their history is full: "
-        f"{', '.join(remembering)}. The others prune from the first. Where it was run, the "
-        "ablations tell what the former do without such steps (warm_up semantic) and the latter "
-        "with them (unpruned_first).",
+        f"{', '.join(remembering)}. The others prune from the first. The ablations show the former "
+        "without such steps (history_fill semantic) and the latter with them (unpruned_first), if "
+        "they were run.",
         "",
     ]
 
@@ -172,7 +172,7 @@ def _patches_seen(note: dict) -> list[int]:
     return list(dict.fromkeys([*before, note.get("visual_tokens_per_picture", PATCHES)]))
 
 
-def _kept_places(docs: Path) -> list[str]:
+def _kept_patches(docs: Path) -> list[str]:
     if not (docs / PAGE).exists():
         return []
     return [
@@ -202,7 +202,7 @@ def _by_ratio(records: list[dict], show: Format) -> list[str]:
     """Methods down, keep ratios across."""
     ratios = sorted({record["keep_ratio"] for record in records}, reverse=True)
     found = {(record["method"], record["keep_ratio"]): record for record in records}
-    methods = [m for m in METHODS if any(record["method"] == m for record in records)]
+    methods = [m for m in ROWS if any(record["method"] == m for record in records)]
     rows = [
         [method, *(show(found[method, r]) if (method, r) in found else DASH for r in ratios)]
         for method in methods
@@ -228,7 +228,7 @@ def _ablations(records: list[dict], main: str) -> list[str]:
     if not varied:
         return []
     chosen = [r for r in pooled if (r["method"], r["keep_ratio"]) in varied]
-    chosen.sort(key=lambda r: (METHODS.index(r["method"]), -r["keep_ratio"], r["variant"]))
+    chosen.sort(key=lambda r: (ROWS.index(r["method"]), -r["keep_ratio"], r["variant"]))
     rows = [
         [r["method"], f"{r['keep_ratio']:g}", r["variant"] or "default", _success(r), _relative(r)]
         for r in chosen
@@ -243,7 +243,7 @@ def _tasks(records: list[dict]) -> list[str]:
     found = {(r["task"], r["keep_ratio"], r["method"]): r for r in records}
     lines = []
     for ratio in sorted({record["keep_ratio"] for record in records}, reverse=True):
-        methods = [m for m in METHODS if any((t, ratio, m) in found for t in tasks)]
+        methods = [m for m in ROWS if any((t, ratio, m) in found for t in tasks)]
         rows = [
             [
                 t,

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from vla_pruner_lab.rollout.episode import CAMERAS, PolicyAgent
 from vla_pruner_ros.conversions.overlay import draw_kept
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.pruning.config import PRUNERS, WARM_UP_MODES, PruningConfig
+from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, PruningConfig
 from vla_pruner_ros.resources import SIMULATION_POLICY, policy_directory
 from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
 from vla_pruner_ros.sim.tasks import instruction_for, task_name
@@ -33,7 +33,7 @@ MAX_ACTIONS = 120
 
 
 @dataclass(frozen=True)
-class Frame:
+class FilmFrame:
     """picture: uint8 [H, W, 3]. caption: what it shows. actions: carried out so far."""
 
     picture: np.ndarray
@@ -46,7 +46,7 @@ class FilmedAgent(PolicyAgent):
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
         super().begin(robot, instruction)
-        self.frames: list[Frame] = []
+        self.frames: list[FilmFrame] = []
         self.carried_out = 0
 
     def film(self) -> None:
@@ -54,7 +54,7 @@ class FilmedAgent(PolicyAgent):
         report = self._reports[-1]
         picture = draw_kept(self._robot.render(CAMERAS[0]), report.kept_indices[0], report.grid)
         caption = f"{report.tokens_kept} of {report.tokens_total} visual tokens"
-        self.frames.append(Frame(picture, caption, self.carried_out))
+        self.frames.append(FilmFrame(picture, caption, self.carried_out))
 
     def actions(self, state: SimState) -> np.ndarray:
         chunk = super().actions(state)
@@ -63,7 +63,9 @@ class FilmedAgent(PolicyAgent):
         return chunk
 
 
-def film_episode(agent: FilmedAgent, task: str, seed: int, every: int) -> tuple[list[Frame], bool]:
+def film_episode(
+    agent: FilmedAgent, task: str, seed: int, every: int
+) -> tuple[list[FilmFrame], bool]:
     """Frames of one episode and whether it succeeded. every: actions from frame to frame."""
     robot = SimulatedRobot(task, cameras=CAMERAS)
     state = robot.reset(seed)
@@ -81,7 +83,7 @@ def film_episode(agent: FilmedAgent, task: str, seed: int, every: int) -> tuple[
 
 
 def side_by_side(
-    films: Sequence[Sequence[Frame]], successes: Sequence[bool], title: str
+    films: Sequence[Sequence[FilmFrame]], successes: Sequence[bool], title: str
 ) -> list[Image.Image]:
     """Films with their captions above and the title below; shorter ones stand still at the end."""
     font = ImageFont.load_default(TEXT_SIZE)
@@ -112,9 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--checkpoint", type=Path, default=policy_directory(SIMULATION_POLICY))
     add("--task", type=task_name, default="drawer-close")
     add("--seed", type=int, default=0)
-    add("--pruner", choices=PRUNERS, default="vla_pruner")
+    add("--method", choices=METHOD_NAMES, default="vla_pruner")
     add("--keep-ratios", type=float, nargs=2, default=(1.0, 0.25))
-    add("--warm-up", choices=WARM_UP_MODES, default="semantic")
+    add("--history-fill", choices=HISTORY_FILLS, default="semantic")
     add("--execute", type=int, help="actions of a chunk before the next inference")
     add("--every", type=int, default=2, help="actions from frame to frame")
     add("--out", type=Path, default=Path("docs/episode.webp"))
@@ -122,7 +124,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     policy = load_policy(given.checkpoint)
     films, successes = [], []
     for ratio in given.keep_ratios:
-        policy.pruning = PruningConfig(pruner=given.pruner, keep_ratio=ratio, warm_up=given.warm_up)
+        policy.pruning = PruningConfig(
+            method=given.method, keep_ratio=ratio, history_fill=given.history_fill
+        )
         agent = FilmedAgent(policy, given.execute)
         frames, success = film_episode(agent, given.task, given.seed, given.every)
         films.append(frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from vla_pruner_ros.pruning.config import PRUNERS
+from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.report.axes import Axes, ticks
 
 WIDTH, HEIGHT, LEGEND_WIDTH = 760, 380, 150
@@ -35,14 +35,14 @@ def success_plot(records: list[dict]) -> str | None:
 
     Each curve starts at the unpruned policy where that was run. Whiskers are the intervals.
     """
-    pruned = [r for r in records if r["method"] in PRUNERS and r["method"] != "full"]
+    pruned = [r for r in records if r["method"] in METHOD_NAMES and r["method"] != "full"]
     if not pruned:
         return None
     full = [r for r in records if r["method"] == "full"]
     ratios = sorted({_ratio(record) for record in (*pruned, *full)})
     plot_width = WIDTH - LEGEND_WIDTH
     axes = Axes((math.log2(ratios[0]) - AIR, AIR), (0.0, 104.0), plot_width, HEIGHT)
-    methods = [m for m in PRUNERS if any(r["method"] == m for r in pruned)]
+    methods = [m for m in METHOD_NAMES if any(r["method"] == m for r in pruned)]
     parts = [_frame(axes, ratios)]
     for place, method in reversed(list(enumerate(methods))):  # the first one lies on top
         own = sorted((r for r in pruned if r["method"] == method), key=_ratio)

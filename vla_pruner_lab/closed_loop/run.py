@@ -1,8 +1,8 @@
 """Success in closed loop: python -m vla_pruner_lab.closed_loop.run --checkpoint DIR.
 
-Runs policies in the simulator with every pruner and budget from the same held-out initial states.
+Runs policies in the simulator with every method and budget from the same held-out initial states.
 Each episode is a line of --out; a second run adds the missing ones only, so that an interrupted
-evaluation goes on where it stopped. Episodes that decide most come first (cells.py).
+evaluation goes on where it stopped. Episodes that decide most come first (experiments.py).
 The evaluation itself is checked by --policy expert, the scripted experts, and --policy still, which
 does not move.
 """
@@ -25,7 +25,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from vla_pruner_lab.closed_loop.cells import VARIED, Cell, Episode, make_cells, make_episodes
+from vla_pruner_lab.closed_loop.experiments import (
+    VARIED,
+    EpisodeConfig,
+    ExperimentConfig,
+    make_cells,
+    make_episodes,
+)
 from vla_pruner_lab.closed_loop.records import (
     ALL_TASKS,
     EpisodeFile,
@@ -37,7 +43,7 @@ from vla_pruner_lab.common.machine import cpu_name
 from vla_pruner_lab.common.processes import run_in_processes
 from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.loading import DTYPES, load_policy
-from vla_pruner_ros.pruning.config import LOCK_IN_REMEDIES, PRUNERS, WARM_UP_MODES
+from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, TOKEN_RECOVERIES
 from vla_pruner_ros.sim.tasks import task_name
 
 CHECKS = ("expert", "still")
@@ -65,7 +71,7 @@ class Subject:
     image_size: int = 224
 
 
-def run_one(subject: Subject, episode: Episode) -> dict:
+def run_one(subject: Subject, episode: EpisodeConfig) -> dict:
     """One line of the results. Robot and policy stay loaded for the next call."""
     from vla_pruner_lab.rollout.episode import as_record, run_episode
 
@@ -98,7 +104,7 @@ def _policy(subject: Subject):
     return load_policy(subject.checkpoint, device=subject.device, dtype=subject.dtype)
 
 
-def _agent(subject: Subject, cell: Cell):
+def _agent(subject: Subject, cell: ExperimentConfig):
     from vla_pruner_lab.rollout import episode
 
     if subject.checkpoint is None:
@@ -109,7 +115,7 @@ def _agent(subject: Subject, cell: Cell):
 
 
 def evaluate(
-    subject: Subject, episodes: Sequence[Episode], out: Path, processes: int = 0
+    subject: Subject, episodes: Sequence[EpisodeConfig], out: Path, processes: int = 0
 ) -> list[dict]:
     """Run the episodes that are not in `out` yet and append them; returns all of `out`.
 
@@ -126,7 +132,7 @@ def evaluate(
     return file.episodes
 
 
-def _run_all(subject: Subject, missing: list[Episode], processes: int) -> Iterator[dict]:
+def _run_all(subject: Subject, missing: list[EpisodeConfig], processes: int) -> Iterator[dict]:
     if processes == 0:
         yield from (run_one(subject, episode) for episode in missing)
         return
@@ -139,7 +145,7 @@ class _Runner:
 
     subject: Subject
 
-    def __call__(self, episode: Episode) -> dict:
+    def __call__(self, episode: EpisodeConfig) -> dict:
         return run_one(self.subject, episode)
 
 
@@ -242,7 +248,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--checkpoint", type=Path, help="folder of the policy")
     add("--policy-name", help="in the results; by default the checkpoint's folder")
     add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
-    add("--pruners", nargs="+", choices=PRUNERS, default=PRUNERS)
+    add("--methods", nargs="+", choices=METHOD_NAMES, default=METHOD_NAMES)
     add("--keep-ratios", nargs="+", type=float, default=DEFAULT_RATIOS)
     add("--episodes", type=int, default=50, help="of each task in each cell")
     add("--first-seed", type=int, default=0, help="of the initial states")
@@ -256,8 +262,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--temporal-window", nargs="+", type=int, default=[], help="w, several for an ablation")
     add("--temporal-decay", nargs="+", type=float, default=[], help="gamma")
     add("--prune-layer", nargs="+", type=int, default=[], help="K")
-    add("--lock-in-remedy", nargs="+", choices=LOCK_IN_REMEDIES, default=[])
-    add("--warm-up", nargs="+", choices=WARM_UP_MODES, default=[])
+    add("--lock-in-remedy", nargs="+", choices=TOKEN_RECOVERIES, default=[])
+    add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=[])
     add("--unpruned-first", nargs="+", type=int, default=[0],
         help="inferences of an episode that see all tokens, whatever the method")  # fmt: skip
     given = parser.parse_args(argv)
@@ -297,9 +303,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         subject = _subject(given)
         varied = {name: getattr(given, name) for name in VARIED}
         cells = (
-            [Cell(given.policy, 1.0)]
+            [ExperimentConfig(given.policy, 1.0)]
             if given.policy in CHECKS
-            else make_cells(given.pruners, given.keep_ratios, varied, given.unpruned_first)
+            else make_cells(given.methods, given.keep_ratios, varied, given.unpruned_first)
         )
         episodes = list(make_episodes(cells, _tasks(given), given.episodes, given.first_seed))
         note_run(runs_path(given.out), subject, argv)

@@ -62,13 +62,13 @@ def reference_compatible(runs: dict, run: dict, num_visual: int) -> PruningConfi
     """Settings under which this package does what the released research code does."""
     return PruningConfig(
         keep_ratio=run["keep"] / num_visual,
-        pruner="vla_pruner" if run["use_temporal"] else "fastv",
+        method="vla_pruner" if run["use_temporal"] else "fastv",
         prune_layer=runs["prune_layer_K"],
         action_layer=runs["action_layer"],
         temporal_window=runs["window"],
         temporal_decay=runs["decay"],
         decay_order="oldest_first",
-        semantic_rows="last" if "last" in run["semantic_source"] else "all",
+        semantic_queries="last" if "last" in run["semantic_source"] else "all",
     )
 
 
@@ -179,14 +179,14 @@ def _compare_pruned_frame(
 
 
 class _TappedPruner:
-    """Shows what one step hands to the pruner."""
+    """Shows what one step hands to the pruning state."""
 
     def __init__(self, policy: OpenVlaPolicy) -> None:
-        self.pruner = policy.pruner
+        self.pruning_state = policy.pruning_state
         self.signals = self.action_rows = None
 
     def __enter__(self) -> _TappedPruner:
-        select, observe = self.pruner.select, self.pruner.observe
+        select, observe = self.pruning_state.select, self.pruning_state.observe
 
         def tapped_select(plan, signals):
             self.signals = signals
@@ -196,11 +196,11 @@ class _TappedPruner:
             self.action_rows = rows
             observe(rows, plan, selection)
 
-        self.pruner.select, self.pruner.observe = tapped_select, tapped_observe
+        self.pruning_state.select, self.pruning_state.observe = tapped_select, tapped_observe
         return self
 
     def __exit__(self, *error: object) -> None:
-        del self.pruner.select, self.pruner.observe  # the class's own again
+        del self.pruning_state.select, self.pruning_state.observe  # the class's own again
 
 
 def _frame_number(path: Path) -> int:

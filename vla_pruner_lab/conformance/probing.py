@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
-from vla_pruner_ros.pruning.selectors import Signals
+from vla_pruner_ros.pruning.methods import Signals
 from vla_pruner_ros.pruning.token_selection import Selection
 
 ASKED = frozenset({"semantic", "last_row", "text"})

@@ -14,7 +14,7 @@ FEATURES, HIDDEN, ATTENTION, OFT_ACTIONS, EXACT = 2e-5, 2e-4, 2e-5, 5e-5, 0.0
 
 
 @dataclass
-class Row:
+class ComparisonRow:
     """One quantity; error is the largest over all its cases."""
 
     section: str
@@ -38,10 +38,10 @@ class Comparison:
     """Rows in the order in which their quantities first came up."""
 
     section: str = ""
-    _rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+    _rows: dict[tuple[str, str], ComparisonRow] = field(default_factory=dict)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[ComparisonRow]:
         return list(self._rows.values())
 
     def add(self, quantity: str, ours, official, tolerance: float) -> None:
@@ -55,7 +55,7 @@ class Comparison:
 
     def add_error(self, quantity: str, error: float, tolerance: float) -> None:
         key = (self.section, quantity)
-        row = self._rows.setdefault(key, Row(*key, tolerance))
+        row = self._rows.setdefault(key, ComparisonRow(*key, tolerance))
         row.error = float(np.maximum(row.error, error))  # keeps NaN
         row.cases += 1
 

@@ -21,7 +21,7 @@ PICTURES_KEPT = 64
 
 
 @dataclass(frozen=True)
-class Moment:
+class InferenceSample:
     """One inference as seen from outside: its status and the picture behind it."""
 
     status: PruningStatus
@@ -39,12 +39,12 @@ class Seen:
 
     frames: int = 0
     actions: int = 0
-    moments: list[Moment] = field(default_factory=list)
+    moments: list[InferenceSample] = field(default_factory=list)
 
     @property
-    def settled(self) -> list[Moment]:
+    def settled(self) -> list[InferenceSample]:
         """Moments whose budget was free to act: no warm-up, no refresh."""
-        return [m for m in self.moments if not (m.status.warm_up or m.status.refresh)]
+        return [m for m in self.moments if not (m.status.history_incomplete or m.status.refresh)]
 
 
 class Observer:
@@ -102,7 +102,7 @@ class Observer:
         with self._arrived:
             picture = self._pictures.get(to_nanoseconds(message.header.stamp))
             ratio = round(float(message.keep_ratio), 6)
-            self.seen[ratio].moments.append(Moment(message, picture))
+            self.seen[ratio].moments.append(InferenceSample(message, picture))
             self._arrived.notify_all()
 
     def _on_episode(self, message: DiagnosticStatus) -> None:

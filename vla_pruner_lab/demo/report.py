@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vla_pruner_lab.demo.observer import Moment, Observer
-from vla_pruner_lab.demo.summary import Row, cells
+from vla_pruner_lab.demo.observer import InferenceSample, Observer
+from vla_pruner_lab.demo.summary import SummaryRow, cells
 from vla_pruner_ros.conversions.overlay import draw_kept
 from vla_pruner_ros.report import (
     HALF_WIDTH,
@@ -29,7 +29,9 @@ from vla_pruner_ros.report import (
 FRAMES_PER_RATIO = 30
 
 
-def write_report(path: Path, observer: Observer, rows: list[Row], facts: dict[str, str]) -> None:
+def write_report(
+    path: Path, observer: Observer, rows: list[SummaryRow], facts: dict[str, str]
+) -> None:
     """Write the page; facts: name -> value lines about the run (machine, date, command, ...)."""
     trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].moments)
     sections = [
@@ -66,7 +68,7 @@ def _training_note(trained: bool) -> str:
     )
 
 
-def _tiles(rows: list[Row], episodes: str) -> str:
+def _tiles(rows: list[SummaryRow], episodes: str) -> str:
     full, last = rows[0], rows[-1]
     facts = [
         ("Inferences", sum(row.inferences for row in rows), "settled, all budgets"),
@@ -81,7 +83,7 @@ def _tiles(rows: list[Row], episodes: str) -> str:
     return tiles(facts)
 
 
-def _animation(observer: Observer, rows: list[Row]) -> str:
+def _animation(observer: Observer, rows: list[SummaryRow]) -> str:
     pictures, captions = [], []
     for row in rows:
         for moment in _spread_out(observer.seen[row.keep_ratio].settled):
@@ -95,20 +97,20 @@ def _animation(observer: Observer, rows: list[Row]) -> str:
     return figure(animation_slider(pictures, captions, 8.0, "camera with kept tokens"))
 
 
-def _spread_out(moments: list[Moment]) -> list[Moment]:
+def _spread_out(moments: list[InferenceSample]) -> list[InferenceSample]:
     shown = [moment for moment in moments if moment.picture is not None]
     step = max(1, len(shown) // FRAMES_PER_RATIO)
     return shown[::step]
 
 
-def _overlay(moment: Moment) -> np.ndarray:
+def _overlay(moment: InferenceSample) -> np.ndarray:
     status = moment.status
     first_camera = status.kept_indices[: status.kept_per_camera[0]]
     drawn = draw_kept(moment.picture, first_camera, (status.grid_rows, status.grid_columns))
     return np.concatenate([moment.picture, drawn], axis=1).repeat(2, axis=0).repeat(2, axis=1)
 
 
-def _latency_plots(observer: Observer, rows: list[Row]) -> str:
+def _latency_plots(observer: Observer, rows: list[SummaryRow]) -> str:
     names = [f"keep_ratio {row.keep_ratio:g}" for row in rows]
     totals = [_stage(observer, row, "total") for row in rows]
     by_time = [
@@ -125,7 +127,7 @@ def _latency_plots(observer: Observer, rows: list[Row]) -> str:
     return legend(names) + columns(plots)
 
 
-def _overlap_plots(observer: Observer, rows: list[Row]) -> str:
+def _overlap_plots(observer: Observer, rows: list[SummaryRow]) -> str:
     names = [f"keep_ratio {row.keep_ratio:g}" for row in rows]
     fields = (
         ("semantic_action_overlap", "Semantic set against action set"),
@@ -142,5 +144,5 @@ def _overlap_plots(observer: Observer, rows: list[Row]) -> str:
     return legend(names) + columns(plots)
 
 
-def _stage(observer: Observer, row: Row, stage: str) -> list[float]:
+def _stage(observer: Observer, row: SummaryRow, stage: str) -> list[float]:
     return [1e3 * m.stages.get(stage, float("nan")) for m in observer.seen[row.keep_ratio].settled]

@@ -12,7 +12,7 @@ STAGES = ("preprocess", "vision", "prefill", "decode", "total")
 
 
 @dataclass(frozen=True)
-class Row:
+class SummaryRow:
     """One keep ratio: counts, tokens, and per stage the median and 95th percentile (s)."""
 
     keep_ratio: float
@@ -37,17 +37,17 @@ class Row:
         return ""
 
 
-def summarise(observer: Observer, ratios: tuple[float, ...]) -> list[Row]:
+def summarise(observer: Observer, ratios: tuple[float, ...]) -> list[SummaryRow]:
     """Return one row per ratio; the expected count is computed here, not taken from the node."""
     return [_row(ratio, observer.seen[ratio], observer.actions(ratio)) for ratio in ratios]
 
 
-def _row(ratio: float, seen: Seen, actions: int) -> Row:
+def _row(ratio: float, seen: Seen, actions: int) -> SummaryRow:
     settled = seen.settled
     total = settled[0].status.tokens_total if settled else 0
     names = [name for name in STAGES if settled and name in settled[0].stages]
     times = {name: [m.stages[name] for m in settled] for name in names}
-    return Row(
+    return SummaryRow(
         keep_ratio=ratio,
         frames=seen.frames,
         actions=actions,
@@ -64,7 +64,7 @@ def _row(ratio: float, seen: Seen, actions: int) -> Row:
 HEADERS = ("keep_ratio", "frames", "actions", "tokens kept")
 
 
-def cells(rows: list[Row]) -> tuple[list[str], list[list[str]]]:
+def cells(rows: list[SummaryRow]) -> tuple[list[str], list[list[str]]]:
     """Return headers and text cells; latencies read "p50 / p95" in ms."""
     stages = list(rows[0].latency) if rows else []
     headers = [*HEADERS, *(f"{stage} (ms)" for stage in stages)]
@@ -84,7 +84,7 @@ def _milliseconds(pair: tuple[float, float] | None) -> str:
     return "-" if pair is None else f"{1e3 * pair[0]:.1f} / {1e3 * pair[1]:.1f}"
 
 
-def text_table(rows: list[Row]) -> str:
+def text_table(rows: list[SummaryRow]) -> str:
     """Return the table for a terminal."""
     headers, body = cells(rows)
     widths = [max(len(line[i]) for line in [headers, *body]) for i in range(len(headers))]

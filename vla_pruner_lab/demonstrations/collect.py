@@ -38,7 +38,7 @@ SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
-class Settings:
+class CollectionSettings:
     """What makes one collection differ from another.
 
     image_size: pixels, square. noise: standard deviation (m) of what is added to each executed
@@ -65,7 +65,7 @@ class Shard:
     path: Path
     task: str
     number: int
-    settings: Settings
+    settings: CollectionSettings
 
 
 @lru_cache(maxsize=1)  # shards of a task follow each other; a robot takes half a second to build
@@ -84,7 +84,7 @@ def _agent(checkpoint: str):
     from vla_pruner_ros.pruning.config import PruningConfig
 
     torch.set_num_threads(1)  # one process a core
-    return PolicyAgent(load_policy(checkpoint, pruning=PruningConfig(pruner="full")), execute=1)
+    return PolicyAgent(load_policy(checkpoint, pruning=PruningConfig(method="full")), execute=1)
 
 
 def collect_shard(shard: Shard) -> dict:
@@ -112,7 +112,7 @@ def collect_shard(shard: Shard) -> dict:
     }
 
 
-def _attempt(robot, writer: ShardWriter, seed: int, settings: Settings) -> None:
+def _attempt(robot, writer: ShardWriter, seed: int, settings: CollectionSettings) -> None:
     """Record one episode, or nothing where the expert failed."""
     from vla_pruner_lab.rollout.expert import Expert
     from vla_pruner_ros.sim.rendering import DEFAULT_VIEWS
@@ -157,7 +157,9 @@ def _begin(robot, state, instruction: str, actions: int, checkpoint: str):
     return state
 
 
-def plan(folder: Path, tasks: tuple[str, ...], episodes: int, settings: Settings) -> list[Shard]:
+def plan(
+    folder: Path, tasks: tuple[str, ...], episodes: int, settings: CollectionSettings
+) -> list[Shard]:
     """The shards that `episodes` of each task take and that are not there yet."""
     shards = -(-episodes // settings.episodes_per_shard)
     wanted = [
@@ -168,11 +170,11 @@ def plan(folder: Path, tasks: tuple[str, ...], episodes: int, settings: Settings
     return [shard for shard in wanted if not shard.path.exists()]
 
 
-def check_settings(folder: Path, settings: Settings) -> None:
+def check_settings(folder: Path, settings: CollectionSettings) -> None:
     """Note the settings in the folder; ValueError if it was collected with other ones."""
     path = folder / SETTINGS_FILE
     if path.exists():
-        found = {**asdict(Settings()), **json.loads(path.read_text())}
+        found = {**asdict(CollectionSettings()), **json.loads(path.read_text())}
         if found != asdict(settings):
             raise ValueError(f"{folder} was collected with {found}; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
@@ -180,7 +182,7 @@ def check_settings(folder: Path, settings: Settings) -> None:
 
 
 def collect(
-    folder: Path, tasks: tuple[str, ...], episodes: int, settings: Settings, workers: int
+    folder: Path, tasks: tuple[str, ...], episodes: int, settings: CollectionSettings, workers: int
 ) -> list[dict]:
     """Collect what is missing; returns one record per new shard, see collect_shard."""
     check_settings(folder, settings)
@@ -210,7 +212,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    defaults = Settings()
+    defaults = CollectionSettings()
     parser.add_argument("--out", type=Path, default=Path("out/demonstrations"))
     parser.add_argument("--tasks", nargs="+", type=task_name, default=DEFAULT_TASKS)
     parser.add_argument("--episodes", type=int, default=100, help="per task")
@@ -228,7 +230,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     given = _arguments(argv)
-    settings = Settings(
+    settings = CollectionSettings(
         image_size=given.image_size,
         noise=given.noise,
         jitter=given.jitter,

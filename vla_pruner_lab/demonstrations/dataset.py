@@ -23,7 +23,7 @@ from PIL import Image
 JPEG_QUALITY = 85
 
 
-class Percept(NamedTuple):
+class StateRecord(NamedTuple):
     """What the robot knew at one instant besides pictures. state: float32 [8]; joints: [9]."""
 
     instruction: str
@@ -33,7 +33,7 @@ class Percept(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Frame:
+class DemonstrationFrame:
     """What the robot perceived at one instant of a demonstration, as an Observation has it.
 
     images: uint8 [H, W, 3] per camera. state: float32 [8]. joints: float32 [9].
@@ -141,8 +141,8 @@ class Demonstrations:
     def __len__(self) -> int:
         return int(self._shard_ends[-1])
 
-    def __getitem__(self, index: int) -> Frame:
-        return Frame(self.pictures(index), *self.words_and_state(index))
+    def __getitem__(self, index: int) -> DemonstrationFrame:
+        return DemonstrationFrame(self.pictures(index), *self.words_and_state(index))
 
     def pictures(self, index: int) -> list[np.ndarray]:
         """uint8 [H, W, 3] per camera of frame `index`, decoded."""
@@ -156,11 +156,11 @@ class Demonstrations:
             pictures.append(decode_jpeg(jpeg[start : ends[k]].tobytes()))
         return pictures
 
-    def words_and_state(self, index: int) -> Percept:
+    def words_and_state(self, index: int) -> StateRecord:
         """The rest of frame `index`, without decoding a picture."""
         shard, row = self._locate(index)
         instruction = str(shard["instructions"][_episode_of(shard, row)])
-        return Percept(instruction, shard["states"][row], shard["joints"][row], shard["task"])
+        return StateRecord(instruction, shard["states"][row], shard["joints"][row], shard["task"])
 
     def action_chunk(self, index: int, steps: int) -> np.ndarray:
         """float32 [steps, 7] expert actions from frame `index` on.

@@ -17,7 +17,7 @@ from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.checkpoints import assign
 from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
 from vla_pruner_ros.models.decoder.signals import Prompt
-from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
 from vla_pruner_ros.models.openvla.openvla_oft import OpenVlaOftPolicy
 from vla_pruner_ros.models.pi0.checkpoints import module_name
@@ -31,7 +31,7 @@ ATTENTIONS = ("eager", "sdpa")
 def make_baseline(model: Model, attention: str) -> PrunedPolicy:
     """A policy over the model's weights that infers as transformers does. attention: ATTENTIONS."""
     baseline, build = BASELINES[model.shape.family]
-    policy = model.make_policy(PruningConfig(pruner="full"), baseline)
+    policy = model.make_policy(PruningConfig(method="full"), baseline)
     policy.plain = build(model, attention)
     policy.with_maps = attention == "eager"
     return policy
@@ -43,7 +43,7 @@ class PlainOpenVla(OpenVlaPolicy):
     plain: nn.Module
     with_maps: bool
 
-    def _infer(self, inputs, plan, select, clock) -> Inference:
+    def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
         visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
@@ -68,7 +68,7 @@ class PlainOpenVlaOft(OpenVlaOftPolicy):
     plain: nn.Module
     with_maps: bool
 
-    def _infer(self, inputs, plan, select, clock) -> Inference:
+    def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
         visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
@@ -89,7 +89,7 @@ class PlainPi0(Pi0Policy):
     plain: nn.Module
     with_maps: bool
 
-    def _infer(self, inputs, plan, select, clock) -> Inference:
+    def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
         dtype = self.decoder.prefix.dtype
         pixels = self.normalize(inputs.pictures, dtype)[None]
         picture = inputs.ids.new_full((self.num_visual,), self.config.vlm_config.image_token_id)
@@ -111,8 +111,8 @@ def _likeliest(logits: Tensor) -> Tensor:
     return logits[0, -1:].argmax(dim=-1)
 
 
-def _inference(raw: Tensor, prompt: Prompt, plan) -> Inference:
-    return Inference(raw, ActionAttention(prompt, plan), None)
+def _inference(raw: Tensor, prompt: Prompt, plan) -> InferenceOutput:
+    return InferenceOutput(raw, ActionAttention(prompt, plan), None)
 
 
 def _plain_llama(model: Model, attention: str) -> nn.Module:

@@ -22,15 +22,15 @@ from vla_pruner_lab.common import machine, markdown
 from vla_pruner_lab.common.machine import Rates
 from vla_pruner_lab.latency import predictions
 from vla_pruner_lab.latency import report as benchmark_report
-from vla_pruner_lab.latency.cells import MODES, PRESETS, Grid
+from vla_pruner_lab.latency.configs import MODES, PRESETS, Grid
 from vla_pruner_lab.latency.model_shapes import SHAPES, SIZES
 from vla_pruner_lab.latency.models import build
-from vla_pruner_lab.latency.records import Record, make_records
+from vla_pruner_lab.latency.records import LatencyRecord, make_records
 from vla_pruner_lab.latency.roofline import PRECISIONS
 from vla_pruner_lab.latency.run import measure
 from vla_pruner_ros.models.execution.config import DRAFTS, QUANTIZATIONS
 from vla_pruner_ros.models.loading import DTYPES
-from vla_pruner_ros.pruning.config import PRUNERS
+from vla_pruner_ros.pruning.config import METHOD_NAMES
 
 MODULE = "vla_pruner_lab.latency"
 FAMILIES = predictions.FAMILIES
@@ -42,7 +42,7 @@ class Results:
 
     facts: dict[str, str]
     rates: dict[str, Rates]
-    records: list[Record]
+    records: list[LatencyRecord]
 
     def write(self, options: argparse.Namespace) -> str:
         """To the files that were asked for; returns the page."""
@@ -121,7 +121,7 @@ def dry_run(grid: Grid, options: argparse.Namespace) -> str:
         shape = SHAPES[family, options.size]
         for cell in grid.cells(family):
             one = predictions.predict(shape, precision, cell.keep_ratio, hardware.rates)
-            seconds += (cell.warm_up + options.rounds * options.repeats) * one.seconds
+            seconds += (cell.warmup + options.rounds * options.repeats) * one.seconds
             rows.append([
                 family, cell.selector, f"{cell.keep_ratio:g}", cell.how,
                 f"{1e3 * one.seconds:.3g}", f"{one.weight_gb:.1f}",
@@ -184,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     add("--size", choices=SIZES)
     add("--keep-ratios", nargs="+", type=float)
-    add("--selectors", nargs="+", choices=PRUNERS)
+    add("--selectors", nargs="+", choices=METHOD_NAMES)
     add("--modes", nargs="+", choices=MODES)
     add("--drafts", nargs="+", choices=DRAFTS, help="for families that decode token by token")
     add("--quantization", choices=QUANTIZATIONS, default="none", help="of the decoder's weights")

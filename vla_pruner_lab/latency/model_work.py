@@ -15,7 +15,7 @@ from itertools import pairwise
 from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.methods import METHODS
 
 STAGES = ("vision", "projector", "prefill", "decode", "head", "selection", "observation")
 MODEL_STAGES = STAGES[:5]
@@ -46,7 +46,7 @@ class Pruning:
     """kept: visual tokens that go on, all cameras. prune_layer: K."""
 
     kept: int
-    selector: str = PruningConfig.pruner
+    selector: str = PruningConfig.method
     prune_layer: int = PruningConfig.prune_layer
 
     def effective(self, shape: ModelShape) -> Pruning:
@@ -54,7 +54,7 @@ class Pruning:
         full = self.selector == "full" or self.kept >= shape.visual
         if full:
             return replace(self, kept=shape.visual, selector="full")
-        before_layers = SELECTORS[self.selector].prunes_before_first_layer
+        before_layers = METHODS[self.selector].prunes_before_first_layer
         return replace(self, prune_layer=0) if before_layers else self
 
 
@@ -198,7 +198,7 @@ def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
     """What pruning adds: the selector's signals and distances, the action rows' attention."""
     if pruning.selector == "full":
         return
-    needs = SELECTORS[pruning.selector].needs
+    needs = METHODS[pruning.selector].needs
     yield Work("selection", _selection_flops(shape, pruning, needs), 0)
     if "action" in needs:
         yield Work("observation", _observation_flops(shape, pruning), 0)

@@ -22,7 +22,7 @@ from vla_pruner_ros.models.openvla.oft_images import ImagePath
 from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
 from vla_pruner_ros.models.openvla.openvla_oft import BOUNDS_EPSILON, OpenVlaOftPolicy
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel
-from vla_pruner_ros.models.openvla.prismatic_policy import Components
+from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts
 from vla_pruner_ros.models.pi0 import policy as pi0
 from vla_pruner_ros.models.pi0.checkpoints import MeanStd, Statistics
 from vla_pruner_ros.models.pi0.network import Pi0Network
@@ -114,10 +114,10 @@ def _decoder_fields(decoder: DecoderShape) -> dict[str, int]:
     }
 
 
-def _components(model: PrismaticModel, shape: ModelShape, epsilon: float = 0.0) -> Components:
+def _components(model: PrismaticModel, shape: ModelShape, epsilon: float = 0.0) -> PrismaticParts:
     statistics = {"action": untrained.action_statistics(), "proprio": untrained.state_statistics()}
     halves = torch.full((2, 3, 1, 1), 0.5, device=model.projector.fc1.weight.device)
-    return Components(
+    return PrismaticParts(
         model=model,
         tokenize=_constant_prompt(shape.prompt_tokens - 2),  # the policy adds first and last
         normalize=Normalization(halves, halves),

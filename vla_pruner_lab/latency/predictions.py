@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from vla_pruner_lab.common.machine import Rates
 from vla_pruner_lab.common.markdown import markdown_table
-from vla_pruner_lab.latency.cells import RATIOS, Cell
+from vla_pruner_lab.latency.configs import RATIOS, LatencyConfig
 from vla_pruner_lab.latency.model_shapes import SHAPES, ModelShape
 from vla_pruner_lab.latency.model_work import MODEL_STAGES, step_work, weights_once
 from vla_pruner_lab.latency.roofline import PRECISIONS, Bound, Precision, bounds
@@ -77,7 +77,7 @@ class Prediction:
 
 def predict(shape: ModelShape, precision: Precision, keep_ratio: float, rates: Rates) -> Prediction:
     """By roofline, the tokens chosen for free."""
-    cell = Cell(shape.family, "vla_pruner", keep_ratio, "graph")
+    cell = LatencyConfig(shape.family, "vla_pruner", keep_ratio, "graph")
     found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
     stages = {stage: found[stage] for stage in MODEL_STAGES if stage in found}
     return Prediction(

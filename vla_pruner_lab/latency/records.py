@@ -8,7 +8,7 @@ from statistics import median
 import numpy as np
 
 from vla_pruner_lab.common.machine import Rates
-from vla_pruner_lab.latency.cells import Cell
+from vla_pruner_lab.latency.configs import LatencyConfig
 from vla_pruner_lab.latency.model_shapes import ModelShape
 from vla_pruner_lab.latency.model_work import MODEL_STAGES, flop_speedup, model_flops, step_work
 from vla_pruner_lab.latency.roofline import PRECISIONS, bounds
@@ -16,7 +16,7 @@ from vla_pruner_lab.latency.run import Samples
 
 
 @dataclass(frozen=True)
-class Record:
+class LatencyRecord:
     """One cell, measured. Ratios are medians over rounds; None where there is nothing to compare.
 
     stages_ms: medians, as the policy's own clock tells them (selection lies within prefill).
@@ -65,7 +65,7 @@ class Record:
 
 def make_records(
     shape: ModelShape, samples: list[Samples], rates: Rates, device: str, dtype: str
-) -> list[Record]:
+) -> list[LatencyRecord]:
     """One record a cell, in order, failed ones included."""
     by_cell = {one.cell: one for one in samples}
     return [_record(shape, one, by_cell, rates, device, dtype) for one in samples]
@@ -74,11 +74,11 @@ def make_records(
 def _record(
     shape: ModelShape,
     samples: Samples,
-    by_cell: dict[Cell, Samples],
+    by_cell: dict[LatencyConfig, Samples],
     rates: Rates,
     device: str,
     dtype: str,
-) -> Record:
+) -> LatencyRecord:
     cell = samples.cell
     times, fastest = _times(samples), _fastest(samples)
     stages = _median_stages(samples.stages)
@@ -86,7 +86,7 @@ def _record(
     allowed = flop_speedup(shape, cell.pruning(shape))
     roofline, bound = _roofline(shape, cell, rates, dtype)
     typical = 1e3 * median(times) if times else None
-    return Record(
+    return LatencyRecord(
         **asdict(cell),
         how=cell.how,
         size=shape.size,
@@ -116,7 +116,7 @@ def _record(
     )
 
 
-def _plain(cell: Cell, by_cell: dict[Cell, Samples]) -> Samples | None:
+def _plain(cell: LatencyConfig, by_cell: dict[LatencyConfig, Samples]) -> Samples | None:
     found = (s for c, s in by_cell.items() if c.mode == "transformers_eager")
     return next((s for s in found if s.cell.family == cell.family), None)
 
@@ -148,14 +148,16 @@ def _median_stages(steps: list[dict[str, float]]) -> dict[str, float]:
     return {name: 1e3 * median(step.get(name, 0.0) for step in steps) for name in names}
 
 
-def _roofline(shape: ModelShape, cell: Cell, rates: Rates, dtype: str) -> tuple[float, float]:
+def _roofline(
+    shape: ModelShape, cell: LatencyConfig, rates: Rates, dtype: str
+) -> tuple[float, float]:
     """Least seconds of the cell, and the speed-up over the unpruned one that this allows."""
     name = dtype if cell.quantization == "none" else cell.quantization
     least, full = (least_seconds(shape, one, PRECISIONS[name], rates) for one in (cell, cell.full))
     return least, full / least
 
 
-def least_seconds(shape: ModelShape, cell: Cell, precision, rates: Rates) -> float:
+def least_seconds(shape: ModelShape, cell: LatencyConfig, precision, rates: Rates) -> float:
     """The model's own stages, each at its roofline."""
     found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
     return sum(found[stage].seconds for stage in MODEL_STAGES if stage in found)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vla_pruner_lab.common.machine import Rates
 from vla_pruner_lab.common.markdown import fact_lines, markdown_table, write
-from vla_pruner_lab.latency.records import Record
+from vla_pruner_lab.latency.records import LatencyRecord
 
 STAGES = ("preprocess", "vision", "prefill", "selection", "decode")
 HEADER = (
@@ -27,7 +27,7 @@ above over the median. MB: weights, buffers and temporaries at most. Random weig
 turns, ratios are medians over the rounds."""
 
 
-def page(facts: dict[str, str], rates: dict[str, Rates], records: list[Record]) -> str:
+def page(facts: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]) -> str:
     """Facts, then one table a family."""
     lines = ["# Latency", "", *fact_lines(facts)]
     for family in dict.fromkeys(record.family for record in records):
@@ -36,7 +36,7 @@ def page(facts: dict[str, str], rates: dict[str, Rates], records: list[Record]) 
     return "\n".join([*lines, "", LEGEND]) + "\n"
 
 
-def _family(records: list[Record], rates: Rates) -> list[str]:
+def _family(records: list[LatencyRecord], rates: Rates) -> list[str]:
     first = records[0]
     title = f"## {first.family}, {first.size}, {first.dtype} on {first.device}"
     if first.quantization != "none":
@@ -52,7 +52,7 @@ def _family(records: list[Record], rates: Rates) -> list[str]:
     return [title, "", measured, "", *markdown_table(HEADER, rows), *failed]
 
 
-def _row(record: Record) -> list[str]:
+def _row(record: LatencyRecord) -> list[str]:
     stages = [f"{record.stages_ms.get(name, 0.0):.4g}" for name in STAGES]
     memory = _number(record.peak_memory_mb, "{:.0f}")
     if record.graph_pool_mb:
@@ -82,7 +82,7 @@ def _number(value: float | None, form: str = "{:.2f}") -> str:
 
 
 def write_json(
-    path: Path, facts: dict[str, str], rates: dict[str, Rates], records: list[Record]
+    path: Path, facts: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]
 ) -> None:
     """facts, rates by family (FLOP/s and bytes/s) and records."""
     content = {

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from vla_pruner_lab.common.machine import PeakMemory, synchronize
 from vla_pruner_lab.latency.baseline import make_baseline
-from vla_pruner_lab.latency.cells import Cell
+from vla_pruner_lab.latency.configs import LatencyConfig
 from vla_pruner_lab.latency.models import Model, observation
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
@@ -25,7 +25,7 @@ SCENES = 3
 class Samples:
     """What was measured of one cell. rounds: seconds of each step, by round."""
 
-    cell: Cell
+    cell: LatencyConfig
     rounds: list[list[float]] = field(default_factory=list)
     stages: list[dict[str, float]] = field(default_factory=list)
     tokens_kept: int = 0
@@ -46,7 +46,12 @@ class _Running:
 
 
 def measure(
-    model: Model, cells: list[Cell], rounds: int, repeats: int, memory: PeakMemory, ends: float
+    model: Model,
+    cells: list[LatencyConfig],
+    rounds: int,
+    repeats: int,
+    memory: PeakMemory,
+    ends: float,
 ) -> list[Samples]:
     """Every cell once a round. A cell that fails says so and drops out.
 
@@ -87,19 +92,19 @@ def _start(
 ) -> _Running:
     allocated, reserved = memory.allocated(), memory.reserved()
     policy = make_policy(model, samples.cell)
-    for step in range(samples.cell.warm_up):
+    for step in range(samples.cell.warmup):
         policy.act(_scene(samples.cell, scenes, step))
     if samples.cell.mode == "graph":
         samples.pool_mb = max(0.0, memory.reserved() - reserved)
     return _Running(samples, policy, memory.allocated() - allocated)
 
 
-def make_policy(model: Model, cell: Cell) -> PrunedPolicy:
+def make_policy(model: Model, cell: LatencyConfig) -> PrunedPolicy:
     """As the cell wants it run."""
     if cell.is_baseline:
         return make_baseline(model, cell.mode.removeprefix("transformers_"))
-    policy = model.make_policy(PruningConfig(pruner=cell.selector, keep_ratio=cell.keep_ratio))
-    policy.adopt(cell.execution)
+    policy = model.make_policy(PruningConfig(method=cell.selector, keep_ratio=cell.keep_ratio))
+    policy.set_execution(cell.execution)
     return policy
 
 
@@ -120,7 +125,7 @@ def _one_round(one: _Running, scenes: list[Observation], repeats: int, memory: P
     samples.peak_mb = peak if len(samples.rounds) == 1 else max(samples.peak_mb, peak)
 
 
-def _scene(cell: Cell, scenes: list[Observation], step: int) -> Observation:
+def _scene(cell: LatencyConfig, scenes: list[Observation], step: int) -> Observation:
     return scenes[0 if cell.still else step % SCENES]
 
 

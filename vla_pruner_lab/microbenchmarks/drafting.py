@@ -47,7 +47,7 @@ class VainDrafter(Drafter):
 
 
 @dataclass
-class Setting:
+class DraftSetting:
     """One policy over the sequence. seconds, drafted, accepted: by step."""
 
     draft: str
@@ -65,25 +65,25 @@ class Setting:
         self.accepted.append(report.accepted_tokens)
 
 
-def make_settings(model: Model, keep_ratio: float) -> list[Setting]:
+def make_settings(model: Model, keep_ratio: float) -> list[DraftSetting]:
     """Off first, then each draft in a still scene and in vain."""
-    settings = [Setting("off", "none", _policy(model, keep_ratio, "off"))]
+    settings = [DraftSetting("off", "none", _policy(model, keep_ratio, "off"))]
     for draft in TREES:
-        settings.append(Setting(draft, "still scene", _policy(model, keep_ratio, draft)))
+        settings.append(DraftSetting(draft, "still scene", _policy(model, keep_ratio, draft)))
         vain = _policy(model, keep_ratio, draft)
         vain.drafter = VainDrafter(draft, ACTION_DIM, vain.tokens.ids)
-        settings.append(Setting(draft, "in vain", vain))
+        settings.append(DraftSetting(draft, "in vain", vain))
     return settings
 
 
 def _policy(model: Model, keep_ratio: float, draft: str) -> PrunedPolicy:
-    pruning = PruningConfig(keep_ratio=keep_ratio, warm_up="semantic", temporal_window=1)
+    pruning = PruningConfig(keep_ratio=keep_ratio, history_fill="semantic", temporal_window=1)
     policy = model.make_policy(pruning)
-    policy.adopt(ExecutionConfig(draft=draft))
+    policy.set_execution(ExecutionConfig(draft=draft))
     return policy
 
 
-def measure(settings: list[Setting], scene, steps: int) -> None:
+def measure(settings: list[DraftSetting], scene, steps: int) -> None:
     """The whole sequence, all settings step by step in turn."""
     for _ in range(WARM_UP):
         settings[0].policy.act(scene)
@@ -93,13 +93,13 @@ def measure(settings: list[Setting], scene, steps: int) -> None:
                 setting.step(scene)
 
 
-def rows(settings: list[Setting]) -> list[list[str]]:
+def rows(settings: list[DraftSetting]) -> list[list[str]]:
     """Ratios to the undrafted policy's steps of the same numbers; the first step has no guess."""
     off = settings[0]
     return [_row(setting, off) for setting in settings]
 
 
-def _row(setting: Setting, off: Setting) -> list[str]:
+def _row(setting: DraftSetting, off: DraftSetting) -> list[str]:
     pairs = list(zip(setting.seconds, off.seconds, setting.drafted, strict=False))[1:]
     drafting = [one / plain for one, plain, drafted in pairs if drafted]
     paused = [one / plain for one, plain, drafted in pairs if not drafted]

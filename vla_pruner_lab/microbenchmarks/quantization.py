@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vla_pruner_lab.common import machine
 from vla_pruner_lab.common.markdown import fact_lines, markdown_table, publish
 from vla_pruner_lab.microbenchmarks import quantization_cases
-from vla_pruner_lab.microbenchmarks.quantization_cases import Case
+from vla_pruner_lab.microbenchmarks.quantization_cases import QuantizationCase
 from vla_pruner_ros.models.execution.config import QUANTIZATIONS, ExecutionConfig
 from vla_pruner_ros.models.execution.quantization import stored_bytes
 from vla_pruner_ros.models.policy import PolicyError
@@ -69,7 +69,7 @@ class Answers:
         return np.isnan(self.actions).any(axis=(1, 2))
 
 
-def answers(case: Case, dtype: str, kind: str, keep_ratio: float) -> Answers:
+def answers(case: QuantizationCase, dtype: str, kind: str, keep_ratio: float) -> Answers:
     """The policy's, its memory fresh in each episode."""
     policy = _loaded(case, dtype, kind, keep_ratio)
     actions, kept = [], []
@@ -93,13 +93,13 @@ def decoder_bytes(policy: PrunedPolicy) -> int:
     return sum(stored_bytes(layers) for layers in policy.decoder_layers)
 
 
-def action_range(case: Case) -> np.ndarray:
+def action_range(case: QuantizationCase) -> np.ndarray:
     """[7], what -1..1 stands for."""
     bounds = case.load("float32", ExecutionConfig()).bounds
     return bounds.to_units(np.ones(bounds.size)) - bounds.to_units(-np.ones(bounds.size))
 
 
-def accuracy_rows(case: Case) -> Iterator[list[str]]:
+def accuracy_rows(case: QuantizationCase) -> Iterator[list[str]]:
     """One row of the table for each budget and setting."""
     span = action_range(case)
     for ratio in KEEP_RATIOS:
@@ -124,7 +124,7 @@ def _compared(found: Answers, reference: Answers, span: np.ndarray) -> list[str]
     ]
 
 
-def step_rows(case: Case, rounds: int) -> list[list[str]]:
+def step_rows(case: QuantizationCase, rounds: int) -> list[list[str]]:
     """Bytes and times of one policy, pruned, on the first picture; every setting once a round."""
     scene = case.episodes[0][0]
     policies = {setting: _loaded(case, *setting, TIMED_RATIO) for setting in SETTINGS}
@@ -138,9 +138,9 @@ def step_rows(case: Case, rounds: int) -> list[list[str]]:
     return [_step_row(policies, times, *setting) for setting in SETTINGS]
 
 
-def _loaded(case: Case, dtype: str, kind: str, keep_ratio: float) -> PrunedPolicy:
+def _loaded(case: QuantizationCase, dtype: str, kind: str, keep_ratio: float) -> PrunedPolicy:
     policy = case.load(dtype, ExecutionConfig(quantization=kind))
-    policy.pruning = PruningConfig(keep_ratio=keep_ratio, warm_up="semantic")
+    policy.pruning = PruningConfig(keep_ratio=keep_ratio, history_fill="semantic")
     return policy
 
 

@@ -26,7 +26,7 @@ EXECUTE = 4
 
 
 @dataclass(frozen=True)
-class Case:
+class QuantizationCase:
     """A checkpoint and what it is shown, one episode after the other.
 
     load: (dtype, execution) -> a policy.
@@ -37,7 +37,7 @@ class Case:
     episodes: list[list[Observation]]
 
 
-def shipped(seed: int) -> Case:
+def shipped(seed: int) -> QuantizationCase:
     """The policy that comes with the package, on episodes that it controls itself, pruned."""
     from vla_pruner_lab.rollout.episode import run_episode
     from vla_pruner_ros.sim.robot import SimulatedRobot
@@ -55,7 +55,7 @@ def shipped(seed: int) -> Case:
     def load(dtype: str, execution: ExecutionConfig) -> PrunedPolicy:
         return load_policy(directory, dtype=dtype, execution=execution)
 
-    return Case(f"{SIMULATION_POLICY} (trained)", load, episodes)
+    return QuantizationCase(f"{SIMULATION_POLICY} (trained)", load, episodes)
 
 
 def _recorder(policy: PrunedPolicy):
@@ -72,7 +72,7 @@ def _recorder(policy: PrunedPolicy):
     return agent
 
 
-def golden_openvla(directory: Path) -> Case:
+def golden_openvla(directory: Path) -> QuantizationCase:
     """The recorded pictures, each an episode, and the recorded run of several frames."""
     folder = directory / "openvla"
     prompts, episodes = {}, []
@@ -83,10 +83,10 @@ def golden_openvla(directory: Path) -> Case:
     prompts[prompt_text("run")] = run["input_ids"]
     frames = sorted((directory / "pruner_e2e" / "frames").glob("frame*.png"))
     episodes.append([Observation([load_image(path)], "run") for path in frames])
-    return Case("OpenVLA, random", _loader(folder / "checkpoint", prompts), episodes)
+    return QuantizationCase("OpenVLA, random", _loader(folder / "checkpoint", prompts), episodes)
 
 
-def golden_oft(directory: Path) -> Case:
+def golden_oft(directory: Path) -> QuantizationCase:
     """The recorded pictures, each an episode."""
     folder = directory / "oft"
     prompts, episodes = {}, []
@@ -96,7 +96,9 @@ def golden_oft(directory: Path) -> Case:
             images = [arrays[f"{camera}_final"] for camera in ("primary", "wrist")]
         episodes.append([Observation(images, name, official["proprio_raw"])])
     options = {"num_cameras": 2, "image_path": "camera", "center_crop": False}
-    return Case("OpenVLA-OFT, random", _loader(folder / "checkpoint", prompts, **options), episodes)
+    return QuantizationCase(
+        "OpenVLA-OFT, random", _loader(folder / "checkpoint", prompts, **options), episodes
+    )
 
 
 def _loader(checkpoint: Path, prompts: dict[str, list[int]], **options: object) -> Callable:

@@ -29,8 +29,8 @@ from vla_pruner_ros.pruning.budget import tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.cli import replay_with
 from vla_pruner_ros.replay.options import make_parser
-from vla_pruner_ros.replay.results.answers import AnswerMessages
-from vla_pruner_ros.replay.results.outcome import Outcome
+from vla_pruner_ros.replay.results.outputs import AnswerMessages
+from vla_pruner_ros.replay.results.result import ReplayResult
 
 PERIOD = SECOND // 10
 SIDE = 16
@@ -60,7 +60,7 @@ class InstantPolicy:
             tokens_total=SIDE * SIDE,
             tokens_requested=keep,
             tokens_kept=keep,
-            pruner=self.pruning.pruner,
+            method=self.pruning.method,
             timings={"total": 0.0},
         )
         return ActionChunk(actions, report)
@@ -114,7 +114,7 @@ def _image(store, picture: np.ndarray, stamp: int):
     )
 
 
-def measure(bag: Path, out: Path) -> tuple[Outcome, float, float]:
+def measure(bag: Path, out: Path) -> tuple[ReplayResult, float, float]:
     """Replay the recorded settings and one smaller budget.
 
     Returns:
@@ -130,7 +130,9 @@ def measure(bag: Path, out: Path) -> tuple[Outcome, float, float]:
     return outcome, time.perf_counter() - started, memory.peak(0.0)
 
 
-def report(arguments: argparse.Namespace, outcome: Outcome, seconds: float, peak: float) -> str:
+def report(
+    arguments: argparse.Namespace, outcome: ReplayResult, seconds: float, peak: float
+) -> str:
     """Return the result as Markdown."""
     steps = sum(len(run.steps) for run in outcome.runs)
     lines = [

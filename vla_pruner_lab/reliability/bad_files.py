@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vla_pruner_lab.reliability.case import Case
+from vla_pruner_lab.reliability.case import BadInput
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.models.checkpoints import load_component
 from vla_pruner_ros.models.loading import load_policy
@@ -20,7 +20,7 @@ INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 MARKER = "code_was_run"
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[BadInput]:
     yield from broken_weights()
     yield from broken_configs()
     yield from hostile_checkpoints()
@@ -42,17 +42,17 @@ class _Checkpoints:
 _checkpoints = _Checkpoints()
 
 
-def _case(name: str, words: str, change: Callable[[Path], Any], **how: Any) -> Case:
+def _case(name: str, words: str, change: Callable[[Path], Any], **how: Any) -> BadInput:
     def attempt(directory: Path) -> Any:
         checkpoint = _checkpoints.copy(directory)
         change(checkpoint)
         policy = load_policy(checkpoint)
         return policy.family, (checkpoint / MARKER).exists()
 
-    return Case("checkpoints", f"checkpoint {name}", attempt, words, **how)
+    return BadInput("checkpoints", f"checkpoint {name}", attempt, words, **how)
 
 
-def broken_weights() -> Iterator[Case]:
+def broken_weights() -> Iterator[BadInput]:
     def cut(keep: int) -> Callable[[Path], Any]:
         return lambda d: (d / WEIGHTS).write_bytes((d / WEIGHTS).read_bytes()[:keep])
 
@@ -80,7 +80,7 @@ def broken_weights() -> Iterator[Case]:
     yield _case("with a shard missing", "lacks the shards", _writes(INDEX, absent))
 
 
-def broken_configs() -> Iterator[Case]:
+def broken_configs() -> Iterator[BadInput]:
     for name, content, words in (
         ("empty", "", "JSON"),
         ("cut", '{"model_type": "open', "JSON"),
@@ -100,7 +100,7 @@ def broken_configs() -> Iterator[Case]:
     yield _case("with statistics cut", "JSON", _writes("dataset_statistics.json", '{"a":'))
 
 
-def hostile_checkpoints() -> Iterator[Case]:
+def hostile_checkpoints() -> Iterator[BadInput]:
     def add_code(directory: Path) -> None:
         config = json.loads((directory / "config.json").read_text())
         config["auto_map"] = {"AutoModelForVision2Seq": "evil.Model", "AutoConfig": "evil.Config"}
@@ -111,7 +111,7 @@ def hostile_checkpoints() -> Iterator[Case]:
     untouched = lambda result: result == ("openvla", False)  # noqa: E731
     yield _case("with code named in auto_map", "", add_code, check=untouched)
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        yield Case(
+        yield BadInput(
             "checkpoints",
             f"component that runs code, pickle protocol {protocol}",
             lambda directory, protocol=protocol: _load_bomb(directory, protocol),
@@ -139,8 +139,8 @@ def _load_bomb(directory: Path, protocol: int) -> None:
             raise AssertionError("code in the file was run")
 
 
-def bags() -> Iterator[Case]:
-    def case(name: str, words: str, files: dict[str, bytes]) -> Case:
+def bags() -> Iterator[BadInput]:
+    def case(name: str, words: str, files: dict[str, bytes]) -> BadInput:
         def attempt(directory: Path) -> Any:
             bag = directory / "bag"
             bag.mkdir()
@@ -149,7 +149,7 @@ def bags() -> Iterator[Case]:
             with BagReader(bag) as reader:
                 return reader.topics
 
-        return Case("bags", f"bag {name}", attempt, words)
+        return BadInput("bags", f"bag {name}", attempt, words)
 
     yield case("without files", "", {})
     yield case("of one empty MCAP file", "", {"a.mcap": b""})

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from vla_pruner_lab.reliability.case import HARMLESS, REFUSED, Case
+from vla_pruner_lab.reliability.case import HARMLESS, REFUSED, BadInput
 
 
-def all_cases() -> Iterator[Case]:
+def all_cases() -> Iterator[BadInput]:
     from vla_pruner_lab.reliability import bad_files, bad_messages
 
     yield from bad_messages.cases()
     yield from bad_files.cases()
 
 
-def table(cases: list[Case], failures: dict[str, str]) -> str:
+def table(cases: list[BadInput], failures: dict[str, str]) -> str:
     """Return a Markdown table: area, cases, refused by name, harmless, failed."""
     lines = ["| input | cases | refused by name | taken without harm | failed |"]
     lines.append("|---|---:|---:|---:|---:|")

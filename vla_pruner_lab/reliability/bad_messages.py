@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from vla_pruner_lab.reliability.case import Case
+from vla_pruner_lab.reliability.case import BadInput
 from vla_pruner_ros.conversions import raw_pixels
 from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.conversions.instruction_and_state import (
@@ -26,7 +26,7 @@ from vla_pruner_ros.nodes.vla_pruner.parameters import SPECS, make_settings
 NAN, INF = float("nan"), float("inf")
 
 
-def cases() -> Iterator[Case]:
+def cases() -> Iterator[BadInput]:
     yield from raw_images()
     yield from compressed_images()
     yield from instructions()
@@ -35,11 +35,11 @@ def cases() -> Iterator[Case]:
     yield from poses()
 
 
-def raw_images() -> Iterator[Case]:
-    def case(name: str, words: str, **fields: Any) -> Case:
+def raw_images() -> Iterator[BadInput]:
+    def case(name: str, words: str, **fields: Any) -> BadInput:
         whole = {"height": 4, "width": 4, "encoding": "rgb8", "step": 12, "is_bigendian": 0}
         message = Message(**{**whole, "data": bytes(48), **fields})
-        return Case("raw images", f"image {name}", lambda _: to_rgb(message), words)
+        return BadInput("raw images", f"image {name}", lambda _: to_rgb(message), words)
 
     for encoding in ("", "RGB8", "rgb 8", "nv12", "nv99", "jpeg", "h264", "rgb8; jpeg", "../rgb8",
                      "rgb8\x00", "x" * 1000, "8UC2", "8UC5", "32FC3", "%s%n", "彩色"):  # fmt: skip
@@ -58,15 +58,15 @@ def raw_images() -> Iterator[Case]:
     yield case("one byte short", "truncated", data=bytes(47))
 
 
-def compressed_images() -> Iterator[Case]:
+def compressed_images() -> Iterator[BadInput]:
     picture = PillowImage.fromarray(
         np.arange(4800, dtype=np.uint16).astype(np.uint8).reshape(40, 40, 3)
     )
     files = {kind: _encoded(picture, kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM")}
 
-    def case(name: str, words: str, data: bytes, form: str = "jpeg") -> Case:
+    def case(name: str, words: str, data: bytes, form: str = "jpeg") -> BadInput:
         message = Message(format=form, data=data)
-        return Case("compressed images", f"picture {name}", lambda _: to_rgb(message), words)
+        return BadInput("compressed images", f"picture {name}", lambda _: to_rgb(message), words)
 
     for kind in ("GIF", "BMP", "TIFF", "PPM"):
         yield case(f"in {kind}", "neither JPEG nor PNG", files[kind])
@@ -103,15 +103,15 @@ def _png_header(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def instructions() -> Iterator[Case]:
-    def case(name: str, text: str, expected: str) -> Case:
+def instructions() -> Iterator[BadInput]:
+    def case(name: str, text: str, expected: str) -> BadInput:
         def take(_: Any) -> str:
             return prompt_text(clean_instruction(text))
 
         if not expected:
-            return Case("instructions", f"instruction {name}", take, "is empty")
+            return BadInput("instructions", f"instruction {name}", take, "is empty")
         whole = f"In: What action should the robot take to {expected}?\nOut:"
-        return Case("instructions", f"instruction {name}", take, check=lambda got: got == whole)
+        return BadInput("instructions", f"instruction {name}", take, check=lambda got: got == whole)
 
     for name, text in (("empty", ""), ("of blanks", "   "), ("of line breaks", "\r\n\n\t"),
                        ("of zero bytes", "\x00" * 8), ("of escapes", "\x1b\x1b"),
@@ -147,12 +147,12 @@ def instructions() -> Iterator[Case]:
         yield case(name, text, expected)
 
 
-def parameters() -> Iterator[Case]:
+def parameters() -> Iterator[BadInput]:
     defaults = {spec.name: spec.default for spec in SPECS}
 
-    def case(name: str, value: Any, kind: str) -> Case:
+    def case(name: str, value: Any, kind: str) -> BadInput:
         values = {**defaults, name: value}
-        return Case("parameters", f"{name} {kind}", lambda _: make_settings(values), name)
+        return BadInput("parameters", f"{name} {kind}", lambda _: make_settings(values), name)
 
     for spec in SPECS:
         if spec.is_list:
@@ -179,11 +179,11 @@ def parameters() -> Iterator[Case]:
     yield case("image_topics", [""], "with an empty name")
 
 
-def joint_states() -> Iterator[Case]:
-    def case(name: str, words: str, names: list[str], positions: list[float]) -> Case:
+def joint_states() -> Iterator[BadInput]:
+    def case(name: str, words: str, names: list[str], positions: list[float]) -> BadInput:
         message = Message(name=names, position=positions)
         take = lambda _: state_from_joint_state(message, ("a", "b"))  # noqa: E731
-        return Case("joint states", f"joint state {name}", take, words)
+        return BadInput("joint states", f"joint state {name}", take, words)
 
     yield case("without joints", "not in the joint state", [], [])
     yield case("with one joint missing", "joints b", ["a"], [1.0])
@@ -199,12 +199,12 @@ def joint_states() -> Iterator[Case]:
     yield case("of 1000 joints", "not in the joint state", many, [0.0] * 1000)
 
 
-def poses() -> Iterator[Case]:
-    def case(name: str, words: str, position: tuple, orientation: tuple) -> Case:
+def poses() -> Iterator[BadInput]:
+    def case(name: str, words: str, position: tuple, orientation: tuple) -> BadInput:
         p = Message(**dict(zip("xyz", position, strict=True)))
         q = Message(**dict(zip("xyzw", orientation, strict=True)))
         message = Message(position=p, orientation=q)
-        return Case("poses", f"pose {name}", lambda _: to_pose(message), words)
+        return BadInput("poses", f"pose {name}", lambda _: to_pose(message), words)
 
     upright = (0.0, 0.0, 0.0, 1.0)
     for axis in range(3):

@@ -17,7 +17,7 @@ REFUSED, HARMLESS = "refused", "harmless"
 
 
 @dataclass(frozen=True)
-class Case:
+class BadInput:
     """One input.
 
     attempt: called with an empty directory; for a harmless case it returns what came of the input.
@@ -35,7 +35,7 @@ class Case:
         return HARMLESS if self.check else REFUSED
 
 
-def outcome(case: Case, directory: Path) -> str:
+def outcome(case: BadInput, directory: Path) -> str:
     """Return "" where a case ends as expected, else what happened instead."""
     try:
         result = case.attempt(directory)

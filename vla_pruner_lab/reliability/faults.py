@@ -11,31 +11,31 @@ from typing import Any
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image
 
-from vla_pruner_lab.reliability.world import World
-from vla_pruner_ros.nodes.vla_pruner.inputs import Inputs
+from vla_pruner_lab.reliability.test_bench import TestBench
+from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
 
-Fault = Callable[[World, random.Random], None]
+Fault = Callable[[TestBench, random.Random], None]
 
 SILENCE = 0.5
 """The node's own limits on the age of images and joint states (s)."""
 
 STORM: tuple[tuple[str, Any], ...] = (
     ("keep_ratio", 0.5), ("keep_ratio", 1), ("keep_ratio", -1.0), ("keep_ratio", "half"),
-    ("token_budget", 3), ("token_budget", 0), ("pruner", "random"), ("pruner", "nobody"),
-    ("pruner", "vla_pruner"), ("control_rate", 20.0), ("control_rate", 0.0), ("control_rate", 10.0),
+    ("token_budget", 3), ("token_budget", 0), ("method", "random"), ("method", "nobody"),
+    ("method", "vla_pruner"), ("control_rate", 20.0), ("control_rate", 0.0), ("control_rate", 10.0),
     ("command_rate", 100.0), ("command_rate", 50.0), ("blend_steps", 2), ("blend_steps", 0),
     ("max_image_age", 0.4), ("max_image_age", 0.5), ("image_topics", ["elsewhere"]),
     ("checkpoint", "/etc"), ("temporal_window", 5), ("seed", -1),
 )  # fmt: skip
 
 
-def camera_drop_out(world: World, chance: random.Random) -> None:
+def camera_drop_out(world: TestBench, chance: random.Random) -> None:
     world.camera_on = False
     _expect_rest(world, "frames stopped", lambda inputs: inputs.camera_ages()[0])
     world.camera_on = True
 
 
-def joint_state_drop_out(world: World, chance: random.Random) -> None:
+def joint_state_drop_out(world: TestBench, chance: random.Random) -> None:
     world.joints_on = False
     _expect_rest(
         world,
@@ -45,19 +45,19 @@ def joint_state_drop_out(world: World, chance: random.Random) -> None:
     world.joints_on = True
 
 
-def clock_jump(world: World, chance: random.Random) -> None:
+def clock_jump(world: TestBench, chance: random.Random) -> None:
     world.now += chance.choice((-600, -60, -5, 5, 60, 600)) * 10**9
     world.run(0.2)
 
 
-def instruction_burst(world: World, chance: random.Random) -> None:
+def instruction_burst(world: TestBench, chance: random.Random) -> None:
     for number in range(50):
         hostile = ("", "\x00\x1b[2J", "x" * 5000, "\u202egnirts")
         world.instruct(chance.choice(hostile) if number % 5 == 0 else f"push button {number}")
     world.instruct(f"push button {chance.random()}")
 
 
-def malformed_images(world: World, chance: random.Random) -> None:
+def malformed_images(world: TestBench, chance: random.Random) -> None:
     for _ in range(10):
         encoding = chance.choice(("rgb8", "bgr8", "mono16", "32FC1", "nv99", "", "RGB8"))
         height, width = chance.choice((0, 1, 12, 2**31)), chance.choice((0, 16, 2**31))
@@ -67,7 +67,7 @@ def malformed_images(world: World, chance: random.Random) -> None:
         world.step(image)
 
 
-def malformed_joint_states(world: World, chance: random.Random) -> None:
+def malformed_joint_states(world: TestBench, chance: random.Random) -> None:
     world.joints_on = False
     for _ in range(10):
         names = chance.choice((["shoulder"], ["elbow", "shoulder"], [], ["wheel"] * 3))
@@ -76,40 +76,40 @@ def malformed_joint_states(world: World, chance: random.Random) -> None:
     world.joints_on = True
 
 
-def parameter_storm(world: World, chance: random.Random) -> None:
+def parameter_storm(world: TestBench, chance: random.Random) -> None:
     for _ in range(20):
         world.set_parameter(*chance.choice(STORM))
         world.step()
     world.set_parameter("control_rate", 10.0)
 
 
-def reset_storm(world: World, chance: random.Random) -> None:
+def reset_storm(world: TestBench, chance: random.Random) -> None:
     for _ in range(10):
         world.reset()
         world.step()
 
 
-def deactivation(world: World, chance: random.Random) -> None:
+def deactivation(world: TestBench, chance: random.Random) -> None:
     world.change_state(Transition.TRANSITION_DEACTIVATE)
     world.run(0.1)
     world.change_state(Transition.TRANSITION_ACTIVATE)
 
 
-def second_life(world: World, chance: random.Random) -> None:
+def second_life(world: TestBench, chance: random.Random) -> None:
     world.change_state(Transition.TRANSITION_DEACTIVATE)
     world.change_state(Transition.TRANSITION_CLEANUP)
     world.change_state(Transition.TRANSITION_CONFIGURE)
     world.change_state(Transition.TRANSITION_ACTIVATE)
 
 
-def policy_answers(fault: str, world: World, chance: random.Random) -> None:
+def policy_answers(fault: str, world: TestBench, chance: random.Random) -> None:
     world.policy.fault = fault
     target = world.policy.answers + 6  # beyond max_consecutive_failures: the hold comes, too
     world.until(lambda: world.policy.answers >= target or not world.node.gate.is_open, 3.0)
     world.policy.fault = ""
 
 
-def _expect_rest(world: World, what: str, age: Callable[[Inputs], float | None]) -> None:
+def _expect_rest(world: TestBench, what: str, age: Callable[[NodeInputs], float | None]) -> None:
     """Wait until the node's newest message is too old, then no action may be sent.
 
     age: of that message since it reached the node: on a busy machine it may do so late. What counts

@@ -73,4 +73,4 @@ class SoakPolicy:
         total = GRID[0] * GRID[1]
         kept = max(1, round(total * self.pruning.keep_ratio))
         indices = [np.arange(kept, dtype=np.int32)]
-        return PruningReport(indices, GRID, total, kept, kept, self.pruning.pruner)
+        return PruningReport(indices, GRID, total, kept, kept, self.pruning.method)

@@ -34,9 +34,9 @@ MEMORY_LIMIT = 48.0
 
 def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
     """Run for `minutes` of wall time and return the report, see `summary`."""
-    from vla_pruner_lab.reliability.world import World
+    from vla_pruner_lab.reliability.test_bench import TestBench
 
-    world = World(domain)
+    world = TestBench(domain)
     injected: Counter[str] = Counter()
     survived: Counter[str] = Counter()
     started, simulated = time.monotonic(), world.now
@@ -68,7 +68,7 @@ def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
 
 
 def _simulated_hours(ticks: int) -> float:
-    from vla_pruner_lab.reliability.world import TICK
+    from vla_pruner_lab.reliability.test_bench import TICK
 
     return ticks * TICK / 3600.0
 

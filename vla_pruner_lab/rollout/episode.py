@@ -25,7 +25,7 @@ HOLD_STILL = (0.0,) * 6
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EpisodeResult:
     """What an episode came to. None where there is nothing to measure.
 
     actions: carried out. inferences: of the model. refused: inferences without a usable action,
@@ -154,7 +154,7 @@ class PolicyAgent:
         }
 
 
-def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int) -> Outcome:
+def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int) -> EpisodeResult:
     """Until the task has been done once, or max_actions are carried out.
 
     Initial state and wording of the instruction follow from the seed.
@@ -168,10 +168,10 @@ def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int
             done += 1
             if state.success:
                 break
-    return Outcome(bool(state.success), done, **agent.measurements())
+    return EpisodeResult(bool(state.success), done, **agent.measurements())
 
 
-def as_record(outcome: Outcome) -> dict[str, object]:
+def as_record(outcome: EpisodeResult) -> dict[str, object]:
     return asdict(outcome)
 
 

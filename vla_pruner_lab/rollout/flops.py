@@ -5,7 +5,7 @@ from __future__ import annotations
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticPolicy
 from vla_pruner_ros.models.policy import PruningReport
-from vla_pruner_ros.pruning.selectors import SELECTORS
+from vla_pruner_ros.pruning.methods import METHODS
 
 
 def layer_flops(tokens: int, width: int, mlp_width: int) -> int:
@@ -29,7 +29,7 @@ def step_flops(policy: PrismaticPolicy, instruction: str, report: PruningReport)
     if policy.state_dim:
         others += 1
     config = policy.model.language_model.config
-    before_layers = SELECTORS[report.pruner].prunes_before_first_layer
+    before_layers = METHODS[report.method].prunes_before_first_layer
     return prompt_flops(
         text=len(ids) + others,
         visual=report.tokens_total,

@@ -16,11 +16,11 @@ FINAL_SHARE = 0.05
 """Learning rate at the end of the cosine, relative to its peak."""
 
 
-def learning_rate(step: int, steps: int, peak: float, warm_up: int) -> float:
-    """Linear from 0 to peak over warm_up steps, then half a cosine down to FINAL_SHARE of it."""
-    if step < warm_up:
-        return peak * (step + 1) / warm_up
-    done = (step - warm_up) / max(1, steps - warm_up)
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear from 0 to peak over warmup steps, then half a cosine down to FINAL_SHARE of it."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
     return peak * (FINAL_SHARE + (1.0 - FINAL_SHARE) * 0.5 * (1.0 + math.cos(math.pi * done)))
 
 

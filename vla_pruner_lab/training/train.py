@@ -49,10 +49,10 @@ SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainingSettings:
     """What makes one run differ from another; a resumed run must have the same.
 
-    steps: of batch_size frames. learning_rate: its peak, reached after warm_up_steps.
+    steps: of batch_size frames. learning_rate: its peak, reached after warmup_steps.
     ema_decay: of the moving average that is exported. precision: of the matrix products
     (autocast; bfloat16 pays on GPUs and on CPUs with AMX); weights and optimiser are float32.
     """
@@ -61,7 +61,7 @@ class Settings:
     steps: int
     batch_size: int = 64
     learning_rate: float = 5e-4
-    warm_up_steps: int = 500
+    warmup_steps: int = 500
     weight_decay: float = 0.05
     clip_norm: float = 1.0
     ema_decay: float = 0.999
@@ -100,7 +100,12 @@ class Training:
     """One run in the folder `out`; run() does the steps that are missing."""
 
     def __init__(
-        self, settings: Settings, data_folder: Path, out: Path, device: torch.device, resume: bool
+        self,
+        settings: TrainingSettings,
+        data_folder: Path,
+        out: Path,
+        device: torch.device,
+        resume: bool,
     ) -> None:
         """Raises FileExistsError for a run that is there without resume, ValueError for one that
         was made with other settings or another number of frames."""
@@ -164,7 +169,7 @@ class Training:
         """One update; returns loss and gradient norm, still on the device."""
         settings = self.settings
         rate = learning_rate(
-            self.step, settings.steps, settings.learning_rate, settings.warm_up_steps
+            self.step, settings.steps, settings.learning_rate, settings.warmup_steps
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -206,7 +211,7 @@ class Training:
         if not resume:
             raise FileExistsError(f"{self.out} holds a run; give --resume or another --out")
         # A run begun before a setting existed had what is its default now.
-        defaults = asdict(Settings(self.settings.family, self.settings.steps))
+        defaults = asdict(TrainingSettings(self.settings.family, self.settings.steps))
         found = {**defaults, **read_json(self.out / SETTINGS_FILE)}
         if _as_json(found) != _described(self.settings, frames):
             raise ValueError(f"{self.out} was begun with {found}; give the same, or another --out")
@@ -280,7 +285,7 @@ def _origin(initial: str) -> dict:
     return {"started_from": {"name": Path(initial).name, **note}}
 
 
-def _described(settings: Settings, frames: int) -> dict:
+def _described(settings: TrainingSettings, frames: int) -> dict:
     return _as_json({**asdict(settings), "frames": frames})
 
 
@@ -293,7 +298,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    add, defaults, limits = parser.add_argument, Settings("openvla", 1), Limits()
+    add, defaults, limits = parser.add_argument, TrainingSettings("openvla", 1), Limits()
     add("--family", choices=FAMILIES, required=True)
     add(
         "--data",
@@ -308,7 +313,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="draw these tasks so often, relative to 1 of the others")  # fmt: skip
     add("--batch-size", type=int, default=defaults.batch_size)
     add("--learning-rate", type=float, default=defaults.learning_rate)
-    add("--warm-up-steps", type=int, default=defaults.warm_up_steps)
+    add("--warmup-steps", type=int, default=defaults.warmup_steps)
     add("--weight-decay", type=float, default=defaults.weight_decay)
     add("--ema-decay", type=float, default=defaults.ema_decay)
     fastest = "bfloat16" if torch.cuda.is_available() else defaults.precision
@@ -340,13 +345,13 @@ def _task_weight(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{error}; give TASK=WEIGHT, such as reach=2") from None
 
 
-def _settings(given: argparse.Namespace) -> Settings:
-    return Settings(
+def _settings(given: argparse.Namespace) -> TrainingSettings:
+    return TrainingSettings(
         family=given.family,
         steps=given.steps,
         batch_size=given.batch_size,
         learning_rate=given.learning_rate,
-        warm_up_steps=given.warm_up_steps,
+        warmup_steps=given.warmup_steps,
         weight_decay=given.weight_decay,
         ema_decay=given.ema_decay,
         precision=given.precision,

@@ -11,6 +11,7 @@ from rosbags.typesys.store import Typestore
 from vla_pruner_ros.bags.definitions import PARAMETER_EVENT
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.bags.stamps import nanoseconds, time_message
+from vla_pruner_ros.pruning.config import current_names
 
 Changes = list[tuple[int, dict[str, Any]]]
 """Stamp (ns) and values by name, in the order of the bag."""
@@ -31,7 +32,7 @@ _ARRAYS = {"bool_array_value": bool, "integer_array_value": np.int64, "double_ar
 
 
 def read_parameters(reader: BagReader, node: str) -> Changes:
-    """Return the parameter changes of a node."""
+    """Return the parameter changes of a node, under today's names."""
     changes = []
     for record in reader.messages({"/parameter_events"}):
         try:
@@ -41,7 +42,7 @@ def read_parameters(reader: BagReader, node: str) -> Changes:
         if event.node == node:
             set_to = [*event.new_parameters, *event.changed_parameters]
             values = plain_values([p.name for p in set_to], [p.value for p in set_to])
-            changes.append((nanoseconds(event.stamp), values))
+            changes.append((nanoseconds(event.stamp), current_names(values)))
     return changes
 
 

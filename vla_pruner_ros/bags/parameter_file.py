@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from vla_pruner_ros.pruning.config import current_names
+
 
 def read_parameter_file(path: Path, node: str) -> dict[str, Any]:
     """Return the values by name that a file has for a node, for example "/vla_pruner".
@@ -42,5 +44,5 @@ def parameters_of_file(path: Path, name: str) -> dict[str, Any]:
     for key, section in content.items() if isinstance(content, dict) else ():
         parameters = section.get("ros__parameters") if isinstance(section, dict) else None
         if isinstance(parameters, dict) and str(key).rpartition("/")[2] in (name, "**"):
-            values.update(parameters)
+            values.update(current_names(parameters))
     return values

@@ -31,7 +31,7 @@ class BagError(Exception):
     """The bag or a message of it cannot be read; the message says what and why."""
 
 
-class Record(NamedTuple):
+class BagMessage(NamedTuple):
     """One message as it lies in the bag; `time` is when it was received (ns)."""
 
     topic: str
@@ -131,16 +131,16 @@ class BagReader:
         found = [storage.damage for storage in self._storages if storage.damage]
         return list(dict.fromkeys([*self._damage, *found]))
 
-    def messages(self, topics: Collection[str]) -> Iterator[Record]:
+    def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
         """Yield the messages of some topics in the order they were received."""
-        streams = [map(Record._make, s.messages(topics)) for s in self._storages]
+        streams = [map(BagMessage._make, s.messages(topics)) for s in self._storages]
         if _in_sequence(self._storages):
             for stream in streams:
                 yield from stream
         else:
             yield from merge(*streams, key=lambda record: record.time)
 
-    def decode(self, record: Record) -> Any:
+    def decode(self, record: BagMessage) -> Any:
         """Deserialise a message.
 
         Raises:
@@ -251,7 +251,7 @@ def _words(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def plain_data(record: Record) -> bytes | memoryview:
+def plain_data(record: BagMessage) -> bytes | memoryview:
     """Return a message's CDR bytes; some bags compress single messages and do not say so.
 
     Raises:

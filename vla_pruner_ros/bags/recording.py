@@ -24,7 +24,7 @@ SMALL = 64 << 10
 """Messages below this size (bytes) may use twice the queue: they are what replay cannot miss."""
 
 
-class Recording:
+class BagRecording:
     """Writes what it is handed from its own thread.
 
     Attributes:

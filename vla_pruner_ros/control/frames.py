@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Frame:
+class CameraFrame:
     """One image message as it came.
 
     stamp: capture time (ns) on the node's clock; arrival: time.monotonic() at the callback (s).
@@ -36,11 +36,11 @@ class FrameBuffer:
         self.patience = math.inf
         self._since = time.monotonic()
         self._lock = threading.Lock()
-        self._newest: list[Frame | None] = [None] * num_cameras
+        self._newest: list[CameraFrame | None] = [None] * num_cameras
         self._is_new = [False] * num_cameras
         self.replaced = 0
 
-    def put(self, camera: int, frame: Frame) -> bool:
+    def put(self, camera: int, frame: CameraFrame) -> bool:
         """Store a frame over the camera's older one; return whether a complete set is there."""
         with self._lock:
             self.replaced += self._is_new[camera]
@@ -48,7 +48,7 @@ class FrameBuffer:
             self._is_new[camera] = True
             return self._is_complete()
 
-    def take(self) -> list[Frame | None] | None:
+    def take(self) -> list[CameraFrame | None] | None:
         """Return one frame per camera and mark them used, or None where no set is complete."""
         with self._lock:
             if not self._is_complete():
@@ -100,6 +100,6 @@ class FrameBuffer:
         return _spread(frames) <= self.max_spread
 
 
-def _spread(frames: list[Frame]) -> float:
+def _spread(frames: list[CameraFrame]) -> float:
     stamps = [frame.stamp for frame in frames]
     return (max(stamps) - min(stamps)) * 1e-9

@@ -16,7 +16,7 @@ def status_fields(report: PruningReport) -> dict[str, Any]:
     """
     indices = [np.asarray(kept, dtype=np.uint32) for kept in report.kept_indices]
     return {
-        "pruner": report.pruner,
+        "method": report.method,
         "tokens_total": report.tokens_total,
         "tokens_requested": report.tokens_requested,
         "tokens_kept": report.tokens_kept,
@@ -24,7 +24,7 @@ def status_fields(report: PruningReport) -> dict[str, Any]:
         "grid_columns": report.grid[1],
         "kept_per_camera": np.array([len(kept) for kept in indices], dtype=np.uint32),
         "kept_indices": np.concatenate([*indices, np.zeros(0, dtype=np.uint32)]),
-        "warm_up": report.warm_up,
+        "history_incomplete": report.history_incomplete,
         "refresh": report.refresh,
         "history_length": report.history_length,
         "semantic_action_overlap": report.semantic_action_overlap,

@@ -11,7 +11,7 @@ from vla_pruner_ros.pruning.token_selection import Selection
 
 
 @dataclass(frozen=True)
-class Inference:
+class InferenceOutput:
     """The device's half of a step.
 
     raw: whatever the family turns into actions on the host.
@@ -25,6 +25,6 @@ class Inference:
     drafted: int = 0
     accepted: int = 0
 
-    def fork(self) -> Inference:
+    def fork(self) -> InferenceOutput:
         """Shares the tensors; what is done to it leaves this one as it is."""
         return replace(self, attention=self.attention.fork())

@@ -24,7 +24,7 @@ FAMILIES: dict[str, str] = {
     "openvla": "vla_pruner_ros.models.openvla.openvla",
     "pi0": "vla_pruner_ros.models.pi0.policy",
 }
-"""Family -> module with recognises(directory, config) and load(...), asked in this order.
+"""Family -> module with matches(directory, config) and load(...), asked in this order.
 
 To add a family, write such a module and add its line here (see test/models/test_families.py).
 """
@@ -84,7 +84,7 @@ def load_policy(
         tokenizer=tokenizer,
         **_checked_options(family, options),
     )
-    policy.adopt(execution or ExecutionConfig())
+    policy.set_execution(execution or ExecutionConfig())
     return policy
 
 
@@ -92,7 +92,7 @@ def find_family(directory: Path, config: dict) -> ModuleType:
     """The module of the first family that knows this checkpoint."""
     for module_name in FAMILIES.values():
         module = importlib.import_module(module_name)
-        if module.recognises(directory, config):
+        if module.matches(directory, config):
             return module
     raise CheckpointError(
         f"{directory} is of no known family ({', '.join(FAMILIES)}); "

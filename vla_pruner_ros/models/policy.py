@@ -44,7 +44,7 @@ class PruningReport:
     grid: patch rows and columns of one camera, for example (16, 16).
     tokens_total: visual tokens before pruning, all cameras.
     tokens_requested: the budget asked for, all cameras; tokens_kept: what ran from layer K on.
-    warm_up: True while the temporal relevance is not yet complete.
+    history_incomplete: True while the temporal relevance is not yet complete.
     history_length: steps of action relevance held when this step pruned.
     semantic_action_overlap: |C_vl and C_act| / k, NaN where one of the sets does not exist.
     action_overlap: overlap of C_act with the previous step's, NaN on the first.
@@ -58,8 +58,8 @@ class PruningReport:
     tokens_total: int
     tokens_requested: int
     tokens_kept: int
-    pruner: str
-    warm_up: bool = False
+    method: str
+    history_incomplete: bool = False
     refresh: bool = False
     history_length: int = 0
     semantic_action_overlap: float = float("nan")

@@ -1,4 +1,4 @@
-"""What all families share: one act() around the family's own inference, and the pruner's state."""
+"""What all families share: one act() around the family's own inference, and the pruning state."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from vla_pruner_ros.models.decoder.pruned_decoder import Select
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.execution.graphed_steps import GraphedStep, GraphedSteps
+from vla_pruner_ros.models.execution.pinned_uploader import PinnedUploader
 from vla_pruner_ros.models.execution.quantization import quantize
-from vla_pruner_ros.models.execution.staging import Staging
 from vla_pruner_ros.models.execution.timing import StageClock
-from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.policy import (
     ActionChunk,
     CheckpointError,
@@ -26,9 +26,9 @@ from vla_pruner_ros.models.policy import (
     PruningReport,
 )
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.plan import StepPlan
-from vla_pruner_ros.pruning.pruner import TokenPruner
-from vla_pruner_ros.pruning.selectors import Signals
+from vla_pruner_ros.pruning.methods import Signals
+from vla_pruner_ros.pruning.state import PruningState
+from vla_pruner_ros.pruning.step import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
 
 USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
@@ -36,7 +36,7 @@ USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
 
 
 @dataclass(frozen=True)
-class Facts:
+class PolicySpec:
     """What a policy is; the same for all its life. See VlaPolicy for the fields' meaning."""
 
     family: str
@@ -65,7 +65,7 @@ class PrunedPolicy(ABC):
     buffer_generation = 0
     """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 
-    def __init__(self, facts: Facts, pruning: PruningConfig, device: torch.device) -> None:
+    def __init__(self, facts: PolicySpec, pruning: PruningConfig, device: torch.device) -> None:
         """Raises ValueError where the pruning settings do not fit the model."""
         self.facts, self.device = facts, device
         self.family, self.trained = facts.family, facts.trained
@@ -75,7 +75,7 @@ class PrunedPolicy(ABC):
         self.graphs: GraphedSteps | None = None
         self._use_cameras(tuple(range(facts.num_cameras)), pruning)
         self.execution = ExecutionConfig()
-        self.staging = Staging(device)
+        self.uploader = PinnedUploader(device)
         self.resizes_on_device = device.type == "cuda"
 
     def _use_cameras(self, cameras: tuple[int, ...], pruning: PruningConfig) -> None:
@@ -83,8 +83,8 @@ class PrunedPolicy(ABC):
         self.cameras = cameras
         self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
         layers = self.facts.num_layers
-        self.pruner = TokenPruner(pruning, layers, self.num_visual, len(cameras))
-        if self.graphs is not None:  # they hold addresses of the pruner that went
+        self.pruning_state = PruningState(pruning, layers, self.num_visual, len(cameras))
+        if self.graphs is not None:  # they hold addresses of the old pruning state
             self.graphs = self.graphs.emptied()
 
     @abstractmethod
@@ -96,21 +96,23 @@ class PrunedPolicy(ABC):
         """Check the observation and upload it. Raises PolicyError."""
 
     @abstractmethod
-    def _infer(self, inputs, plan: StepPlan, select: Select, clock: StageClock) -> Inference:
+    def _infer(
+        self, inputs, plan: PruningStep, select: Select, clock: StageClock
+    ) -> InferenceOutput:
         """Everything on the device; waits for nothing."""
 
-    def _complete(self, inference: Inference, inputs) -> Inference:
+    def _complete(self, inference: InferenceOutput, inputs) -> InferenceOutput:
         """What has to wait for the device before it can go on; nothing for most families."""
         return inference
 
-    def _remember(self, inference: Inference) -> None:  # noqa: B027 - most have nothing to do
+    def _remember(self, inference: InferenceOutput) -> None:  # noqa: B027 - most have nothing to do
         """Take in a step that gave actions; for a family that carries something of its own."""
 
     @abstractmethod
     def _to_actions(self, raw: Tensor) -> np.ndarray:
         """Read back and convert: float64 [steps, 7]. Raises PolicyError for what is no action."""
 
-    def adopt(self, execution: ExecutionConfig) -> None:
+    def set_execution(self, execution: ExecutionConfig) -> None:
         """Run like this from now on; called once, right after loading.
 
         Raises:
@@ -134,7 +136,7 @@ class PrunedPolicy(ABC):
             )
         quantize(self.decoder_layers, kind)
 
-    def warm_up(self, instruction: str) -> None:
+    def capture_graphs(self, instruction: str) -> None:
         """Record the graphs of the budgets that are likely to be asked for, so that no step on the
         robot is slow because it is the first of its kind. Forgets everything afterwards.
 
@@ -149,7 +151,7 @@ class PrunedPolicy(ABC):
             wanted = {"keep_ratio": ratio, "token_budget": 0, "budget_mode": "fixed"}
             self.pruning = replace(config, **wanted)
             # Until the history is full, steps are of another kind.
-            for _ in range(config.temporal_window - self.pruner.plan().history_length + 1):
+            for _ in range(config.temporal_window - self.pruning_state.plan().history_length + 1):
                 self.act(self._blank(instruction))
         self.pruning = config
         self.reset()
@@ -161,16 +163,16 @@ class PrunedPolicy(ABC):
 
     @property
     def pruning(self) -> PruningConfig:
-        return self.pruner.config
+        return self.pruning_state.config
 
     @pruning.setter
     def pruning(self, config: PruningConfig) -> None:
-        self.pruner.config = config
+        self.pruning_state.config = config
 
     @torch.no_grad()
     def act(self, observation: Observation) -> ActionChunk:
         """See VlaPolicy.act."""
-        plan = self.pruner.plan()
+        plan = self.pruning_state.plan()
         clock = StageClock(self.device)
         inputs = self._prepare(observation)
         clock.mark("preprocess")
@@ -183,34 +185,36 @@ class PrunedPolicy(ABC):
         timings = clock.read()
         if plan.action_layers:
             self._observe(plan, inference, graphed)
-        self.pruner.record_step(timings["total"], actions)
+        self.pruning_state.record_step(timings["total"], actions)
         self._remember(inference)
         report = self._report(plan, inference, timings)
         if self.graphs is not None and graphed is None:
             self.graphs.add(inputs, plan)
         return ActionChunk(actions.astype(np.float32), report)
 
-    def _observe(self, plan: StepPlan, inference: Inference, graphed: GraphedStep | None) -> None:
+    def _observe(
+        self, plan: PruningStep, inference: InferenceOutput, graphed: GraphedStep | None
+    ) -> None:
         if graphed is None or not graphed.observe():
             rows = inference.attention.mean()
-            self.pruner.observe_on_device(rows, plan, inference.selection)
-        self.pruner.advance(plan)
+            self.pruning_state.update_history(rows, plan, inference.selection)
+        self.pruning_state.commit_step(plan)
 
     def act_unpruned(self, observation: Observation) -> np.ndarray:
-        """Actions of the whole model, float64 [steps, 7]; leaves the pruner as it was."""
+        """Actions of the whole model, float64 [steps, 7]; leaves the pruning state as it was."""
         return self.run(observation, self.unpruned_plan())[1]
 
     @torch.no_grad()
     def run(
         self,
         observation: Observation,
-        plan: StepPlan,
+        plan: PruningStep,
         select: Select | None = None,
         clock: StageClock | None = None,
-    ) -> tuple[Inference, np.ndarray]:
-        """One inference under any plan, with nothing remembered: act() without the pruner's state.
+    ) -> tuple[InferenceOutput, np.ndarray]:
+        """One inference under any plan, with nothing remembered: act() without the pruning state.
 
-        select: called where the plan prunes; the pruner's own by default.
+        select: called where the plan prunes; the policy's own method by default.
         Returns the device's results and the actions, float64 [steps, 7]. Raises PolicyError.
         """
         clock = clock or StageClock(self.device)
@@ -219,16 +223,16 @@ class PrunedPolicy(ABC):
         return self._finish(self.infer(inputs, plan, clock, select), inputs, clock)
 
     def infer(
-        self, inputs, plan: StepPlan, clock: StageClock, select: Select | None = None
-    ) -> Inference:
-        """_infer, with each selection timed. select: the pruner's own by default."""
+        self, inputs, plan: PruningStep, clock: StageClock, select: Select | None = None
+    ) -> InferenceOutput:
+        """_infer, with each selection timed. select: the policy's own method by default."""
         clock.begin()
-        select = select or partial(self.pruner.select, plan)
+        select = select or partial(self.pruning_state.select, plan)
         return self._infer(inputs, plan, _timed(select, clock), clock)
 
     def _finish(
-        self, inference: Inference, inputs, clock: StageClock
-    ) -> tuple[Inference, np.ndarray]:
+        self, inference: InferenceOutput, inputs, clock: StageClock
+    ) -> tuple[InferenceOutput, np.ndarray]:
         """The host's half: wait, read back and check."""
         inference = self._complete(inference, inputs)
         clock.mark("decode")
@@ -247,11 +251,11 @@ class PrunedPolicy(ABC):
 
     def reset(self) -> None:
         """See VlaPolicy.reset."""
-        self.pruner.reset()
+        self.pruning_state.reset()
 
-    def unpruned_plan(self) -> StepPlan:
+    def unpruned_plan(self) -> PruningStep:
         """Runs every token and remembers nothing."""
-        return StepPlan(
+        return PruningStep(
             keep=self.num_visual,
             requested=self.num_visual,
             full=True,
@@ -261,7 +265,7 @@ class PrunedPolicy(ABC):
             action_layers=(),
             uses_history=False,
             tracks_history=False,
-            warm_up=False,
+            history_incomplete=False,
             refresh=False,
             history_length=0,
         )
@@ -282,10 +286,10 @@ class PrunedPolicy(ABC):
 
     def _upload(self, name: str, array: np.ndarray) -> Tensor:
         """Host -> device without waiting; see Staging."""
-        return self.staging.upload(name, array)
+        return self.uploader.upload(name, array)
 
     def _report(
-        self, plan: StepPlan, inference: Inference, timings: dict[str, float]
+        self, plan: PruningStep, inference: InferenceOutput, timings: dict[str, float]
     ) -> PruningReport:
         return PruningReport(
             kept_indices=self._by_camera(inference.selection),
@@ -293,14 +297,14 @@ class PrunedPolicy(ABC):
             tokens_total=self.num_visual,
             tokens_requested=plan.requested,
             tokens_kept=plan.keep,
-            pruner=self.pruning.pruner,
-            warm_up=plan.warm_up,
+            method=self.pruning.method,
+            history_incomplete=plan.history_incomplete,
             refresh=plan.refresh,
             history_length=plan.history_length,
             timings=timings,
             drafted_tokens=inference.drafted,
             accepted_tokens=inference.accepted,
-            **asdict(self.pruner.statistics()),
+            **asdict(self.pruning_state.statistics()),
         )
 
     def _by_camera(self, selection: Selection | None) -> list[np.ndarray]:

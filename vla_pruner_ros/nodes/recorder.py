@@ -21,7 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags import writer as bag_writer
-from vla_pruner_ros.bags.recording import Recording
+from vla_pruner_ros.bags.recording import BagRecording
 from vla_pruner_ros.nodes.messages import message_class
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
 from vla_pruner_ros.nodes.parameter_specs import declare_read_only
@@ -55,7 +55,7 @@ _DEFAULTS: dict[str, tuple[Any, str]] = {
 }
 
 
-class Wanted(NamedTuple):
+class RecordedTopic(NamedTuple):
     """A topic to record; type "" is found out from its publishers, reliable None follows them."""
 
     topic: str
@@ -107,12 +107,12 @@ class RecorderNode(Node):
                 return
             subscription.callback(taken[0])
 
-    def _open(self) -> Recording:
+    def _open(self) -> BagRecording:
         compression = self._value("image_compression")
         if compression not in ("none", "png", "jpeg"):
             raise ValueError(f"image_compression must be none, png or jpeg, got {compression!r}")
         now = datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
-        return Recording(
+        return BagRecording(
             Path(self._value("output") or f"bags/vla_pruner_{now}").expanduser(),
             self._store,
             max_queued_bytes=self._value("queue_mb") << 20,
@@ -124,24 +124,24 @@ class RecorderNode(Node):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _wanted(self) -> list[Wanted]:
+    def _wanted(self) -> list[RecordedTopic]:
         node = self._value("node")
         named = [
-            Wanted("instruction", types.STRING, True),
-            Wanted(f"{node}/action", types.END_EFFECTOR_ACTION, True),
-            Wanted(f"{node}/action_chunk", types.ACTION_CHUNK, True),
-            Wanted(f"{node}/pruning", types.PRUNING_STATUS, True),
-            Wanted("/diagnostics", types.DIAGNOSTICS, True),
-            Wanted("/parameter_events", types.PARAMETER_EVENT, True),
-            Wanted("joint_states", types.JOINT_STATE, None),
+            RecordedTopic("instruction", types.STRING, True),
+            RecordedTopic(f"{node}/action", types.END_EFFECTOR_ACTION, True),
+            RecordedTopic(f"{node}/action_chunk", types.ACTION_CHUNK, True),
+            RecordedTopic(f"{node}/pruning", types.PRUNING_STATUS, True),
+            RecordedTopic("/diagnostics", types.DIAGNOSTICS, True),
+            RecordedTopic("/parameter_events", types.PARAMETER_EVENT, True),
+            RecordedTopic("joint_states", types.JOINT_STATE, None),
         ]
         # The node answers no question while it loads its model, and may act right afterwards: for
         # its first images not to be missed, its default camera is awaited from the beginning.
         images = [topic for topic in self._value("image_topics") if topic] or DEFAULT_CAMERAS
         more = [*images, *self._value("extra_topics")]
-        named += [Wanted(topic, "", None) for topic in more if topic]
+        named += [RecordedTopic(topic, "", None) for topic in more if topic]
         if self.get_parameter("use_sim_time").value:
-            named.append(Wanted("/clock", types.CLOCK, False))
+            named.append(RecordedTopic("/clock", types.CLOCK, False))
         return [wanted._replace(topic=self.resolve_topic_name(wanted.topic)) for wanted in named]
 
     def _look(self) -> None:
@@ -158,7 +158,7 @@ class RecorderNode(Node):
                 del self._awaited[topic]
 
     @staticmethod
-    def _reliability(wanted: Wanted, publishers: list[Any]) -> bool:
+    def _reliability(wanted: RecordedTopic, publishers: list[Any]) -> bool:
         if wanted.reliable is not None:
             return wanted.reliable
         return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
@@ -220,7 +220,7 @@ class RecorderNode(Node):
         for name in guessed - named:
             self._forget(name)
         for name in named - self._recorded.keys():
-            self._awaited[name] = Wanted(name, "", None)
+            self._awaited[name] = RecordedTopic(name, "", None)
 
     def _forget(self, topic: str) -> None:
         self._awaited.pop(topic, None)

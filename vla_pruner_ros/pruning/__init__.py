@@ -1,6 +1,6 @@
 """Token pruning for vision-language-action models: scores in, kept indices out.
 
-Needs torch alone; knows no model and no ROS. `TokenPruner` is what a policy of your own holds.
+Needs torch alone; knows no model and no ROS. `PruningState` is what a policy of your own holds.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from importlib import import_module
 
 _HOME = {
     "PruningConfig": "config",
-    "TokenPruner": "pruner",
-    "StepMeasurement": "plan",
-    "StepPlan": "plan",
-    "Signals": "selectors",
-    "Selector": "selectors",
-    "SELECTORS": "selectors",
-    "make_selector": "selectors",
+    "PruningState": "state",
+    "StepMeasurement": "step",
+    "PruningStep": "step",
+    "Signals": "methods",
+    "PruningMethod": "methods",
+    "METHODS": "methods",
+    "make_method": "methods",
     "Selection": "token_selection",
     "combine_then_filter": "token_selection",
     "max_min_diversity": "diversity",

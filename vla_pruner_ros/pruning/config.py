@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-PRUNERS = (
+METHOD_NAMES = (
     "full",
     "vla_pruner",
     "semantic_only",
@@ -18,10 +20,22 @@ PRUNERS = (
     "uniform",
 )
 BUDGET_MODES = ("fixed", "deadline", "motion")
-WARM_UP_MODES = ("full", "semantic")
-SEMANTIC_ROWS = ("all", "length_normalised", "last")
-LOCK_IN_REMEDIES = ("none", "early_layers", "refresh")
+HISTORY_FILLS = ("full", "semantic")
+SEMANTIC_QUERIES = ("all", "length_normalised", "last")
+TOKEN_RECOVERIES = ("none", "early_layers", "refresh")
 DECAY_ORDERS = ("newest_first", "oldest_first")
+RENAMED_FIELDS = {
+    "pruner": "method",
+    "warm_up": "history_fill",
+    "semantic_rows": "semantic_queries",
+    "lock_in_remedy": "token_recovery",
+}
+"""Names up to 0.1.0 -> names since. Recorded bags may hold the former."""
+
+
+def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by name, with names of 0.1.0 replaced by today's."""
+    return {RENAMED_FIELDS.get(name, name): value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -48,29 +62,29 @@ class PruningConfig:
     """Motion (m per action) below which it counts as fine, see budget.MotionBudget."""
     coarse_motion: float = 0.015
     """Motion (m per action) above which it counts as coarse; in between the last verdict stands."""
-    pruner: str = "vla_pruner"
-    """Name of the selector, one of PRUNERS; see selectors.SELECTORS."""
+    method: str = "vla_pruner"
+    """Name of the pruning method, one of METHOD_NAMES; see methods.METHODS."""
     prune_layer: int = 3
     """K: 0-based index of the first decoder layer that runs on the pruned sequence."""
     temporal_window: int = 3
     """w: steps of action attention that are remembered."""
     temporal_decay: float = 0.8
     """gamma, 0 < gamma <= 1: weight of each older step relative to the next newer one."""
-    warm_up: str = "full"
+    history_fill: str = "full"
     """Until the history is full: run unpruned (full, the paper) or prune by the semantic set."""
-    semantic_rows: str = "all"
+    semantic_queries: str = "all"
     """Prefill queries behind the semantic score: all (the paper), last, or all with each visual
     token's mean taken over the queries that can see it (length_normalised)."""
     action_layer: int = -1
     """Decoder layer whose action attention is remembered; -1: mean of the second half (paper)."""
     decay_order: str = "newest_first"
     """newest_first (paper); oldest_first reproduces the released research code."""
-    lock_in_remedy: str = "none"
+    token_recovery: str = "none"
     """Way back for a pruned token: none (paper) | early_layers | refresh."""
     refresh_period: int = 10
-    """Every n-th step runs unpruned when lock_in_remedy is refresh."""
+    """Every n-th step runs unpruned when token_recovery is refresh."""
     seed: int = 0
-    """Seed of the random selector."""
+    """Seed of the random method."""
 
     def __post_init__(self) -> None:
         self._check_share("keep_ratio")
@@ -90,11 +104,11 @@ class PruningConfig:
         self._check_integer("action_layer", -1)
         self._check_integer("refresh_period", 2)
         self._check_integer("seed", 0)
-        self._check_choice("pruner", PRUNERS)
+        self._check_choice("method", METHOD_NAMES)
         self._check_choice("budget_mode", BUDGET_MODES)
-        self._check_choice("warm_up", WARM_UP_MODES)
-        self._check_choice("semantic_rows", SEMANTIC_ROWS)
-        self._check_choice("lock_in_remedy", LOCK_IN_REMEDIES)
+        self._check_choice("history_fill", HISTORY_FILLS)
+        self._check_choice("semantic_queries", SEMANTIC_QUERIES)
+        self._check_choice("token_recovery", TOKEN_RECOVERIES)
         self._check_choice("decay_order", DECAY_ORDERS)
 
     def _check_share(self, name: str) -> None:

@@ -47,7 +47,7 @@ class TemporalRelevance:
             ValueError: scores of another shape or on another device than the window.
         """
         self.push(scores)
-        self.advance()
+        self.commit_step()
 
     def push(self, scores: Tensor) -> None:
         """The device half of update(): what a captured graph holds."""
@@ -61,7 +61,7 @@ class TemporalRelevance:
         self._rows.copy_(torch.where(is_finite, rows, self._rows))
         self._held.copy_(torch.where(is_finite, held, self._held))
 
-    def advance(self) -> None:
+    def commit_step(self) -> None:
         """The host half of update(): to be called once per replay of a graph that holds push()."""
         self.updates += 1
 

@@ -19,13 +19,13 @@ from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
 from vla_pruner_ros.replay.options import choice_of, make_parser
-from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
+from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.files import write_csv, write_json
 from vla_pruner_ros.replay.results.html_report import chosen_indices, make_report
-from vla_pruner_ros.replay.results.outcome import Outcome, Source, sweep
 from vla_pruner_ros.replay.results.parity import check_parity, gap_remarks, recorded_reference
 from vla_pruner_ros.replay.results.pictures import collect
 from vla_pruner_ros.replay.results.replayed_bag import ReplayedBag
+from vla_pruner_ros.replay.results.result import ReplayResult, Source, sweep
 from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
 from vla_pruner_ros.replay.sweep import sweep_settings, with_changes
@@ -34,7 +34,7 @@ from vla_pruner_ros.report import write_page
 DONE, IN_PART, NOTHING = 0, 1, 2
 
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125)
-DEFAULT_PRUNERS = ("vla_pruner",)
+DEFAULT_METHODS = ("vla_pruner",)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,11 +64,13 @@ def replay(arguments: argparse.Namespace) -> int:
     return _status(arguments, outcome)
 
 
-def replay_with(policy: VlaPolicy, reader: BagReader, arguments: argparse.Namespace) -> Outcome:
+def replay_with(
+    policy: VlaPolicy, reader: BagReader, arguments: argparse.Namespace
+) -> ReplayResult:
     """Replay an open bag with a loaded policy and write the results; errors as of replay()."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     session = Session(reader, policy.num_cameras, choice_of(arguments))
-    outcome = Outcome(_source(arguments, policy, session))
+    outcome = ReplayResult(_source(arguments, policy, session))
     _replay_all(arguments, reader, policy, session, outcome)
     outcome.remarks += [*session.remarks, *recorder_remarks(reader.custom_data)]
     outcome.damage, outcome.skipped = reader.damage, session.skipped
@@ -122,14 +124,14 @@ def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) 
     )
 
 
-def _settings(arguments: argparse.Namespace, session: Session) -> tuple[bool, list[Setting]]:
+def _settings(arguments: argparse.Namespace, session: Session) -> tuple[bool, list[ReplaySetting]]:
     """Return whether to repeat the recorded settings, and the settings of the sweep."""
     parity = session.exact and not arguments.no_parity
-    if parity and not (arguments.keep_ratio or arguments.pruner or arguments.set):
+    if parity and not (arguments.keep_ratio or arguments.method or arguments.set):
         return True, []
     base = with_changes(session.pruning, arguments.set)
     ratios = arguments.keep_ratio or DEFAULT_RATIOS
-    return parity, sweep_settings(base, arguments.pruner or DEFAULT_PRUNERS, ratios)
+    return parity, sweep_settings(base, arguments.method or DEFAULT_METHODS, ratios)
 
 
 def _replay_all(
@@ -137,7 +139,7 @@ def _replay_all(
     reader: BagReader,
     policy: VlaPolicy,
     session: Session,
-    outcome: Outcome,
+    outcome: ReplayResult,
 ) -> None:
     """Do all runs; what is done when the user interrupts is kept."""
     parity, settings = _settings(arguments, session)
@@ -147,7 +149,7 @@ def _replay_all(
         bag = _replayed_bag(arguments, reader, policy, session, stack)
         try:
             if parity:
-                outcome.parity_run = Run(Setting(RECORDED, None))
+                outcome.parity_run = Run(ReplaySetting(RECORDED, None))
                 _do(arguments, replayer, session, outcome.parity_run, bag)
             for setting in settings:
                 sweep_runs.append(Run(setting))
@@ -191,13 +193,13 @@ def _do(
             bag.add(run.setting, session.topics.node, moment, step, chunk)
 
 
-def _check_something_done(outcome: Outcome, session: Session) -> None:
+def _check_something_done(outcome: ReplayResult, session: Session) -> None:
     if outcome.is_empty:
         reasons = [*outcome.damage, *outcome.problems, *outcome.skipped, *outcome.remarks]
         raise BagError(f"no frame could be replayed: {'; '.join(reasons) or 'the bag has none'}")
 
 
-def _write(arguments: argparse.Namespace, session: Session, outcome: Outcome) -> None:
+def _write(arguments: argparse.Namespace, session: Session, outcome: ReplayResult) -> None:
     directory: Path = arguments.out
     write_json(directory / "summary.json", outcome)
     write_csv(directory / "inferences.csv", outcome)
@@ -207,7 +209,7 @@ def _write(arguments: argparse.Namespace, session: Session, outcome: Outcome) ->
         write_page(directory / "report.html", html)
 
 
-def _status(arguments: argparse.Namespace, outcome: Outcome) -> int:
+def _status(arguments: argparse.Namespace, outcome: ReplayResult) -> int:
     missed = arguments.require_parity and not (outcome.parity and outcome.parity.holds)
     return IN_PART if outcome.is_partial or missed else DONE
 

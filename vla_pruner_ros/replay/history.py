@@ -29,14 +29,14 @@ class History:
         elif recorded.sequence != self._next_sequence:
             self._known, self._unpruned = False, 0
         pruning = recorded.pruning or PruningConfig()
-        if self._unpruned >= pruning.temporal_window and pruning.pruner not in _COUNTS_STEPS:
+        if self._unpruned >= pruning.temporal_window and pruning.method not in _COUNTS_STEPS:
             self._known = True
         return self._known or recorded.is_unpruned
 
     def _starts_anew(self, recorded: Recorded) -> bool:
         if recorded.resets or recorded.sequence == 0:
             return True
-        counts = recorded.pruning is not None and recorded.pruning.pruner in _COUNTS_STEPS
+        counts = recorded.pruning is not None and recorded.pruning.method in _COUNTS_STEPS
         return recorded.history_length == 0 and not counts
 
     def add(self, recorded: Recorded, replayed: bool) -> None:

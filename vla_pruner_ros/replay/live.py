@@ -11,7 +11,7 @@ from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.pruning.config import FIELD_NAMES
 from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
 from vla_pruner_ros.replay.inputs.recorded import Recorded, read_recorded
-from vla_pruner_ros.replay.inputs.topics import Wanted, choose_topics, find_node
+from vla_pruner_ros.replay.inputs.topics import TopicSelection, choose_topics, find_node
 
 RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
 """Topics of the recorded node that would speak over the running one."""
@@ -46,7 +46,9 @@ def parameters_as_recorded(bag: Path | str, node: str, params_file: Path | str) 
 
 def _inputs(reader: BagReader, node: str, known: dict[str, Any]) -> dict[str, Any]:
     """Return the cameras as they lie in the bag, and the words that the node acted on first."""
-    topics = choose_topics(reader.topics, 0, Wanted(node=node), known.get("image_topics") or ())
+    topics = choose_topics(
+        reader.topics, 0, TopicSelection(node=node), known.get("image_topics") or ()
+    )
     answers: list[Recorded] = read_recorded(reader, topics, [], limit=20).inferences
     images = topics.images
     if not known.get("image_topics"):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from vla_pruner_ros.models.execution.config import DRAFTS, QUANTIZATIONS
 from vla_pruner_ros.models.policy import UNTRAINED
-from vla_pruner_ros.pruning.config import PRUNERS
-from vla_pruner_ros.replay.inputs.topics import Wanted
+from vla_pruner_ros.pruning.config import METHOD_NAMES
+from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.results.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
 
 _EPILOG = """\
-Without --keep-ratio and --pruner the recorded inferences are repeated under the recorded settings
+Without --keep-ratio and --method the recorded inferences are repeated under the recorded settings
 and compared with the recorded actions. With them, every setting is compared with the unpruned
 actions on the same frames.
 
@@ -47,7 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_sweep(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings to compare")
     group.add_argument("--keep-ratio", type=float, nargs="+", metavar="R", default=[])
-    group.add_argument("--pruner", nargs="+", choices=PRUNERS, metavar="NAME", default=[])
+    group.add_argument("--method", nargs="+", choices=METHOD_NAMES, metavar="NAME", default=[])
     group.add_argument(
         "--set",
         nargs="+",
@@ -124,7 +124,7 @@ def _positive(text: str) -> int:
 
 def choice_of(arguments: argparse.Namespace) -> Choice:
     """Return what the arguments say about the bag."""
-    wanted = Wanted(
+    wanted = TopicSelection(
         images=tuple(arguments.image_topic),
         instruction=arguments.instruction_topic,
         state=arguments.state_topic,

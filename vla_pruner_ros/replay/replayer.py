@@ -12,14 +12,14 @@ from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, 
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.history import History
 from vla_pruner_ros.replay.inputs.recorded import Kept
-from vla_pruner_ros.replay.inputs.sample import Moment
+from vla_pruner_ros.replay.inputs.sample import ReplayInput
 
 RECORDED = "recorded settings"
 FULL = "full"
 
 
 @dataclass(frozen=True)
-class Setting:
+class ReplaySetting:
     """A name and the pruning to replay with; None: what was in force at each recorded inference."""
 
     name: str
@@ -42,7 +42,7 @@ class Step:
     kept: Kept | None = None
     seconds: float = float("nan")
     tokens: tuple[int, int] = (0, 0)
-    warm_up: bool = False
+    history_incomplete: bool = False
     history_length: int = 0
     history_known: bool = True
     problem: str = ""
@@ -53,7 +53,7 @@ class Run:
     """All steps of one setting; reading_seconds: reading and converting the frames, without the
     policy."""
 
-    setting: Setting
+    setting: ReplaySetting
     steps: list[Step] = field(default_factory=list)
     reading_seconds: float = 0.0
 
@@ -78,8 +78,8 @@ class Replayer:
         self._warm = False
 
     def run(
-        self, moments: Iterable[Moment], run: Run
-    ) -> Iterator[tuple[Moment, Step, ActionChunk | None]]:
+        self, moments: Iterable[ReplayInput], run: Run
+    ) -> Iterator[tuple[ReplayInput, Step, ActionChunk | None]]:
         """Do the moments in order under run.setting, and add each step to the run as it is done.
 
         Yields:
@@ -98,7 +98,7 @@ class Replayer:
             started = time.perf_counter()
 
     def _step(
-        self, moment: Moment, setting: Setting, known: bool
+        self, moment: ReplayInput, setting: ReplaySetting, known: bool
     ) -> tuple[Step, ActionChunk | None, float]:
         """Do one inference; also return when its reading and converting was over."""
         if moment.reset:
@@ -116,7 +116,7 @@ class Replayer:
         seconds = time.perf_counter() - called
         return _with_chunk(blank, chunk, seconds, known), chunk, converted
 
-    def _pruning(self, moment: Moment, setting: Setting) -> PruningConfig:
+    def _pruning(self, moment: ReplayInput, setting: ReplaySetting) -> PruningConfig:
         if setting.pruning is not None:
             return setting.pruning
         if moment.recorded is None or moment.recorded.pruning is None:
@@ -141,7 +141,7 @@ def _with_chunk(blank: Step, chunk: ActionChunk, seconds: float, known: bool) ->
         kept=Kept(indices, tuple(report.grid)),
         seconds=seconds,
         tokens=(report.tokens_kept, report.tokens_total),
-        warm_up=report.warm_up,
+        history_incomplete=report.history_incomplete,
         history_length=report.history_length,
         history_known=known,
     )

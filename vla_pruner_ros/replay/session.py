@@ -14,9 +14,14 @@ from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
 from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
 from vla_pruner_ros.replay.inputs.exact import recorded_moments
 from vla_pruner_ros.replay.inputs.recorded import Recorded, pruning_config, read_recorded
-from vla_pruner_ros.replay.inputs.sample import Moment
+from vla_pruner_ros.replay.inputs.sample import ReplayInput
 from vla_pruner_ros.replay.inputs.sampling import Sampling, sampled_moments
-from vla_pruner_ros.replay.inputs.topics import Wanted, choose_topics, find_node, remarks_on_choice
+from vla_pruner_ros.replay.inputs.topics import (
+    TopicSelection,
+    choose_topics,
+    find_node,
+    remarks_on_choice,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Choice:
     params_file: parameters of the recorded node as the recording began.
     """
 
-    wanted: Wanted = field(default_factory=Wanted)
+    wanted: TopicSelection = field(default_factory=TopicSelection)
     every: int = 0
     limit: int = 0
     instruction: str = ""
@@ -112,7 +117,7 @@ class Session:
         frames = self._reader.topics[self.topics.images[0]].count // self._sampling.every
         return min(frames, self._choice.limit) if self._choice.limit else frames
 
-    def moments(self) -> Iterator[Moment]:
+    def moments(self) -> Iterator[ReplayInput]:
         """Yield the moments of one pass over the bag."""
         if self.exact:
             yield from recorded_moments(self._reader, self.topics, self.inferences)

@@ -6,28 +6,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.replay.replayer import FULL, Setting
+from vla_pruner_ros.replay.replayer import FULL, ReplaySetting
 
 
 def sweep_settings(
-    base: PruningConfig, pruners: Sequence[str], keep_ratios: Sequence[float]
-) -> list[Setting]:
-    """Return the unpruned setting and one per pruner and ratio below 1.
+    base: PruningConfig, methods: Sequence[str], keep_ratios: Sequence[float]
+) -> list[ReplaySetting]:
+    """Return the unpruned setting and one per method and ratio below 1.
 
     Args:
         base: layer, window and the like, for all of them.
 
     Raises:
-        ValueError: an unknown pruner or a ratio outside (0, 1].
+        ValueError: an unknown method or a ratio outside (0, 1].
     """
     fixed = replace(base, budget_mode="fixed", token_budget=0)
-    settings = {FULL: Setting(FULL, replace(fixed, pruner="full", keep_ratio=1.0))}
-    for pruner in pruners:
+    settings = {FULL: ReplaySetting(FULL, replace(fixed, method="full", keep_ratio=1.0))}
+    for method in methods:
         for ratio in sorted(keep_ratios, reverse=True):
-            pruning = replace(fixed, pruner=pruner, keep_ratio=float(ratio))
-            if ratio < 1.0 and pruner != "full":
-                name = f"{pruner} {100 * ratio:g} %"
-                settings[name] = Setting(name, pruning)
+            pruning = replace(fixed, method=method, keep_ratio=float(ratio))
+            if ratio < 1.0 and method != "full":
+                name = f"{method} {100 * ratio:g} %"
+                settings[name] = ReplaySetting(name, pruning)
     return list(settings.values())
 
 

@@ -32,15 +32,15 @@ from vla_pruner_ros.models.decoder.attention import (
 )
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.decoder.signals import Prompt, SignalReader
-from vla_pruner_ros.pruning.pruner import StepPlan
-from vla_pruner_ros.pruning.selectors import Signals
+from vla_pruner_ros.pruning.methods import Signals
+from vla_pruner_ros.pruning.state import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
 
 Select = Callable[[Signals], Selection]
 
 
 @dataclass
-class Pass:
+class PrefillResult:
     """What one pass over a prompt leaves behind.
 
     hidden: [1, read.size, d] after the final norm. selection: None on an unpruned step.
@@ -61,7 +61,7 @@ class ActionAttention:
     count once accepted: some of them may have been guesses that failed.
     """
 
-    def __init__(self, prompt: Prompt, plan: StepPlan) -> None:
+    def __init__(self, prompt: Prompt, plan: PruningStep) -> None:
         self.visual, self.plan = prompt.visual, plan
         self.kept: Tensor | None = None
         self.rows = 0
@@ -132,16 +132,16 @@ class PrunedDecoder:
     def run_prompt(
         self,
         prompt: Prompt,
-        plan: StepPlan,
+        plan: PruningStep,
         select: Select,
         cache: KeyValueCache | None = None,
-        semantic_rows: str = "all",
-    ) -> Pass:
+        semantic_queries: str = "all",
+    ) -> PrefillResult:
         """One pass over a prompt, pruned as planned; fills the cache where one is given.
 
-        semantic_rows: see PruningConfig.
+        semantic_queries: see PruningConfig.
         """
-        reader = SignalReader(prompt, plan.signals, semantic_rows)
+        reader = SignalReader(prompt, plan.signals, semantic_queries)
         return _PromptPass(self, prompt, plan, reader, select, cache).run()
 
     @torch.no_grad()
@@ -220,7 +220,7 @@ class _PromptPass:
 
     decoder: PrunedDecoder
     prompt: Prompt
-    plan: StepPlan
+    plan: PruningStep
     reader: SignalReader
     select: Select
     cache: KeyValueCache | None
@@ -231,7 +231,7 @@ class _PromptPass:
         self.read = self.prompt.read  # where the read rows lie in the running sequence
         self.visible = None if self.prompt.branches is None else self._visible_with_branches()
 
-    def run(self) -> Pass:
+    def run(self) -> PrefillResult:
         if self.cache is not None:
             self.cache.start(self._capacities())
         if self.visible is None:
@@ -246,7 +246,7 @@ class _PromptPass:
         hidden = self.decoder.norm(self._run_last_layer(last, stream))
         if not self.prompt.guesses:
             self.attention.accept(self.prompt.read.size)
-        return Pass(hidden, self.attention, self.selection, self._cached())
+        return PrefillResult(hidden, self.attention, self.selection, self._cached())
 
     def _cached(self) -> tuple[int, ...]:
         lengths = self.cache.lengths if self.cache is not None else []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vla_pruner_ros.models.decoder.attention import attention_weights
-from vla_pruner_ros.pruning.selectors import Signals
+from vla_pruner_ros.pruning.methods import Signals
 
 CPU_ROWS = 64
 """Rows of an attention map made at a time on a CPU. The map of all rows takes tens of megabytes,
@@ -73,8 +73,8 @@ class Prompt:
 class SignalReader:
     """Computes the signals a selector asked for, from one layer's queries and keys."""
 
-    def __init__(self, prompt: Prompt, wanted: frozenset[str], semantic_rows: str) -> None:
-        self.prompt, self.wanted, self.semantic_rows = prompt, wanted, semantic_rows
+    def __init__(self, prompt: Prompt, wanted: frozenset[str], semantic_queries: str) -> None:
+        self.prompt, self.wanted, self.semantic_queries = prompt, wanted, semantic_queries
 
     def before_layers(self) -> Signals:
         """What is known from the embeddings alone."""
@@ -104,11 +104,11 @@ class SignalReader:
         )
 
     def _semantic(self, query: Tensor, key: Tensor, mask: Tensor | None, last: Span) -> Tensor:
-        if self.semantic_rows == "last":
+        if self.semantic_queries == "last":
             return self._rows(query, key, mask, last)[0]
         prompt = Span(0, self.prompt.length)
         sums = self._column_sums(query, key, mask, prompt)
-        if self.semantic_rows == "all" or mask is None:
+        if self.semantic_queries == "all" or mask is None:
             return sums / prompt.size
         # Under a causal mask an early token is seen by more queries: count only those.
         seen = self.prompt.visual.of(self._of_rows(mask, prompt)).expand(prompt.size, -1)

@@ -22,7 +22,7 @@ MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Recording:
+class CapturedGraph:
     """result: what the recorded body returned; replay() fills its tensors anew."""
 
     result: Any
@@ -30,11 +30,11 @@ class Recording:
     bytes: int = 0
 
 
-Record = Callable[[Callable[[], Any]], Recording]
+Record = Callable[[Callable[[], Any]], CapturedGraph]
 """Records what a body does on the device. Nothing has to be computed while recording."""
 
 
-def record_on_cuda(body: Callable[[], Any], device: torch.device) -> Recording:
+def record_on_cuda(body: Callable[[], Any], device: torch.device) -> CapturedGraph:
     """Capture a CUDA graph with a memory pool of its own.
 
     Everything that is made on first use (buffers, compiled kernels) must exist already.
@@ -50,7 +50,7 @@ def record_on_cuda(body: Callable[[], Any], device: torch.device) -> Recording:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             result = body()
-        return Recording(result, graph.replay, torch.cuda.memory_reserved() - before)
+        return CapturedGraph(result, graph.replay, torch.cuda.memory_reserved() - before)
 
 
 class StaticInputs:

@@ -99,7 +99,7 @@ class Drafter:
         self.tree = TREES[kind](length - 1)  # nothing follows the last token
         self._ids = ids
         self._actions: deque[list[int]] = deque(maxlen=2)  # newest last
-        self._worth = Worth()
+        self._worth = DraftGate()
 
     def propose(self) -> list[int] | None:
         """A token for each node of the tree; None: decode plainly this time. Changes nothing."""
@@ -128,7 +128,7 @@ class Drafter:
         self._actions.clear()
 
 
-class Worth:
+class DraftGate:
     """Stops drafting while next to nothing is accepted, and tries again now and then.
 
     A draft makes its step a little longer; steps that draft in vain must stay so rare that nobody

@@ -10,39 +10,39 @@ import torch
 
 from vla_pruner_ros.models.execution.cuda_graphs import (
     MEGABYTE,
+    CapturedGraph,
     GraphStore,
     Record,
-    Recording,
     StaticInputs,
     record_on_cuda,
     shape_key,
 )
 from vla_pruner_ros.models.execution.timing import StageClock
-from vla_pruner_ros.models.inference import Inference
-from vla_pruner_ros.pruning.plan import StepPlan
-from vla_pruner_ros.pruning.pruner import TokenPruner
+from vla_pruner_ros.models.inference import InferenceOutput
+from vla_pruner_ros.pruning.state import PruningState
+from vla_pruner_ros.pruning.step import PruningStep
 
 
 class GraphablePolicy(Protocol):
     """The parts of a policy that a graph records and replays; see PrunedPolicy."""
 
     device: torch.device
-    pruner: TokenPruner
+    pruning_state: PruningState
     buffer_generation: int
 
-    def infer(self, inputs: Any, plan: StepPlan, clock: StageClock) -> Inference: ...
+    def infer(self, inputs: Any, plan: PruningStep, clock: StageClock) -> InferenceOutput: ...
 
     def wait(self) -> None: ...
 
 
 class GraphedStep:
-    """One shape of step: the inference, and what the pruner remembers of it, as two graphs.
+    """One shape of step: the inference, and what the pruning state remembers of it, as two graphs.
 
-    Two, because a step that turns out to be no action must leave the pruner as it was.
+    Two, because a step that turns out to be no action must leave the pruning state as it was.
     """
 
     def __init__(
-        self, policy: GraphablePolicy, inputs: Any, plan: StepPlan, record: Record
+        self, policy: GraphablePolicy, inputs: Any, plan: PruningStep, record: Record
     ) -> None:
         """The same step must have run before.
 
@@ -51,8 +51,8 @@ class GraphedStep:
         """
         self._static = StaticInputs(inputs)
         self._clock = StageClock(policy.device, recorded=True)
-        self._memory: Recording | None = None
-        with policy.pruner.preserved():
+        self._memory: CapturedGraph | None = None
+        with policy.pruning_state.preserved():
             infer = partial(policy.infer, self._static.inputs, plan, self._clock)
             self._inference = record(infer)
             inference = self._inference.result
@@ -61,7 +61,7 @@ class GraphedStep:
             self._try(policy, inputs)
         self.bytes = self._inference.bytes + (self._memory.bytes if self._memory else 0)
 
-    def infer(self, inputs: Any, clock: StageClock) -> Inference:
+    def infer(self, inputs: Any, clock: StageClock) -> InferenceOutput:
         """The results stay valid until the next call."""
         self._static.fill(inputs)
         self._inference.replay()
@@ -83,8 +83,8 @@ class GraphedStep:
         clock.read()
 
 
-def _observe(policy: GraphablePolicy, plan: StepPlan, inference: Inference) -> None:
-    policy.pruner.observe_on_device(inference.attention.mean(), plan, inference.selection)
+def _observe(policy: GraphablePolicy, plan: PruningStep, inference: InferenceOutput) -> None:
+    policy.pruning_state.update_history(inference.attention.mean(), plan, inference.selection)
 
 
 class GraphedSteps:
@@ -102,10 +102,10 @@ class GraphedSteps:
         """The same with no graph recorded yet."""
         return GraphedSteps(self._policy, self._memory_mb, self._record)
 
-    def find(self, inputs: Any, plan: StepPlan) -> GraphedStep | None:
+    def find(self, inputs: Any, plan: PruningStep) -> GraphedStep | None:
         return self.store.find(self._key(inputs, plan))
 
-    def add(self, inputs: Any, plan: StepPlan) -> None:
+    def add(self, inputs: Any, plan: PruningStep) -> None:
         """Record a step that has just run."""
 
         def record() -> tuple[GraphedStep, int]:
@@ -114,6 +114,6 @@ class GraphedSteps:
 
         self.store.add(self._key(inputs, plan), record)
 
-    def _key(self, inputs: Any, plan: StepPlan) -> Hashable:
+    def _key(self, inputs: Any, plan: PruningStep) -> Hashable:
         policy = self._policy
-        return shape_key(inputs), policy.pruner.capture_key(plan), policy.buffer_generation
+        return shape_key(inputs), policy.pruning_state.capture_key(plan), policy.buffer_generation

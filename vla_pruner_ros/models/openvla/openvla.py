@@ -13,19 +13,19 @@ import torch
 from torch import Tensor
 
 from vla_pruner_ros.models.actions import ACTION_DIM
-from vla_pruner_ros.models.decoder.pruned_decoder import Pass, Select
+from vla_pruner_ros.models.decoder.pruned_decoder import PrefillResult, Select
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.execution.drafting import Drafter, accepted_path, chain
 from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, check_images, resize_bicubic
-from vla_pruner_ros.models.inference import Inference
-from vla_pruner_ros.models.openvla.prismatic_policy import Components, PrismaticPolicy
+from vla_pruner_ros.models.inference import InferenceOutput
+from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts, PrismaticPolicy
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.tokenizer import Tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.step import PruningStep
 
 FAMILY = "openvla"
 VAIN_PASSES = 2
@@ -34,7 +34,7 @@ USUAL_PROMPT = 128
 """Tokens beside the visual ones, guesses included, that the cache has room for from the start."""
 
 
-def recognises(directory: Path, config: dict) -> bool:
+def matches(directory: Path, config: dict) -> bool:
     """OpenVLA's own model type; OpenVLA-OFT shares it and is asked first."""
     return config.get("model_type") == "openvla"
 
@@ -49,12 +49,12 @@ def load(
     tokenizer: Tokenizer | None = None,
 ) -> OpenVlaPolicy:
     """See loading.load_policy."""
-    parts = Components.load(directory, config, device, dtype, unnorm_key, tokenizer)
+    parts = PrismaticParts.load(directory, config, device, dtype, unnorm_key, tokenizer)
     return OpenVlaPolicy(parts, pruning)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class OpenVlaInputs:
     """pictures: uint8 [1, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
     proposal: guessed tokens, one for each node of the drafter's tree, and guesses the same on the
     device: int64 [nodes]; None where the step decodes plainly."""
@@ -68,14 +68,14 @@ class Inputs:
 class OpenVlaPolicy(PrismaticPolicy):
     decodes_token_by_token = True
 
-    def __init__(self, parts: Components, pruning: PruningConfig) -> None:
+    def __init__(self, parts: PrismaticParts, pruning: PruningConfig) -> None:
         super().__init__(FAMILY, parts, pruning)
         self.cache = self.decoder.new_cache(self.num_visual + USUAL_PROMPT)
         self.drafter: Drafter | None = None
         self.branches: Tensor | None = None
 
-    def adopt(self, execution: ExecutionConfig) -> None:
-        super().adopt(execution)
+    def set_execution(self, execution: ExecutionConfig) -> None:
+        super().set_execution(execution)
         if execution.draft != "off":
             self.drafter = Drafter(execution.draft, ACTION_DIM, self.tokens.ids)
             visible = torch.tensor(self.drafter.tree.visible, device=self.device)
@@ -97,32 +97,32 @@ class OpenVlaPolicy(PrismaticPolicy):
     def _view(self, picture: Tensor) -> Tensor:
         return device_images.resize_bicubic(picture, IMAGE_SIZE, IMAGE_SIZE)
 
-    def _prepare(self, observation: Observation) -> Inputs:
+    def _prepare(self, observation: Observation) -> OpenVlaInputs:
         check_images(observation.images, self.num_cameras)
         proposal = None if self.drafter is None else self.drafter.propose()
         others = max(ACTION_DIM, len(proposal or []))
         ids = self._prompt_ids(observation.instruction, others)
         pictures = self._upload_pictures(observation.images, self._view)
         guesses = None if proposal is None else self._upload_ids("guesses", proposal)
-        return Inputs(pictures, self._upload_ids("ids", ids), proposal, guesses)
+        return OpenVlaInputs(pictures, self._upload_ids("ids", ids), proposal, guesses)
 
     def _infer(
-        self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock
-    ) -> Inference:
+        self, inputs: OpenVlaInputs, plan: PruningStep, select: Select, clock: StageClock
+    ) -> InferenceOutput:
         pixels = self.normalize(inputs.pictures, self.decoder.dtype)
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
-        rows = self.pruning.semantic_rows
+        rows = self.pruning.semantic_queries
         done = self.decoder.run_prompt(prompt, plan, select, self.cache, rows)
         clock.mark("prefill")
         if inputs.guesses is None:
             tokens = self._decode(done, prompt.length)
         else:
             tokens = self._greedy(done.hidden)  # after the prompt and after each guess
-        return Inference(tokens, done.attention, done.selection, done.cached)
+        return InferenceOutput(tokens, done.attention, done.selection, done.cached)
 
-    def _prompt(self, visual: Tensor, inputs: Inputs) -> Prompt:
+    def _prompt(self, visual: Tensor, inputs: OpenVlaInputs) -> Prompt:
         text = self.model.embed(inputs.ids)[None]
         parts = [text[:, :1], visual, text[:, 1:]]
         guesses = 0 if inputs.guesses is None else len(inputs.guesses)
@@ -139,7 +139,7 @@ class OpenVlaPolicy(PrismaticPolicy):
             branches=self.branches if guesses else None,
         )
 
-    def _decode(self, done: Pass, position: int) -> Tensor:
+    def _decode(self, done: PrefillResult, position: int) -> Tensor:
         """int64 [7]; position: that of the first generated token."""
         tokens = [self._greedy(done.hidden)]
         for offset in range(ACTION_DIM - 1):
@@ -150,13 +150,15 @@ class OpenVlaPolicy(PrismaticPolicy):
             tokens.append(self._greedy(hidden))
         return torch.cat(tokens)
 
-    def _complete(self, inference: Inference, inputs: Inputs) -> Inference:
+    def _complete(self, inference: InferenceOutput, inputs: OpenVlaInputs) -> InferenceOutput:
         if inputs.proposal is None:
             return inference
         length = self.num_visual + len(inputs.ids)
         return self._verify(inference, inputs.proposal, length)
 
-    def _verify(self, inference: Inference, proposal: list[int], position: int) -> Inference:
+    def _verify(
+        self, inference: InferenceOutput, proposal: list[int], position: int
+    ) -> InferenceOutput:
         """Keep the guesses that held and decode what is missing; waits once for each pass.
 
         position: that of the first generated token. What is missing is drafted as a chain: beside
@@ -184,7 +186,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         raw = torch.tensor(tokens)
         return replace(inference, raw=raw, drafted=len(first_choice), accepted=accepted)
 
-    def _keep_guesses(self, inference: Inference, path: list[int]) -> None:
+    def _keep_guesses(self, inference: InferenceOutput, path: list[int]) -> None:
         """Of the pass over prompt and guesses only these nodes count."""
         if path == list(range(len(path))):
             inference.attention.accept(1 + len(path))
@@ -195,7 +197,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         inference.attention.accept(len(rows), rows)
         self.cache.move(inference.cached, nodes)
 
-    def _remember(self, inference: Inference) -> None:
+    def _remember(self, inference: InferenceOutput) -> None:
         if self.drafter is not None:
             accepted = inference.accepted if inference.drafted else None
             self.drafter.record(inference.raw.tolist(), accepted)

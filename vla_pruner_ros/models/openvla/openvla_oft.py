@@ -19,21 +19,21 @@ from vla_pruner_ros.models.decoder.pruned_decoder import Select
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.images.preprocessing import check_images, checked_state
-from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla import oft_head
 from vla_pruner_ros.models.openvla.oft_images import ImagePath
-from vla_pruner_ros.models.openvla.prismatic_policy import Components, PrismaticPolicy
+from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts, PrismaticPolicy
 from vla_pruner_ros.models.policy import CheckpointError, Observation
 from vla_pruner_ros.models.tokenizer import Tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.step import PruningStep
 
 FAMILY = "openvla_oft"
 STOP = 2
 BOUNDS_EPSILON = 1e-8
 
 
-def recognises(directory: Path, config: dict) -> bool:
+def matches(directory: Path, config: dict) -> bool:
     """OpenVLA's model type with component files beside the weights."""
     patterns = (oft_head.HEAD_FILES, oft_head.PROPRIO_FILES, *oft_head.REFUSED_FILES)
     is_openvla = config.get("model_type") == "openvla"
@@ -61,7 +61,9 @@ def load(
     """
     oft_head.refuse_unsupported(directory)
     images = ImagePath(image_path, center_crop)
-    parts = Components.load(directory, config, device, dtype, unnorm_key, tokenizer, BOUNDS_EPSILON)
+    parts = PrismaticParts.load(
+        directory, config, device, dtype, unnorm_key, tokenizer, BOUNDS_EPSILON
+    )
     width = parts.model.language_model.config.hidden_size
     head = oft_head.load_head(directory, width, device, dtype)
     if head is not None and head.action_dim != ACTION_DIM:
@@ -71,7 +73,7 @@ def load(
 
 
 @dataclass(frozen=True)
-class Inputs:
+class OftInputs:
     """pictures: uint8 [cameras, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
     state: float32 [1, 1, state_dim] in -1..1, or None."""
 
@@ -83,7 +85,7 @@ class Inputs:
 class OpenVlaOftPolicy(PrismaticPolicy):
     def __init__(
         self,
-        parts: Components,
+        parts: PrismaticParts,
         pruning: PruningConfig,
         head: oft_head.L1ActionHead | None,
         projector: oft_head.ProprioProjector | None,
@@ -98,7 +100,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         self.placeholders = chunk_size * ACTION_DIM
         self._stop = torch.tensor([STOP], device=self.device)
 
-    def _read_state_bounds(self, parts: Components) -> Bounds:
+    def _read_state_bounds(self, parts: PrismaticParts) -> Bounds:
         name = f"{parts.unnorm_key}, proprio"
         bounds = Bounds(parts.statistics.get("proprio", {}), name, BOUNDS_EPSILON)
         if bounds.size != self.state_dim:
@@ -112,7 +114,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         """Lanczos to 224x224 and the centre crop of training, see oft_images.py."""
         return self.images(image)
 
-    def _prepare(self, observation: Observation) -> Inputs:
+    def _prepare(self, observation: Observation) -> OftInputs:
         check_images(observation.images, self.num_cameras)
         ids = self._prompt_ids(observation.instruction, others=self.placeholders + 2)
         state = self._prepare_state(observation.state)
@@ -120,7 +122,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         if self.resizes_on_device:
             frames = [self.images.on_host(image) for image in frames]
         pictures = self._upload_pictures(frames, self.images.on_device)
-        return Inputs(pictures, self._upload_ids("ids", ids), state)
+        return OftInputs(pictures, self._upload_ids("ids", ids), state)
 
     def _prepare_state(self, state: np.ndarray | None) -> Tensor | None:
         if self.state_bounds is None:
@@ -130,19 +132,19 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         return self._upload("state", normalized)[None, None]
 
     def _infer(
-        self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock
-    ) -> Inference:
+        self, inputs: OftInputs, plan: PruningStep, select: Select, clock: StageClock
+    ) -> InferenceOutput:
         pixels = self.normalize(inputs.pictures, self.decoder.dtype)
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
-        rows = self.pruning.semantic_rows
-        done = self.decoder.run_prompt(prompt, plan, select, semantic_rows=rows)
+        rows = self.pruning.semantic_queries
+        done = self.decoder.run_prompt(prompt, plan, select, semantic_queries=rows)
         clock.mark("prefill")
         raw = self._greedy(done.hidden) if self.head is None else self.head(done.hidden[0])
-        return Inference(raw, done.attention, done.selection)
+        return InferenceOutput(raw, done.attention, done.selection)
 
-    def _prompt(self, visual: Tensor, inputs: Inputs) -> Prompt:
+    def _prompt(self, visual: Tensor, inputs: OftInputs) -> Prompt:
         text = self.model.embed(inputs.ids)[None]
         parts = [text[:, :1], visual]
         if inputs.state is not None:

@@ -15,13 +15,13 @@ from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, Normalization
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
 from vla_pruner_ros.models.policy import CheckpointError, PolicyError
-from vla_pruner_ros.models.pruned_policy import Facts, PrunedPolicy
+from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 
 
 @dataclass(frozen=True)
-class Components:
+class PrismaticParts:
     """What a checkpoint directory of either family yields."""
 
     model: PrismaticModel
@@ -43,7 +43,7 @@ class Components:
         unnorm_key: str | None,
         tokenizer: Tokenizer | None,
         bounds_epsilon: float = 0.0,
-    ) -> Components:
+    ) -> PrismaticParts:
         """The small files first: their troubles show before gigabytes are read."""
         source = str(directory)
         key, statistics = choose_statistics(read_statistics(directory, config), unnorm_key, source)
@@ -64,14 +64,14 @@ class PrismaticPolicy(PrunedPolicy):
     def __init__(
         self,
         family: str,
-        parts: Components,
+        parts: PrismaticParts,
         pruning: PruningConfig,
         num_cameras: int = 1,
         state_dim: int = 0,
         chunk_size: int = 1,
     ) -> None:
         llama = parts.model.language_model
-        facts = Facts(
+        facts = PolicySpec(
             family=family,
             trained=parts.trained,
             num_cameras=num_cameras,

@@ -16,13 +16,13 @@ from torch import Tensor
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.decoder.pruned_decoder import (
     ActionAttention,
-    Pass,
+    PrefillResult,
     PrunedDecoder,
     Select,
 )
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.pi0.network import Pi0Network, flow_times, time_embeddings
-from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.step import PruningStep
 
 
 class Pi0Decoder:
@@ -41,11 +41,11 @@ class Pi0Decoder:
         self.times = time_embeddings(network.config, times, noise.device)
 
     def run_prefix(
-        self, visual: Tensor, ids: Tensor, plan: StepPlan, select: Select, semantic_rows: str
-    ) -> Pass:
+        self, visual: Tensor, ids: Tensor, plan: PruningStep, select: Select, semantic_queries: str
+    ) -> PrefillResult:
         """Fill the cache, pruned as planned. visual: [1, M, d]; ids: int64 [n]."""
         prompt = self.prompt(visual, ids)
-        return self.prefix.run_prompt(prompt, plan, select, self.cache, semantic_rows)
+        return self.prefix.run_prompt(prompt, plan, select, self.cache, semantic_queries)
 
     def prompt(self, visual: Tensor, ids: Tensor) -> Prompt:
         """Padding of the instruction is left out: nothing sees it and positions skip it, so the

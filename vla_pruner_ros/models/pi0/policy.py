@@ -28,7 +28,7 @@ from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.padding import PADDINGS, resize_with_padding
 from vla_pruner_ros.models.images.preprocessing import Normalization, check_images, checked_state
-from vla_pruner_ros.models.inference import Inference
+from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.pi0.checkpoints import (
     Statistics,
     cameras_of,
@@ -40,10 +40,10 @@ from vla_pruner_ros.models.pi0.checkpoints import (
 from vla_pruner_ros.models.pi0.decoding import Pi0Decoder
 from vla_pruner_ros.models.pi0.network import Pi0Network
 from vla_pruner_ros.models.policy import ActionChunk, CheckpointError, Observation, PolicyError
-from vla_pruner_ros.models.pruned_policy import Facts, PrunedPolicy
+from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.plan import StepPlan
+from vla_pruner_ros.pruning.step import PruningStep
 
 FAMILY = "pi0"
 MAX_PROMPT = 48
@@ -51,7 +51,7 @@ MAX_PROMPT = 48
 MAX_CAMERAS = 3
 
 
-def recognises(directory: Path, config: dict) -> bool:
+def matches(directory: Path, config: dict) -> bool:
     return is_pi0(config)
 
 
@@ -90,7 +90,7 @@ def load(
     tokenizer = tokenizer or load_tokenizer(directory)
     normalize = _read_normalization(directory, device)
     network = Pi0Network.load(built, weights, device, dtype)
-    parts = Components(network, tokenizer, normalize, statistics, is_trained(config))
+    parts = Pi0Parts(network, tokenizer, normalize, statistics, is_trained(config))
     return Pi0Policy(parts, pruning, options, device)
 
 
@@ -127,7 +127,7 @@ def _read_normalization(directory: Path, device: torch.device) -> Normalization:
 
 
 @dataclass(frozen=True)
-class Components:
+class Pi0Parts:
     """What a checkpoint directory yields."""
 
     network: Pi0Network
@@ -138,7 +138,7 @@ class Components:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class Pi0Inputs:
     """pictures: uint8 [cameras, S, S, 3]; ids: int64 [n]; state: float32 [1, 1, max_state_dim],
     normalised and padded with zeros."""
 
@@ -151,19 +151,19 @@ class Pi0Policy(PrunedPolicy):
     """tokenize may be replaced.
 
     A camera without an image is left out, as the original masks it: nothing sees its tokens, and
-    positions skip them. The pruner starts anew whenever the set of cameras changes.
+    positions skip them. The pruning state starts anew whenever the set of cameras changes.
     """
 
     can_miss_cameras = True
 
     def __init__(
-        self, parts: Components, pruning: PruningConfig, options: Options, device: torch.device
+        self, parts: Pi0Parts, pruning: PruningConfig, options: Options, device: torch.device
     ) -> None:
         config = parts.network.config
         self.network, self.tokenize = parts.network, parts.tokenize
         self.normalize, self.statistics = parts.normalize, parts.statistics
         self.options, self.config = options, config
-        facts = Facts(
+        facts = PolicySpec(
             family=FAMILY,
             trained=parts.trained,
             num_cameras=options.num_cameras,
@@ -209,12 +209,12 @@ class Pi0Policy(PrunedPolicy):
             self._use_cameras(cameras, self.pruning)
         return super().act(replace(observation, images=[images[number] for number in cameras]))
 
-    def _prepare(self, observation: Observation) -> Inputs:
+    def _prepare(self, observation: Observation) -> Pi0Inputs:
         check_images(observation.images, len(self.cameras))
         ids = np.asarray(self._prompt_ids(observation.instruction), dtype=np.int64)
         state = self._padded_state(observation.state)
         pictures = self._upload_pictures(observation.images, self._view)
-        return Inputs(pictures, self._upload("ids", ids), self._upload("state", state))
+        return Pi0Inputs(pictures, self._upload("ids", ids), self._upload("state", state))
 
     def _prompt_ids(self, instruction: str) -> list[int]:
         """BOS, instruction, newline."""
@@ -236,17 +236,17 @@ class Pi0Policy(PrunedPolicy):
         return padded
 
     def _infer(
-        self, inputs: Inputs, plan: StepPlan, select: Select, clock: StageClock
-    ) -> Inference:
+        self, inputs: Pi0Inputs, plan: PruningStep, select: Select, clock: StageClock
+    ) -> InferenceOutput:
         dtype = self.decoder.prefix.dtype
         visual = self.network.visual_tokens(self.normalize(inputs.pictures, dtype))
         clock.mark("vision")
-        rows = self.pruning.semantic_rows
+        rows = self.pruning.semantic_queries
         done = self.decoder.run_prefix(visual, inputs.ids, plan, select, rows)
         clock.mark("prefill")
         position = self.num_visual + len(inputs.ids)
         actions = self.decoder.flow(inputs.state.to(dtype), position, done.attention)
-        return Inference(actions, done.attention, done.selection)
+        return InferenceOutput(actions, done.attention, done.selection)
 
     def _to_actions(self, raw: Tensor) -> np.ndarray:
         normalized = raw[0].cpu().numpy().astype(np.float64)

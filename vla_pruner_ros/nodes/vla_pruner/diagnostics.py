@@ -56,7 +56,7 @@ class Reporter:
             "instruction": runner.instruction,
             "model": policy.family if policy else "",
             "trained": policy.trained if policy else None,
-            "pruner": pruning.pruner,
+            "method": pruning.method,
             "keep_ratio": pruning.keep_ratio,
             "budget_mode": pruning.budget_mode,
             "frame_age": [-1.0 if a is None else a for a in inputs.camera_ages()] if inputs else [],

@@ -32,7 +32,7 @@ class EndEffector:
         self._newest = (message, arrival)
         self.measured_at = arrival - age
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         self._newest = None
 
     def pose(self, settings: Any) -> Pose:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from vla_pruner_ros.control.frames import Frame
+from vla_pruner_ros.control.frames import CameraFrame
 from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.conversions.instruction_and_state import state_from_joint_state
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, VlaPolicy
 from vla_pruner_ros.nodes.vla_pruner.not_ready import NotReady
-from vla_pruner_ros.nodes.vla_pruner.parameters import Settings
+from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.readiness import silent_state
 
 CLOCK_TOLERANCE = 0.05
@@ -27,17 +27,17 @@ class Task:
     frames: one per camera, None for one that inference goes on without; one at least is there.
     """
 
-    frames: list[Frame | None]
+    frames: list[CameraFrame | None]
     instruction: str
     joint_state: Any | None
     joint_state_arrival: float
-    settings: Settings
+    settings: NodeSettings
     epoch: int
     memory: int
     now: int
 
     @property
-    def present(self) -> list[Frame]:
+    def present(self) -> list[CameraFrame]:
         return [frame for frame in self.frames if frame]
 
     @property
@@ -61,7 +61,7 @@ class Result:
     seconds: float
 
 
-class Inference:
+class InferenceRunner:
     """Owns the policy and what it remembers; only the worker's thread calls it."""
 
     def __init__(self, policy: VlaPolicy) -> None:

@@ -12,7 +12,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
-from vla_pruner_ros.control.frames import Frame, FrameBuffer
+from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 from vla_pruner_ros.control.health import Health
 from vla_pruner_ros.nodes.messages import to_nanoseconds
 
@@ -24,7 +24,7 @@ except ImportError:  # Humble
 _NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-class Inputs:
+class NodeInputs:
     """Subscriptions of a configured node and the newest message of each."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Inputs:
             self.frames.max_spread = settings.max_camera_spread
             if settings.on_camera_loss == "continue":
                 self.frames.patience = settings.max_image_age
-            if self.frames.put(camera, Frame(message, stamp, time.monotonic())):
+            if self.frames.put(camera, CameraFrame(message, stamp, time.monotonic())):
                 self._on_frames()
 
         return on_image

@@ -8,13 +8,13 @@ from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
-from vla_pruner_ros.nodes.vla_pruner.parameters import Settings
+from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
-WARM_UP_SIZE = (480, 640)
-WARM_UP_INSTRUCTION = "move to the target"
+TRIAL_SIZE = (480, 640)
+TRIAL_INSTRUCTION = "move to the target"
 
 
-def load_from_settings(settings: Settings) -> VlaPolicy:
+def load_from_settings(settings: NodeSettings) -> VlaPolicy:
     """Load the checkpoint the parameters name.
 
     Raises:
@@ -40,7 +40,7 @@ def load_from_settings(settings: Settings) -> VlaPolicy:
     return policy
 
 
-def check_policy(policy: VlaPolicy, settings: Settings) -> None:
+def check_policy(policy: VlaPolicy, settings: NodeSettings) -> None:
     """Compare the policy's inputs with the parameters.
 
     Raises:
@@ -64,26 +64,24 @@ def check_policy(policy: VlaPolicy, settings: Settings) -> None:
         )
 
 
-def warm_up(policy: VlaPolicy, instruction: str) -> bool:
+def check_uses_image(policy: VlaPolicy, instruction: str) -> bool:
     """Run the policy on a black and a white picture; return whether their actions differ.
 
     The first calls of a process are slow, and a model that ignores its image (a known silent
     failure of OpenVLA under some transformers versions) shows here, before an arm follows it.
     """
     actions = [
-        _act_on(policy, np.full((*WARM_UP_SIZE, 3), value, dtype=np.uint8), instruction)
+        _act_on(policy, np.full((*TRIAL_SIZE, 3), value, dtype=np.uint8), instruction)
         for value in (0, 255)
     ]
     policy.reset()
     if isinstance(policy, PrunedPolicy):
-        policy.warm_up(instruction or WARM_UP_INSTRUCTION)
+        policy.capture_graphs(instruction or TRIAL_INSTRUCTION)
     return not np.array_equal(*actions)
 
 
 def _act_on(policy: VlaPolicy, image: np.ndarray, instruction: str) -> np.ndarray:
     policy.reset()
     state = np.zeros(policy.state_dim) if policy.state_dim else None
-    observation = Observation(
-        [image] * policy.num_cameras, instruction or WARM_UP_INSTRUCTION, state
-    )
+    observation = Observation([image] * policy.num_cameras, instruction or TRIAL_INSTRUCTION, state)
     return policy.act(observation).actions

@@ -20,8 +20,12 @@ from vla_pruner_ros.models.execution.device_memory import free_device_memory
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
-from vla_pruner_ros.nodes.vla_pruner.loading import check_policy, load_from_settings, warm_up
-from vla_pruner_ros.nodes.vla_pruner.parameters import LiveParameters, Settings
+from vla_pruner_ros.nodes.vla_pruner.loading import (
+    check_policy,
+    check_uses_image,
+    load_from_settings,
+)
+from vla_pruner_ros.nodes.vla_pruner.parameters import LiveParameters, NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 
 WATCHDOG_PERIOD = 0.05
@@ -55,7 +59,7 @@ class VlaPrunerNode(LifecycleNode):
     def __init__(
         self,
         name: str = "vla_pruner",
-        load: Callable[[Settings], VlaPolicy] = load_from_settings,
+        load: Callable[[NodeSettings], VlaPolicy] = load_from_settings,
         **node_options: Any,
     ) -> None:
         super().__init__(name, **node_options)
@@ -169,11 +173,11 @@ class VlaPrunerNode(LifecycleNode):
 
     # --- Building and taking down -------------------------------------------------------------
 
-    def _load_checked(self, settings: Settings) -> VlaPolicy:
+    def _load_checked(self, settings: NodeSettings) -> VlaPolicy:
         started = time.monotonic()
         policy = self._load(settings)
         check_policy(policy, settings)
-        if not warm_up(policy, settings.instruction):
+        if not check_uses_image(policy, settings.instruction):
             self.get_logger().warning(
                 "The policy gave the same action for a black and a white image: it may be ignoring "
                 "the camera. Check the checkpoint before letting it drive an arm"

@@ -28,9 +28,9 @@ class Outputs:
         self._chunks = create(ActionChunk, "~/action_chunk", qos)
         self._status = create(PruningStatus, "~/pruning", qos)
         self._overlay = create(Image, "~/overlay", QoSProfile(depth=1))
-        self.forget()
+        self.clear()
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Before the first inference there are no tokens to tell of."""
         self.tokens: dict[str, int] = {}
 

@@ -23,10 +23,10 @@ from vla_pruner_ros.nodes.parameter_specs import Spec, check_value, descriptor
 from vla_pruner_ros.pruning.config import (
     BUDGET_MODES,
     DECAY_ORDERS,
-    LOCK_IN_REMEDIES,
-    PRUNERS,
-    SEMANTIC_ROWS,
-    WARM_UP_MODES,
+    HISTORY_FILLS,
+    METHOD_NAMES,
+    SEMANTIC_QUERIES,
+    TOKEN_RECOVERIES,
     PruningConfig,
 )
 from vla_pruner_ros.resources import POLICIES
@@ -54,36 +54,36 @@ SPECS = (
          "budget_mode motion: below this (m per action) motion is fine.", 1e-6, 1.0),
     Spec("coarse_motion", _P.coarse_motion,
          "budget_mode motion: above this (m per action) motion is coarse.", 1e-6, 1.0),
-    Spec("pruner", _P.pruner, "Method that chooses the tokens.", choices=PRUNERS),
+    Spec("method", _P.method, "Method that chooses the tokens.", choices=METHOD_NAMES),
     Spec("prune_layer", _P.prune_layer,
          "K: 0-based index of the first decoder layer that runs on the kept tokens.", 1, 1000),
     Spec("temporal_window", _P.temporal_window,
          "Inferences whose action attention is remembered.", 1, 64),
     Spec("temporal_decay", _P.temporal_decay,
          "Weight of each older inference relative to the next newer one.", 1e-3, 1.0),
-    Spec("warm_up", _P.warm_up,
+    Spec("history_fill", _P.history_fill,
          "Until temporal_window inferences are remembered: full runs unpruned, semantic prunes by "
-         "the prompt's attention alone.", choices=WARM_UP_MODES),
-    Spec("semantic_rows", _P.semantic_rows,
-         "Prefill queries behind the semantic score.", choices=SEMANTIC_ROWS),
+         "the prompt's attention alone.", choices=HISTORY_FILLS),
+    Spec("semantic_queries", _P.semantic_queries,
+         "Prefill queries behind the semantic score.", choices=SEMANTIC_QUERIES),
     Spec("action_layer", _P.action_layer,
          "Decoder layer whose action attention is remembered; -1: mean of the second half.",
          -1, 1000),
     Spec("decay_order", _P.decay_order,
          "newest_first weighs the newest inference most; oldest_first is the released research "
          "code's order.", choices=DECAY_ORDERS),
-    Spec("lock_in_remedy", _P.lock_in_remedy,
+    Spec("token_recovery", _P.token_recovery,
          "Way back for tokens pruned for long: none, early_layers or refresh.",
-         choices=LOCK_IN_REMEDIES),
+         choices=TOKEN_RECOVERIES),
     Spec("refresh_period", _P.refresh_period,
-         "Every n-th inference runs unpruned when lock_in_remedy is refresh.", 2, 100000),
-    Spec("seed", _P.seed, "Seed of the random pruner.", 0, _MAX_INT),
+         "Every n-th inference runs unpruned when token_recovery is refresh.", 2, 100000),
+    Spec("seed", _P.seed, "Seed of the random method.", 0, _MAX_INT),
     # Model
     Spec("checkpoint", "",
          f"Directory of the checkpoint, or the name of one that comes with the package "
          f"({', '.join(POLICIES)}); '{UNTRAINED}' makes small random weights.",
          when="configure"),
-    Spec("model", "auto", "Model family; auto recognises it from the checkpoint's files.",
+    Spec("model", "auto", "Model family; auto matches it from the checkpoint's files.",
          when="configure"),
     Spec("device", "auto", "Torch device; auto takes cuda where there is one.", when="configure"),
     Spec("dtype", "auto", "auto is bfloat16 on cuda and float32 on cpu.",
@@ -158,7 +158,7 @@ Values = make_dataclass(
 
 
 @dataclass(frozen=True)
-class Settings:
+class NodeSettings:
     """All parameters at one instant; replaced as a whole, never changed."""
 
     pruning: PruningConfig
@@ -168,7 +168,7 @@ class Settings:
         return getattr(self.values, name)
 
 
-def make_settings(values: dict[str, Any]) -> Settings:
+def make_settings(values: dict[str, Any]) -> NodeSettings:
     """Check a full set of parameter values.
 
     Raises:
@@ -179,7 +179,7 @@ def make_settings(values: dict[str, Any]) -> Settings:
     if not checked["image_topics"] or not all(checked["image_topics"]):
         raise ValueError("image_topics must name at least one topic, and none may be empty")
     pruning = PruningConfig(**{name: checked.pop(name) for name in _PRUNING_NAMES})
-    return Settings(pruning, Values(**checked))
+    return NodeSettings(pruning, Values(**checked))
 
 
 def _check_workspace(box: tuple[float, ...]) -> None:
@@ -223,7 +223,7 @@ class LiveParameters:
         self.settings = make_settings(self._current())
         node.add_on_set_parameters_callback(self._on_set)
 
-    def freeze(self) -> Settings:
+    def freeze(self) -> NodeSettings:
         """Refuse changes of what is read on configure from now on; return the settings in force."""
         with self._lock:
             self._frozen = True

@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 
 from vla_pruner_ros.nodes.vla_pruner.end_effector import EndEffector
-from vla_pruner_ros.nodes.vla_pruner.inputs import Inputs
+from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
 from vla_pruner_ros.nodes.vla_pruner.not_ready import NotReady
-from vla_pruner_ros.nodes.vla_pruner.parameters import Settings
+from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
 
 def silence(
-    inputs: Inputs,
+    inputs: NodeInputs,
     end_effector: EndEffector,
-    settings: Settings,
+    settings: NodeSettings,
     needs_state: bool,
 ) -> str:
     """Return a sentence about the input that stopped, empty where all that is needed arrives.
@@ -27,7 +27,7 @@ def silence(
     )
 
 
-def _silent_cameras(inputs: Inputs, settings: Settings) -> str:
+def _silent_cameras(inputs: NodeInputs, settings: NodeSettings) -> str:
     limit, topics = settings.max_image_age, settings.image_topics
     silent = [camera for camera, age in enumerate(inputs.frames.silence()) if age > limit]
     goes_on = settings.on_camera_loss == "continue" and len(silent) < len(topics)
@@ -37,7 +37,7 @@ def _silent_cameras(inputs: Inputs, settings: Settings) -> str:
     return f"No image on {names} for over {limit:.2f} s: motion stops"
 
 
-def _silent_pose(end_effector: EndEffector, settings: Settings) -> str:
+def _silent_pose(end_effector: EndEffector, settings: NodeSettings) -> str:
     try:
         end_effector.pose(settings)
     except NotReady as reason:
@@ -45,7 +45,7 @@ def _silent_pose(end_effector: EndEffector, settings: Settings) -> str:
     return ""
 
 
-def silent_state(arrival: float, settings: Settings) -> str:
+def silent_state(arrival: float, settings: NodeSettings) -> str:
     """Return a sentence where the newest joint state is too old, else an empty one.
 
     arrival: of that joint state, time.monotonic() (s); -inf before the first.

@@ -6,13 +6,13 @@ import time
 import traceback
 from typing import Any
 
-from vla_pruner_ros.control.frames import Frame
+from vla_pruner_ros.control.frames import CameraFrame
 from vla_pruner_ros.control.worker import Worker
 from vla_pruner_ros.conversions.instruction_and_state import clean_instruction
 from vla_pruner_ros.models.execution.device_memory import free_device_memory, is_out_of_memory
 from vla_pruner_ros.models.policy import VlaPolicy
-from vla_pruner_ros.nodes.vla_pruner.inference import Inference, Result, Task
-from vla_pruner_ros.nodes.vla_pruner.inputs import Inputs
+from vla_pruner_ros.nodes.vla_pruner.inference import InferenceRunner, Result, Task
+from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
 from vla_pruner_ros.nodes.vla_pruner.motion import Motion
 from vla_pruner_ros.nodes.vla_pruner.not_ready import NotReady
 from vla_pruner_ros.nodes.vla_pruner.outputs import Outputs
@@ -45,10 +45,10 @@ class PolicyRunner:
         )
         self.outputs = Outputs(node)
         self.policy: VlaPolicy | None = None
-        self.inputs: Inputs | None = None
+        self.inputs: NodeInputs | None = None
         self.instruction = ""
         self.held = self.waiting = False
-        self._inference: Inference | None = None
+        self._inference: InferenceRunner | None = None
         self._worker: Worker | None = None
         self._memory = self._sequence = 0
         self._missing: list[str] = []
@@ -66,11 +66,11 @@ class PolicyRunner:
         self._missing = []
         self.instruction = clean_instruction(self._settings.instruction)
         self.policy = policy
-        self._inference = Inference(policy)
+        self._inference = InferenceRunner(policy)
         self._worker = Worker(
             self._infer, self._on_failure, lambda: PACING / self._settings.control_rate
         )
-        self.inputs = Inputs(
+        self.inputs = NodeInputs(
             self._node,
             self._health,
             self._group,
@@ -100,12 +100,12 @@ class PolicyRunner:
 
     def dismantle(self, patience: float) -> bool:
         """Let go of everything; return whether the worker ended in time."""
-        self.outputs.forget()
+        self.outputs.clear()
         ended = self._worker is None or self._worker.stop(patience)
         if self.inputs:
             self.inputs.destroy()
         self._worker = self.inputs = self._inference = self.policy = None
-        self.motion.end_effector.forget()
+        self.motion.end_effector.clear()
         return ended
 
     # --- What changes the task ----------------------------------------------------------------
@@ -123,22 +123,22 @@ class PolicyRunner:
         if instruction == self.instruction:
             return
         self.instruction = instruction
-        self.forget(f"new instruction: {instruction!r}" if instruction else "no instruction")
+        self.clear(f"new instruction: {instruction!r}" if instruction else "no instruction")
 
     def release(self) -> bool:
         """Forget failures and relevance on a person's word; return whether motion was held."""
         was_held, self.held = self.held, False
         self._health.forgive()
-        self.forget("~/reset was called")
+        self.clear("~/reset was called")
         return was_held
 
     def forget_frames(self) -> None:
         """What was seen before a jump of the clock is worth nothing."""
         if self.inputs:
             self.inputs.frames.clear()
-        self.forget("the clock jumped back")
+        self.clear("the clock jumped back")
 
-    def forget(self, reason: str) -> None:
+    def clear(self, reason: str) -> None:
         self._memory += 1
         self.motion.halt()
         self._node.get_logger().info(f"Starting anew: {reason}")
@@ -188,7 +188,7 @@ class PolicyRunner:
             self._node.get_clock().now().nanoseconds,
         )
 
-    def _tell_missing(self, frames: list[Frame | None]) -> None:
+    def _tell_missing(self, frames: list[CameraFrame | None]) -> None:
         topics = self._settings.image_topics
         missing = [topic for topic, frame in zip(topics, frames, strict=True) if frame is None]
         if missing != self._missing:

@@ -13,7 +13,7 @@ from typing import Any
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.replay.inputs.recorded import Recorded
-from vla_pruner_ros.replay.inputs.sample import Moment, decode_stamped
+from vla_pruner_ros.replay.inputs.sample import ReplayInput, decode_stamped
 from vla_pruner_ros.replay.inputs.topics import Topics
 
 HELD_BYTES = 256 << 20
@@ -66,7 +66,7 @@ class _Aligner:
         self._states = _Recent(HELD_BYTES, HELD_STATES)
         self._topics = topics
         self._pending = deque(enumerate(inferences))
-        self._before: Moment | None = None
+        self._before: ReplayInput | None = None
 
     @property
     def is_done(self) -> bool:
@@ -75,7 +75,7 @@ class _Aligner:
     def add(self, topic: str, one: _Held) -> None:
         (self._images.get(topic) or self._states).add(one)
 
-    def ready(self, now: int) -> Iterator[Moment]:
+    def ready(self, now: int) -> Iterator[ReplayInput]:
         """Yield the moments of answers received by now, in order; a lost image is waited for."""
         while self._pending and self._pending[0][1].received <= now:
             index, recorded = self._pending[0]
@@ -87,11 +87,11 @@ class _Aligner:
             self._before = moment
             yield moment
 
-    def rest(self) -> Iterator[Moment]:
+    def rest(self) -> Iterator[ReplayInput]:
         """Yield the moments that are left at the end of the bag."""
         yield from self.ready(1 << 62)
 
-    def _moment(self, index: int, recorded: Recorded) -> Moment:
+    def _moment(self, index: int, recorded: Recorded) -> ReplayInput:
         images = tuple(
             self._image(place, name, recorded) for place, name in enumerate(self._topics.images)
         )
@@ -102,7 +102,7 @@ class _Aligner:
         ]
         problem = f"the image on {', '.join(missing)} is not in the bag" if missing else ""
         state = self._state(recorded)
-        return Moment(
+        return ReplayInput(
             index=index,
             stamp=recorded.stamp,
             instruction=recorded.instruction,
@@ -139,7 +139,7 @@ class _Aligner:
 
 def recorded_moments(
     reader: BagReader, topics: Topics, inferences: Sequence[Recorded]
-) -> Iterator[Moment]:
+) -> Iterator[ReplayInput]:
     """Yield one moment per recorded inference, in order; one whose image is lost has a problem."""
     aligner = _Aligner(topics, inferences)
     wanted = {*topics.images, *([topics.state] if topics.state else [])}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vla_pruner_ros.bags.parameter_events import Changes, first_parameters
-from vla_pruner_ros.bags.reader import BagError, BagReader, Record
+from vla_pruner_ros.bags.reader import BagError, BagMessage, BagReader
 from vla_pruner_ros.bags.stamps import nanoseconds
 from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
 from vla_pruner_ros.replay.inputs.topics import Topics
@@ -135,7 +135,7 @@ def _read_answers(
     return chunks, statuses
 
 
-def _decoded(reader: BagReader, record: Record) -> Any:
+def _decoded(reader: BagReader, record: BagMessage) -> Any:
     try:
         return reader.decode(record)
     except BagError:
@@ -192,11 +192,12 @@ def pruning_config(values: Mapping[str, Any]) -> PruningConfig:
 def pruning_in_force(values: Mapping[str, Any], status: Any) -> PruningConfig:
     """Return the settings of one inference, its budget as the fixed one that it came to.
 
-    The status is the node's own word on pruner and budget; layer, window and the like are only in
+    The status is the node's own word on method and budget; layer, window and the like are only in
     the parameters. A budget that followed a deadline or the motion is replayed as it was, not as
     this machine's clock would have it.
     """
-    base = pruning_config({**values, "pruner": status.pruner})
+    method = status.method if hasattr(status, "method") else status.pruner  # up to 0.1.0
+    base = pruning_config({**values, "method": method})
     total, requested = int(status.tokens_total), int(status.tokens_requested)
     if total == 0:
         return base

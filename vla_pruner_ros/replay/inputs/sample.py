@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla_pruner_ros.bags.reader import BagError, BagReader, Record
+from vla_pruner_ros.bags.reader import BagError, BagMessage, BagReader
 from vla_pruner_ros.bags.stamps import nanoseconds
 from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.conversions.instruction_and_state import (
@@ -18,7 +18,7 @@ from vla_pruner_ros.replay.inputs.recorded import Recorded
 
 
 @dataclass(frozen=True)
-class Moment:
+class ReplayInput:
     """Messages of one inference; pixels are converted when they are asked for.
 
     stamp: of the first image there is (ns). images: None for a camera the node went on without.
@@ -57,7 +57,7 @@ class Moment:
         return Observation(images, clean_instruction(self.instruction), state)
 
 
-def decode_stamped(reader: BagReader, record: Record) -> tuple[Any, int]:
+def decode_stamped(reader: BagReader, record: BagMessage) -> tuple[Any, int]:
     """Decode a message with a header.
 
     Returns:

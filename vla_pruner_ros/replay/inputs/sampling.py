@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.reader import BagError, BagReader
-from vla_pruner_ros.control.frames import Frame, FrameBuffer
+from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 from vla_pruner_ros.conversions.instruction_and_state import clean_instruction
-from vla_pruner_ros.replay.inputs.sample import Moment, decode_stamped
+from vla_pruner_ros.replay.inputs.sample import ReplayInput, decode_stamped
 from vla_pruner_ros.replay.inputs.topics import Topics
 
 REORDERED = 4
@@ -62,7 +62,7 @@ class Sampling:
             return []
         return [
             f"{self.after_gap} inferences came more than relevance_timeout "
-            f"({self.relevance_timeout:g} s) after the one before and start anew: a pruner that "
+            f"({self.relevance_timeout:g} s) after the one before and start anew: a method that "
             "remembers runs unpruned there"
         ]
 
@@ -76,16 +76,16 @@ class _Arrival(NamedTuple):
     instruction: str
 
 
-def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[Moment]:
+def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[ReplayInput]:
     """Yield a moment for every n-th set of frames, in the order of their stamps."""
     buffer = FrameBuffer(len(topics.images), sampling.max_spread)
     sets, index, newest = 0, 0, 0
-    before: Moment | None = None
+    before: ReplayInput | None = None
     for arrival in _in_stamp_order(_arrivals(reader, topics, sampling), topics, sampling):
         if arrival.stamp < newest:  # only a jump of the clock gets here, see _in_stamp_order
             buffer.clear()
         newest = arrival.stamp
-        buffer.put(arrival.camera, Frame(arrival.message, arrival.stamp, 0.0))
+        buffer.put(arrival.camera, CameraFrame(arrival.message, arrival.stamp, 0.0))
         frames = buffer.take()
         if frames is None:
             continue
@@ -100,9 +100,9 @@ def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> It
             before, index = moment, index + 1
 
 
-def _moment(index: int, frames: list[Frame], arrival: _Arrival) -> Moment:
+def _moment(index: int, frames: list[CameraFrame], arrival: _Arrival) -> ReplayInput:
     state, state_stamp = arrival.state
-    return Moment(
+    return ReplayInput(
         index,
         frames[0].stamp,
         arrival.instruction,
@@ -113,7 +113,7 @@ def _moment(index: int, frames: list[Frame], arrival: _Arrival) -> Moment:
     )
 
 
-def _reset(before: Moment | None, moment: Moment, sampling: Sampling) -> str:
+def _reset(before: ReplayInput | None, moment: ReplayInput, sampling: Sampling) -> str:
     if before is None:
         return "first"
     if moment.instruction != before.instruction:

@@ -13,7 +13,7 @@ _NOT_CAMERAS = ("overlay", "depth", "disparity", "mask")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TopicSelection:
     """What the user chose; empty means: find it by type."""
 
     images: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ def find_node(topics: Mapping[str, Topic], wanted: str = "") -> str:
 def choose_topics(
     topics: Mapping[str, Topic],
     num_cameras: int,
-    wanted: Wanted,
+    wanted: TopicSelection,
     recorded_images: Sequence[str] = (),
 ) -> Topics:
     """Choose by the user's wish, the recorded parameters, then the type and the name.

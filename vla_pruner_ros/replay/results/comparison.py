@@ -136,7 +136,7 @@ class Summary:
     latency_median: float
     latency_p95: float
     tokens: float
-    warm_up: float
+    history_incomplete: float
 
 
 def compare_run(
@@ -176,7 +176,7 @@ def summarise(compared: Sequence[Compared]) -> Summary:
         latency_median=_of(seconds, np.median),
         latency_p95=_of(seconds, lambda v: np.percentile(v, 95)),
         tokens=_mean([s.tokens[0] / s.tokens[1] for s in steps if s.tokens[1]]),
-        warm_up=_mean([float(s.warm_up) for s in steps]),
+        history_incomplete=_mean([float(s.history_incomplete) for s in steps]),
     )
 
 

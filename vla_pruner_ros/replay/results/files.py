@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from vla_pruner_ros.replay.results.comparison import DIMENSIONS, Compared, Summary
-from vla_pruner_ros.replay.results.outcome import Outcome, Swept
 from vla_pruner_ros.replay.results.parity import Parity
+from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 
 COLUMNS = (
     "setting",
@@ -24,7 +24,7 @@ COLUMNS = (
     "reset",
     "tokens_kept",
     "tokens_total",
-    "warm_up",
+    "history_incomplete",
     "history_known",
     "latency",
     "translation_error",
@@ -38,12 +38,12 @@ COLUMNS = (
 )
 
 
-def write_json(path: Path, outcome: Outcome) -> None:
+def write_json(path: Path, outcome: ReplayResult) -> None:
     """Write the summaries; NaN becomes null. Units: m, rad, s, shares of 1."""
     path.write_text(json.dumps(_plain(summary_values(outcome)), indent=2) + "\n", "utf-8")
 
 
-def summary_values(outcome: Outcome) -> dict[str, Any]:
+def summary_values(outcome: ReplayResult) -> dict[str, Any]:
     """Return the results as plain values."""
     return {
         "source": vars(outcome.source),
@@ -91,7 +91,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def write_csv(path: Path, outcome: Outcome) -> None:
+def write_csv(path: Path, outcome: ReplayResult) -> None:
     """Write one line per setting and inference, problems included."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -120,7 +120,7 @@ def _rows(run: Any, reference: str, compared: dict[int, Compared]) -> Iterator[l
             step.instruction,
             step.reset,
             *step.tokens,
-            int(step.warm_up),
+            int(step.history_incomplete),
             int(step.history_known),
             _number(step.seconds),
             _number(difference.translation if difference else None),

@@ -10,8 +10,8 @@ from vla_pruner_ros import report
 from vla_pruner_ros.replay.inputs.recorded import Recorded
 from vla_pruner_ros.replay.replayer import Run, Step
 from vla_pruner_ros.replay.results.comparison import DIMENSIONS, UNITS, Compared
-from vla_pruner_ros.replay.results.outcome import Outcome, Swept
 from vla_pruner_ros.replay.results.pictures import evenly, side_by_side
+from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 from vla_pruner_ros.replay.results.summary_table import (
     HEADERS,
     parity_sentence,
@@ -29,14 +29,14 @@ SHOWN_RUNS = 5
 Pictures = dict[int, list[np.ndarray]]
 
 
-def chosen_indices(outcome: Outcome) -> set[int]:
+def chosen_indices(outcome: ReplayResult) -> set[int]:
     """Return the moments whose pictures the report shows."""
     run = _main_run(outcome)
     even = evenly([step.index for step in run.done], SLIDER_FRAMES) if run else []
     return {*even, *(one.step.index for _, one in _worst(outcome))}
 
 
-def make_report(outcome: Outcome, inferences: list[Recorded], pictures: Pictures) -> str:
+def make_report(outcome: ReplayResult, inferences: list[Recorded], pictures: Pictures) -> str:
     """Return the HTML document.
 
     Args:
@@ -62,11 +62,11 @@ def make_report(outcome: Outcome, inferences: list[Recorded], pictures: Pictures
     )
 
 
-def _main_run(outcome: Outcome) -> Run | None:
+def _main_run(outcome: ReplayResult) -> Run | None:
     return next((run for run in outcome.runs if run.done), None)
 
 
-def _shown_runs(outcome: Outcome) -> list[Run]:
+def _shown_runs(outcome: ReplayResult) -> list[Run]:
     """Return the runs that are drawn: the repeated one only where it differs from the recording."""
     runs = outcome.runs
     if outcome.parity is not None and outcome.parity.holds and outcome.swept:
@@ -74,7 +74,7 @@ def _shown_runs(outcome: Outcome) -> list[Run]:
     return [run for run in runs if run.done][:SHOWN_RUNS]
 
 
-def _result(outcome: Outcome) -> report.Section:
+def _result(outcome: ReplayResult) -> report.Section:
     parts = []
     if outcome.parity is not None:
         kind = "info" if outcome.parity.holds else "warning"
@@ -88,7 +88,7 @@ def _result(outcome: Outcome) -> report.Section:
     return report.section("Result", *parts, lead=lead)
 
 
-def _facts(outcome: Outcome) -> list[tuple[str, object, str]]:
+def _facts(outcome: ReplayResult) -> list[tuple[str, object, str]]:
     run = _main_run(outcome)
     facts = [
         ("Inferences replayed", len(run.done) if run else 0, "at the recorded instants")
@@ -109,7 +109,7 @@ def _facts(outcome: Outcome) -> list[tuple[str, object, str]]:
     return facts
 
 
-def _actions(outcome: Outcome, inferences: list[Recorded]) -> report.Section | None:
+def _actions(outcome: ReplayResult, inferences: list[Recorded]) -> report.Section | None:
     run = _main_run(outcome)
     if run is None:
         return None
@@ -132,7 +132,7 @@ def _actions(outcome: Outcome, inferences: list[Recorded]) -> report.Section | N
 
 
 def _action_curves(
-    outcome: Outcome, inferences: list[Recorded]
+    outcome: ReplayResult, inferences: list[Recorded]
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Return name, stamps [n] (ns) and first actions [n, 7]; what was recorded lies on top."""
     curves = [
@@ -148,7 +148,7 @@ def _action_curves(
     ]
 
 
-def _budget(outcome: Outcome) -> report.Section | None:
+def _budget(outcome: ReplayResult) -> report.Section | None:
     pruned = [one for one in outcome.swept[1:] if one.overall.count]
     if not pruned:
         return None
@@ -158,27 +158,27 @@ def _budget(outcome: Outcome) -> report.Section | None:
         ("Median latency (ms)", lambda one: 1e3 * one.overall.latency_median),
         ("Cosine of the motion", lambda one: one.overall.cosine),
     ]
-    pruners = list(dict.fromkeys(one.run.setting.pruning.pruner for one in pruned))
-    figures = [report.figure(_against_ratio(outcome, pruners, of), title) for title, of in plots]
+    methods = list(dict.fromkeys(one.run.setting.pruning.method for one in pruned))
+    figures = [report.figure(_against_ratio(outcome, methods, of), title) for title, of in plots]
     return report.section(
         "Error against keep ratio",
-        report.legend(pruners),
+        report.legend(methods),
         report.columns(figures, least_width=420),
-        lead="Every pruner against the unpruned actions; at 1 nothing is pruned.",
+        lead="Every method against the unpruned actions; at 1 nothing is pruned.",
     )
 
 
-def _against_ratio(outcome: Outcome, pruners: list[str], of: Callable[[Swept], float]) -> str:
+def _against_ratio(outcome: ReplayResult, methods: list[str], of: Callable[[Swept], float]) -> str:
     series = []
-    for pruner in pruners:
-        own = [one for one in outcome.swept[1:] if one.run.setting.pruning.pruner == pruner]
+    for method in methods:
+        own = [one for one in outcome.swept[1:] if one.run.setting.pruning.method == method]
         line = sorted([*own, outcome.swept[0]], key=lambda one: one.run.setting.pruning.keep_ratio)
         ratios = [one.run.setting.pruning.keep_ratio for one in line]
-        series.append(Series(pruner, ratios, [of(one) for one in line], points=True))
+        series.append(Series(method, ratios, [of(one) for one in line], points=True))
     return report.line_plot_svg(series, "keep ratio", width=HALF_WIDTH, height=220)
 
 
-def _latency(outcome: Outcome, inferences: list[Recorded]) -> report.Section | None:
+def _latency(outcome: ReplayResult, inferences: list[Recorded]) -> report.Section | None:
     runs = [run for run in outcome.runs if run.done]
     groups = [(run.setting.name, [1e3 * step.seconds for step in run.done]) for run in runs]
     if inferences:
@@ -193,7 +193,7 @@ def _latency(outcome: Outcome, inferences: list[Recorded]) -> report.Section | N
     return report.section("Latency", plot, lead=lead)
 
 
-def _kept_tokens(outcome: Outcome, pictures: Pictures) -> report.Section | None:
+def _kept_tokens(outcome: ReplayResult, pictures: Pictures) -> report.Section | None:
     runs = [run for run in outcome.runs if any(_is_pruned(step) for step in run.done)]
     sliders = [_slider(run, pictures) for run in _telling_runs(runs)]
     sliders = [slider for slider in sliders if slider]
@@ -204,10 +204,10 @@ def _kept_tokens(outcome: Outcome, pictures: Pictures) -> report.Section | None:
 
 
 def _telling_runs(runs: list[Run]) -> list[Run]:
-    """Return the smallest budget of every pruner, or budgets of one pruner, SLIDERS at most."""
+    """Return the smallest budget of every method, or budgets of one method, SLIDERS at most."""
     smallest: dict[str, Run] = {}
     for run in runs:
-        name = run.setting.pruning.pruner if run.setting.pruning else run.setting.name
+        name = run.setting.pruning.method if run.setting.pruning else run.setting.name
         known = smallest.get(name)
         ours = run.done[-1].tokens[0]
         if known is None or ours < known.done[-1].tokens[0]:
@@ -234,21 +234,21 @@ def _slider(run: Run, pictures: Pictures) -> str:
 
 
 def _caption(step: Step, origin: int) -> str:
-    state = " · warm-up" if step.warm_up else ""
+    state = " · warm-up" if step.history_incomplete else ""
     seconds = (step.stamp - origin) * 1e-9
     return (
         f"{seconds:.2f} s · {step.tokens[0]} of {step.tokens[1]} tokens{state} · {step.instruction}"
     )
 
 
-def _worst(outcome: Outcome) -> list[tuple[Swept, Compared]]:
+def _worst(outcome: ReplayResult) -> list[tuple[Swept, Compared]]:
     """Return the inferences farthest from the unpruned actions, the worst first."""
     found = [(one, compared) for one in outcome.swept[1:] for compared in one.compared]
     found.sort(key=lambda pair: -pair[1].difference.translation)
     return found[:WORST_FRAMES]
 
 
-def _worst_frames(outcome: Outcome, pictures: Pictures) -> report.Section | None:
+def _worst_frames(outcome: ReplayResult, pictures: Pictures) -> report.Section | None:
     run = _main_run(outcome)
     parts = []
     for one, compared in _worst(outcome):
@@ -268,7 +268,7 @@ def _worst_frames(outcome: Outcome, pictures: Pictures) -> report.Section | None
     return report.section("Worst frames", report.columns(parts, least_width=300), lead=lead)
 
 
-def _per_instruction(outcome: Outcome) -> report.Section | None:
+def _per_instruction(outcome: ReplayResult) -> report.Section | None:
     instructions = list(outcome.swept[0].instructions) if outcome.swept else []
     if len(instructions) < 2:
         return None
@@ -284,7 +284,7 @@ def _per_instruction(outcome: Outcome) -> report.Section | None:
     return report.section("Per instruction", *parts)
 
 
-def _notes(outcome: Outcome) -> report.Section | None:
+def _notes(outcome: ReplayResult) -> report.Section | None:
     parts = [report.note(f"Damaged: {why}", "error") for why in outcome.damage]
     parts += [
         report.note(f"{count} inference(s) failed: {why}", "warning")

@@ -11,13 +11,13 @@ import numpy as np
 from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.conversions.overlay import draw_kept, shrink
 from vla_pruner_ros.replay.inputs.recorded import Kept
-from vla_pruner_ros.replay.inputs.sample import Moment
+from vla_pruner_ros.replay.inputs.sample import ReplayInput
 
 MAX_SIDE = 320
 """Longer side of a picture in the report (px), per camera."""
 
 
-def collect(moments: Iterable[Moment], wanted: Collection[int]) -> dict[int, list[np.ndarray]]:
+def collect(moments: Iterable[ReplayInput], wanted: Collection[int]) -> dict[int, list[np.ndarray]]:
     """Return the small RGB images, one per camera, of the moments with these indices."""
     found: dict[int, list[np.ndarray]] = {}
     last = max(wanted, default=-1)

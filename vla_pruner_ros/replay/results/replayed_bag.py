@@ -10,10 +10,10 @@ from vla_pruner_ros.bags.definitions import standard_store
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.bags.writer import BagWriter
 from vla_pruner_ros.models.policy import ActionChunk, VlaPolicy
-from vla_pruner_ros.replay.inputs.sample import Moment
+from vla_pruner_ros.replay.inputs.sample import ReplayInput
 from vla_pruner_ros.replay.inputs.topics import Topics
-from vla_pruner_ros.replay.replayer import Setting, Step
-from vla_pruner_ros.replay.results.answers import AnswerMessages
+from vla_pruner_ros.replay.replayer import ReplaySetting, Step
+from vla_pruner_ros.replay.results.outputs import AnswerMessages
 
 
 class ReplayedBag:
@@ -37,7 +37,7 @@ class ReplayedBag:
             self._writer.write(record.topic, record.time, record.data)
 
     def add(
-        self, setting: Setting, node: str, moment: Moment, step: Step, chunk: ActionChunk
+        self, setting: ReplaySetting, node: str, moment: ReplayInput, step: Step, chunk: ActionChunk
     ) -> None:
         """Write one replayed inference at the stamp of its first image.
 

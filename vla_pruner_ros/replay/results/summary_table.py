@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vla_pruner_ros.replay.results.comparison import Summary
-from vla_pruner_ros.replay.results.outcome import Outcome
 from vla_pruner_ros.replay.results.parity import RECORDED_ACTIONS
+from vla_pruner_ros.replay.results.result import ReplayResult
 from vla_pruner_ros.report.parts import Cell, cell_text
 
 HEADERS = (
@@ -45,7 +45,7 @@ def summary_row(name: str, summary: Summary, full: Summary) -> list[Cell]:
     ]
 
 
-def terminal_text(outcome: Outcome) -> str:
+def terminal_text(outcome: ReplayResult) -> str:
     """Return what the terminal shows at the end."""
     lines = []
     if not outcome.source.trained:
@@ -66,18 +66,18 @@ def terminal_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def table_sentence(outcome: Outcome) -> str:
+def table_sentence(outcome: ReplayResult) -> str:
     """Say what the numbers of the table mean."""
     words = "Errors are against the unpruned actions of the same frames; latency is the model alone"
     names = {one.overlap_with for one in outcome.swept if one.overall.overlap >= 0.0}
     if names == {RECORDED_ACTIONS}:
         words += "; overlap is with the tokens that the robot kept"
     elif names:
-        words += "; overlap is with the first pruner's tokens at the same ratio"
+        words += "; overlap is with the first method's tokens at the same ratio"
     return f"{words}."
 
 
-def parity_sentence(outcome: Outcome) -> str:
+def parity_sentence(outcome: ReplayResult) -> str:
     """Say whether the replay gave what the robot did."""
     parity = outcome.parity
     if parity is None or parity.comparable == 0:

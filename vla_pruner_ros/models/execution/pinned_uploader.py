@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 
-class Staging:
+class PinnedUploader:
     """Uploads arrays by name. On CUDA each name has a page-locked buffer, so that the copy runs
     beside the host; elsewhere the array itself is wrapped, which costs nothing."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vla_pruner_ros.pruning import SELECTORS, PruningConfig, Signals, make_selector
-from vla_pruner_ros.pruning.config import PRUNERS
-from vla_pruner_ros.pruning.selectors import find_raters, uniform_grid
+from vla_pruner_ros.pruning import METHODS, PruningConfig, Signals, make_method
+from vla_pruner_ros.pruning.config import METHOD_NAMES
+from vla_pruner_ros.pruning.methods import find_raters, uniform_grid
 from vla_pruner_ros.pruning.token_selection import top_k
 
 NUM_VISUAL = 64
-PRUNING = [name for name in PRUNERS if name != "full"]
+PRUNING = [name for name in METHOD_NAMES if name != "full"]
 
 
 def all_signals(seed: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
@@ -31,14 +31,14 @@ def all_signals(seed: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
 
 
 def select(name: str, keep: int, signals: dict[str, torch.Tensor] | None = None, **config):
-    selector = make_selector(PruningConfig(pruner=name, **config))
+    selector = make_method(PruningConfig(method=name, **config))
     needed = {n: s for n, s in (signals or all_signals()).items() if n in selector.needs}
     return selector.select(Signals(NUM_VISUAL, **needed), keep)
 
 
 def test_the_registry_and_the_settings_name_the_same_methods():
-    assert set(SELECTORS) == set(PRUNERS)
-    assert all(name == selector.name for name, selector in SELECTORS.items())
+    assert set(METHODS) == set(METHOD_NAMES)
+    assert all(name == selector.name for name, selector in METHODS.items())
 
 
 @pytest.mark.parametrize("name", PRUNING)
@@ -57,7 +57,7 @@ def test_keeps_the_budget_sorted_from_its_own_signals_alone(name, keep):
 @pytest.mark.parametrize("name", PRUNING)
 def test_needs_no_look_at_values_and_no_shape_that_depends_on_them(name):
     signals = {n: s.to("meta") for n, s in all_signals().items()}
-    selector = make_selector(PruningConfig(pruner=name))
+    selector = make_method(PruningConfig(method=name))
     needed = {n: s for n, s in signals.items() if n in selector.needs}
     selection = selector.select(Signals(NUM_VISUAL, device=torch.device("meta"), **needed), 16)
     assert selection.kept.device.type == "meta"
@@ -67,8 +67,8 @@ def test_needs_no_look_at_values_and_no_shape_that_depends_on_them(name):
 @pytest.mark.parametrize("name", ["vla_pruner", "action_only", "score_fusion"])
 def test_without_action_relevance_the_semantic_set_is_kept(name):
     signals = all_signals()
-    selector = make_selector(PruningConfig(pruner=name))
-    needed = {n: signals[n] for n in selector.needs_in_warm_up}
+    selector = make_method(PruningConfig(method=name))
+    needed = {n: signals[n] for n in selector.needs_without_history}
     selection = selector.select(Signals(NUM_VISUAL, **needed), 16)
     assert torch.equal(selection.kept, top_k(signals["semantic"], 16).sort().values)
     assert selection.action_set is None
@@ -112,7 +112,7 @@ def test_sparsevlm_lets_all_rate_when_all_are_alike():
 
 
 def test_divprune_prunes_before_the_first_layer_and_the_others_do_not():
-    early = [name for name, selector in SELECTORS.items() if selector.prunes_before_first_layer]
+    early = [name for name, selector in METHODS.items() if selector.prunes_before_first_layer]
     assert early == ["divprune"]
     signals = all_signals()
     signals["features"][1:NUM_VISUAL:2] = signals["features"][0:NUM_VISUAL:2]  # pairs of twins
@@ -122,7 +122,7 @@ def test_divprune_prunes_before_the_first_layer_and_the_others_do_not():
 
 def test_random_is_seeded_and_moves_on():
     def sequence(seed: int) -> list[list[int]]:
-        selector = make_selector(PruningConfig(pruner="random", seed=seed))
+        selector = make_method(PruningConfig(method="random", seed=seed))
         return [selector.select(Signals(256), 64).kept.tolist() for _ in range(4)]
 
     assert sequence(0) == sequence(0)
@@ -131,7 +131,7 @@ def test_random_is_seeded_and_moves_on():
 
 
 def test_random_starts_anew_on_reset():
-    selector = make_selector(PruningConfig(pruner="random"))
+    selector = make_method(PruningConfig(method="random"))
     first = selector.select(Signals(256), 64).kept
     selector.select(Signals(256), 64)
     selector.reset()
@@ -139,7 +139,7 @@ def test_random_starts_anew_on_reset():
 
 
 def test_random_keeps_every_token_equally_often():
-    selector = make_selector(PruningConfig(pruner="random"))
+    selector = make_method(PruningConfig(method="random"))
     counts = torch.zeros(64)
     for _ in range(800):
         counts[selector.select(Signals(64), 16).kept] += 1

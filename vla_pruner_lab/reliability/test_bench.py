@@ -45,7 +45,7 @@ BOX = (-0.3, -0.3, 0.0, 0.3, 0.3, 0.6)
 SLACK = 1e-6
 
 
-class World:
+class TestBench:
     """Runs a node and everything around it on loopback until closed.
 
     violations: sentences about what must never happen. Simulated time only moves in step().

@@ -1,4 +1,4 @@
-"""Streams of steps for TokenPruner: a synthetic model whose attention peaks where it is told."""
+"""Streams of steps for PruningState: a synthetic model whose attention peaks where it is told."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from vla_pruner_ros.pruning import PruningConfig, Signals, TokenPruner
+from vla_pruner_ros.pruning import PruningConfig, PruningState, Signals
 
 NUM_VISUAL, NUM_LAYERS, DIM = 64, 8, 16
 
 
-def make(num_cameras: int = 1, always_observe: bool = False, **config) -> TokenPruner:
+def make(num_cameras: int = 1, always_observe: bool = False, **config) -> PruningState:
     config = PruningConfig(**config)
-    return TokenPruner(config, NUM_LAYERS, NUM_VISUAL, num_cameras, always_observe)
+    return PruningState(config, NUM_LAYERS, NUM_VISUAL, num_cameras, always_observe)
 
 
 class Scene:
@@ -50,16 +50,16 @@ class Scene:
         return attention / attention.sum()
 
 
-def step(pruner: TokenPruner, scene: Scene):
-    plan = pruner.plan()
-    selection = None if plan.full else pruner.select(plan, scene.signals())
+def step(state: PruningState, scene: Scene):
+    plan = state.plan()
+    selection = None if plan.full else state.select(plan, scene.signals())
     if plan.action_layers:
         rows = scene.action_rows(plan.action_layers, plan.prune_layer, selection)
-        pruner.observe(rows, plan, selection)
-    pruner.record_step(0.1, np.zeros((1, 7)))
+        state.observe(rows, plan, selection)
+    state.record_step(0.1, np.zeros((1, 7)))
     return plan, selection
 
 
-def kept(pruner: TokenPruner, scene: Scene) -> set[int]:
-    plan, selection = step(pruner, scene)
+def kept(state: PruningState, scene: Scene) -> set[int]:
+    plan, selection = step(state, scene)
     return set(range(NUM_VISUAL)) if plan.full else set(selection.kept.tolist())

@@ -1,9 +1,9 @@
-"""Where kept tokens lie: python -m vla_pruner_lab.closed_loop.kept_places --checkpoint DIR.
+"""Where kept tokens lie: python -m vla_pruner_lab.closed_loop.kept_patches --checkpoint DIR.
 
 The expert carries out each task; every method then looks at exactly these pictures, in order, and
 nothing it answers moves the robot. The simulator says which patches show the hand, the task's
 object, the arm or nothing of these. Each cell and task is a line of --out; a second run adds the
-missing ones. --page docs writes docs/kept_places.md from all of --out, and this policy's picture.
+missing ones. --page docs writes docs/kept_patches.md from all of --out, and this policy's picture.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vla_pruner_lab.closed_loop.cells import Cell, make_cells
-from vla_pruner_lab.closed_loop.kept_places_page import draw_sheet, sheet_name, write_page
+from vla_pruner_lab.closed_loop.experiments import ExperimentConfig, make_cells
+from vla_pruner_lab.closed_loop.kept_patches_page import draw_sheet, sheet_name, write_page
 from vla_pruner_lab.closed_loop.records import EpisodeFile
 from vla_pruner_lab.closed_loop.run import fingerprint
 from vla_pruner_lab.rollout.episode import CAMERAS, PolicyAgent
@@ -28,7 +28,7 @@ from vla_pruner_ros.models.checkpoints import read_config, training_note
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
-from vla_pruner_ros.pruning.config import PRUNERS, WARM_UP_MODES
+from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES
 from vla_pruner_ros.sim.robot import PARTS, SimulatedRobot
 from vla_pruner_ros.sim.tasks import instruction_for, task_name
 
@@ -126,7 +126,7 @@ def kept_tokens(policy: PrunedPolicy, kept_indices: Sequence[np.ndarray]) -> np.
 
 
 def look(
-    policy: PrunedPolicy, cell: Cell, episode: Sequence[View], execute: int
+    policy: PrunedPolicy, cell: ExperimentConfig, episode: Sequence[View], execute: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Kept tokens bool [views, M] and displacements [views, execute, 3] (m) of one episode."""
     policy.pruning = cell.config()
@@ -152,20 +152,28 @@ def measure(kept: np.ndarray, parts: np.ndarray, moves: np.ndarray, unpruned: np
 
 
 def measure_task(
-    policy: PrunedPolicy, cells: Sequence[Cell], task: str, seeds: Sequence[int], asking: Asking
-) -> Iterator[tuple[Cell, Places]]:
+    policy: PrunedPolicy,
+    cells: Sequence[ExperimentConfig],
+    task: str,
+    seeds: Sequence[int],
+    asking: Asking,
+) -> Iterator[tuple[ExperimentConfig, Places]]:
     """Every cell over the same episodes of a task."""
     episodes = [record_views(policy, task, seed, asking) for seed in seeds]
     execute = asking.execute
     parts = np.stack([view.parts for episode in episodes for view in episode])
-    full = [look(policy, Cell("full", 1.0), episode, execute)[1] for episode in episodes]
+    full = [
+        look(policy, ExperimentConfig("full", 1.0), episode, execute)[1] for episode in episodes
+    ]
     for cell in cells:
         looked = [look(policy, cell, episode, execute) for episode in episodes]
         kept, moves = (np.concatenate(values) for values in zip(*looked, strict=True))
         yield cell, measure(kept, parts, moves, np.concatenate(full))
 
 
-def run(given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[Cell]) -> list[dict]:
+def run(
+    given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[ExperimentConfig]
+) -> list[dict]:
     """Measure what is missing; returns all lines of --out."""
     file, asking = EpisodeFile(given.out), _asking(given, policy)
     common = {
@@ -191,7 +199,11 @@ def run(given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[Cell]) 
 
 
 def make_sheet(
-    policy: PrunedPolicy, cells: Sequence[Cell], tasks: Sequence[str], asking: Asking, path: Path
+    policy: PrunedPolicy,
+    cells: Sequence[ExperimentConfig],
+    tasks: Sequence[str],
+    asking: Asking,
+    path: Path,
 ) -> None:
     """The middle of one episode of each task: what every cell keeps of the first camera."""
     rows, patches = [], policy.grid[0] * policy.grid[1]
@@ -207,7 +219,7 @@ def make_sheet(
     draw_sheet(rows, policy.grid).save(path, quality=80, method=4)
 
 
-def _named(cell: Cell) -> dict:
+def _named(cell: ExperimentConfig) -> dict:
     return {"method": cell.method, "keep_ratio": cell.keep_ratio, "variant": cell.variant}
 
 
@@ -224,7 +236,10 @@ def _asking(given: argparse.Namespace, policy: PrunedPolicy) -> Asking:
 
 
 def _publish(
-    given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[Cell], lines: list[dict]
+    given: argparse.Namespace,
+    policy: PrunedPolicy,
+    cells: Sequence[ExperimentConfig],
+    lines: list[dict],
 ) -> None:
     """The picture shows the smallest ratio, with the settings nearest to the defaults."""
     smallest = min(cell.keep_ratio for cell in cells)
@@ -245,25 +260,25 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--checkpoint", type=Path, required=True)
     add("--policy-name", help="in the page; by default the checkpoint's folder")
     add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
-    add("--pruners", nargs="+", choices=PRUNERS[1:], default=PRUNERS[1:])
+    add("--methods", nargs="+", choices=METHOD_NAMES[1:], default=METHOD_NAMES[1:])
     add("--keep-ratios", nargs="+", type=float, default=(0.25, 0.125))
     add("--prune-layer", nargs="+", type=int, default=[], help="K")
-    add("--warm-up", nargs="+", choices=WARM_UP_MODES, default=["semantic"])
+    add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=["semantic"])
     add("--episodes", type=int, default=2, help="of the expert, for each task")
     add("--execute", type=int, help="actions of a chunk before the next inference; all by default")
     add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
     add("--sheet-tasks", nargs="+", type=task_name, default=SHEET_TASKS, help="in the picture")
-    add("--out", type=Path, default=Path("out/kept_places.jsonl"))
-    add("--page", type=Path, help="folder to write kept_places.md and a picture to")
+    add("--out", type=Path, default=Path("out/kept_patches.jsonl"))
+    add("--page", type=Path, help="folder to write kept_patches.md and a picture to")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = _arguments(argv)
     policy = load_policy(given.checkpoint)
-    varied = {"prune_layer": given.prune_layer, "warm_up": given.warm_up}
+    varied = {"prune_layer": given.prune_layer, "history_fill": given.history_fill}
     try:
-        cells = make_cells(given.pruners, given.keep_ratios, varied)
+        cells = make_cells(given.methods, given.keep_ratios, varied)
     except ValueError as error:
         print(f"error: {error}")
         return 2

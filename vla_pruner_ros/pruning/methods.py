@@ -35,7 +35,7 @@ class Signals:
     last_row: [M] head-mean attention of the last prompt token at layer K-1.
     text: [N_text, M] head-mean attention rows of the text tokens at layer K-1.
     text_features: [N_text, d] input embeddings of the text tokens.
-    action: [M] smoothed action relevance; TokenPruner fills it in, never the model.
+    action: [M] smoothed action relevance; PruningState fills it in, never the model.
     features: [M, d] projected visual features, the LLM's input embeddings.
     device: where the model runs; needed only by selectors that read no tensor (random, uniform).
     """
@@ -57,13 +57,13 @@ class Signals:
         return self.device or next(found, torch.device("cpu"))
 
 
-class Selector(ABC):
+class PruningMethod(ABC):
     """One pruning method. `needs` names the fields of Signals it reads, and no others;
-    `needs_in_warm_up` those it reads while there is no action relevance."""
+    `needs_without_history` those it reads while there is no action relevance."""
 
     name: str
     needs: frozenset[str] = frozenset()
-    needs_in_warm_up: frozenset[str] = frozenset()
+    needs_without_history: frozenset[str] = frozenset()
     prunes_before_first_layer = False
 
     def __init__(self, config: PruningConfig, num_cameras: int = 1) -> None:
@@ -81,7 +81,7 @@ class Selector(ABC):
         return []
 
 
-class Full(Selector):
+class Full(PruningMethod):
     """No pruning."""
 
     name = "full"
@@ -90,18 +90,18 @@ class Full(Selector):
         return Selection(torch.arange(signals.num_visual, device=signals.target))
 
 
-class VlaPruner(Selector):
+class VlaPruner(PruningMethod):
     """Combine-then-filter; the semantic set alone while there is no action history."""
 
     name = "vla_pruner"
     needs = frozenset({"semantic", "action", "features"})
-    needs_in_warm_up = frozenset({"semantic"})
+    needs_without_history = frozenset({"semantic"})
 
     def select(self, signals: Signals, keep: int) -> Selection:
         return select_by_relevance(signals.features, signals.semantic, signals.action, keep)
 
 
-class SemanticOnly(Selector):
+class SemanticOnly(PruningMethod):
     """The paper's ablation: top-k of the semantic relevance."""
 
     name = "semantic_only"
@@ -111,12 +111,12 @@ class SemanticOnly(Selector):
         return _semantic_selection(signals.semantic, keep)
 
 
-class ActionOnly(Selector):
+class ActionOnly(PruningMethod):
     """The paper's ablation: top-k of the action relevance (semantic while there is no history)."""
 
     name = "action_only"
     needs = frozenset({"action"})
-    needs_in_warm_up = frozenset({"semantic"})
+    needs_without_history = frozenset({"semantic"})
 
     def select(self, signals: Signals, keep: int) -> Selection:
         if signals.action is None:
@@ -125,12 +125,12 @@ class ActionOnly(Selector):
         return Selection(action_set.sort().values, action_set=action_set)
 
 
-class ScoreFusion(Selector):
+class ScoreFusion(PruningMethod):
     """The paper's ablation: top-k of the two relevances added up, each scaled to sum 1."""
 
     name = "score_fusion"
     needs = frozenset({"semantic", "action"})
-    needs_in_warm_up = frozenset({"semantic"})
+    needs_without_history = frozenset({"semantic"})
 
     def select(self, signals: Signals, keep: int) -> Selection:
         if signals.action is None:
@@ -139,7 +139,7 @@ class ScoreFusion(Selector):
         return Selection(kept, top_k(signals.semantic, keep), top_k(signals.action, keep))
 
 
-class FastV(Selector):
+class FastV(PruningMethod):
     """Top-k of the last prompt token's attention (arXiv 2403.06764)."""
 
     name = "fastv"
@@ -149,7 +149,7 @@ class FastV(Selector):
         return _semantic_selection(signals.last_row, keep)
 
 
-class SparseVlm(Selector):
+class SparseVlm(PruningMethod):
     """Top-k of the attention of those text tokens that speak of the image (arXiv 2410.04417).
 
     Raters are the text tokens whose softmaxed similarity to the visual tokens (softmax over the
@@ -174,7 +174,7 @@ def find_raters(features: Tensor, text_features: Tensor) -> Tensor:
     return raters | ~raters.any()
 
 
-class DivPrune(Selector):
+class DivPrune(PruningMethod):
     """Max-min diversity over all visual tokens, before layer 0 (arXiv 2503.02175)."""
 
     name = "divprune"
@@ -185,7 +185,7 @@ class DivPrune(Selector):
         return Selection(max_min_diversity(signals.features, keep).sort().values)
 
 
-class Random(Selector):
+class Random(PruningMethod):
     """Another random set every step, the same sequence for the same seed on any device.
 
     Each token's score is a hash of seed, step and index, so that the draw needs no generator
@@ -227,7 +227,7 @@ def _shift_right(values: Tensor, bits: int) -> Tensor:
     return (values >> bits) & ((1 << (64 - bits)) - 1)  # without copies of the sign
 
 
-class Uniform(Selector):
+class Uniform(PruningMethod):
     """An even grid over every camera's image, the budget shared evenly by the cameras."""
 
     name = "uniform"
@@ -293,7 +293,7 @@ def _shares(scores: Tensor) -> Tensor:
     return scores / scores.sum().clamp_min(TINY)
 
 
-SELECTORS: dict[str, type[Selector]] = {
+METHODS: dict[str, type[PruningMethod]] = {
     selector.name: selector
     for selector in (
         Full,
@@ -310,6 +310,6 @@ SELECTORS: dict[str, type[Selector]] = {
 }
 
 
-def make_selector(config: PruningConfig, num_cameras: int = 1) -> Selector:
-    """The selector that config.pruner names."""
-    return SELECTORS[config.pruner](config, num_cameras)
+def make_method(config: PruningConfig, num_cameras: int = 1) -> PruningMethod:
+    """The selector that config.method names."""
+    return METHODS[config.method](config, num_cameras)

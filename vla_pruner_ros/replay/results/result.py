@@ -41,7 +41,7 @@ class Swept:
 
 
 @dataclass
-class Outcome:
+class ReplayResult:
     """The results of one replay.
 
     damage: what of the bag could not be read. skipped: what was read and could not be used.

@@ -17,7 +17,7 @@ MODES = ("eager", "graph", *BASELINE_MODES)
 
 
 @dataclass(frozen=True)
-class Cell:
+class LatencyConfig:
     """One setting that is timed. still: the same picture again and again, where drafts can hold;
     else pictures change at every step."""
 
@@ -45,13 +45,13 @@ class Cell:
         return self.mode in BASELINE_MODES
 
     @property
-    def full(self) -> Cell:
+    def full(self) -> LatencyConfig:
         """The unpruned cell that this one is compared with."""
         mode = "eager" if self.is_baseline else self.mode
         return replace(self, selector="full", keep_ratio=1.0, mode=mode, draft="off", still=False)
 
     @property
-    def warm_up(self) -> int:
+    def warmup(self) -> int:
         """Steps until the temporal history is complete, buffers exist and graphs are captured."""
         return 2 if self.selector == "full" else PruningConfig.temporal_window + 2
 
@@ -75,12 +75,12 @@ class Grid:
     drafts: tuple[str, ...] = ("off",)
     quantization: str = "none"
 
-    def cells(self, family: str) -> list[Cell]:
+    def cells(self, family: str) -> list[LatencyConfig]:
         """Of one family: per mode the unpruned model, then the pruned ones."""
         return [cell for mode in self.modes for cell in self._of_mode(family, mode)]
 
-    def _of_mode(self, family: str, mode: str) -> list[Cell]:
-        full = Cell(family, "full", 1.0, mode, quantization=self.quantization)
+    def _of_mode(self, family: str, mode: str) -> list[LatencyConfig]:
+        full = LatencyConfig(family, "full", 1.0, mode, quantization=self.quantization)
         if full.is_baseline:
             return [full]
         pruned = [

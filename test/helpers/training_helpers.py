@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vla_pruner_lab.training.train import Settings
+from vla_pruner_lab.training.train import TrainingSettings
 from vla_pruner_ros.models.untrained import TinySize
 
 SMALL = TinySize(
@@ -13,6 +13,6 @@ SMALL = TinySize(
 CPU = torch.device("cpu")
 
 
-def settings(family: str, **changes) -> Settings:
-    defaults = {"steps": 4, "batch_size": 4, "warm_up_steps": 2, "precision": "float32"}
-    return Settings(family=family, size=SMALL, **{**defaults, **changes})
+def settings(family: str, **changes) -> TrainingSettings:
+    defaults = {"steps": 4, "batch_size": 4, "warmup_steps": 2, "precision": "float32"}
+    return TrainingSettings(family=family, size=SMALL, **{**defaults, **changes})

@@ -37,15 +37,15 @@ def successes(robots, agent) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "execute", "warm_up"),
+    ("name", "execute", "history_fill"),
     [("openvla_oft_small", 4, "semantic"), ("openvla_small", 1, "full")],
 )  # as in docs/results.md
-def test_pruned_policy_is_within_a_margin_of_the_full_one(robots, name, execute, warm_up):
+def test_pruned_policy_is_within_a_margin_of_the_full_one(robots, name, execute, history_fill):
     policy = load_policy(policy_directory(name))
     agent = PolicyAgent(policy, execute)
     counts = {}
     for ratio in (1.0, 0.25):
-        policy.pruning = PruningConfig(keep_ratio=ratio, warm_up=warm_up)
+        policy.pruning = PruningConfig(keep_ratio=ratio, history_fill=history_fill)
         counts[ratio] = successes(robots, agent)
     assert counts[1.0] >= len(TASKS) * len(SEEDS) - MARGIN
     assert counts[0.25] >= counts[1.0] - MARGIN

@@ -61,15 +61,15 @@ class ControlledPolicy:
         self.proceed = threading.Event()
         self.proceed.set()
         self.started = threading.Event()
-        self.expect_warm_up()
+        self.expect_configure()
 
-    def expect_warm_up(self) -> None:
+    def expect_configure(self) -> None:
         """The next two calls come from configuring and are answered at once."""
-        self._warm_up_calls = 2
+        self._configure_calls = 2
 
     def act(self, observation: Observation) -> ActionChunk:
-        if self._warm_up_calls:
-            self._warm_up_calls -= 1
+        if self._configure_calls:
+            self._configure_calls -= 1
             actions = self._follow_brightness(observation)
         else:
             self.observations.append(observation)
@@ -84,7 +84,7 @@ class ControlledPolicy:
             16 * self.num_cameras,
             kept * self.num_cameras,
             kept * self.num_cameras,
-            self.pruning.pruner,
+            self.pruning.method,
             timings={"total": 0.0},
         )
         return ActionChunk(np.asarray(actions, dtype=np.float32), report)

@@ -10,7 +10,7 @@ from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay import cli
-from vla_pruner_ros.replay.replayer import RECORDED, Replayer, Run, Setting
+from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.parity import check_parity, gap_remarks
 from vla_pruner_ros.replay.session import Choice, Session
 
@@ -54,7 +54,7 @@ def replay(path, policy=None, setting=None, joints=(), **choice):
     policy = policy or MemoryPolicy()
     with BagReader(path) as reader:
         session = Session(reader, policy.num_cameras, Choice(**choice))
-        run = Run(setting or Setting(RECORDED, None))
+        run = Run(setting or ReplaySetting(RECORDED, None))
         for _ in Replayer(policy, joints or session.joints).run(session.moments(), run):
             pass
         parity = check_parity(run, session.inferences) if session.exact else None
@@ -66,4 +66,4 @@ def moments(path, **choice) -> list:
         return list(Session(reader, 1, Choice(**choice)).moments())
 
 
-FULL = Setting("full", PruningConfig(keep_ratio=1.0))
+FULL = ReplaySetting("full", PruningConfig(keep_ratio=1.0))

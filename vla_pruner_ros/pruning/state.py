@@ -12,10 +12,10 @@ from torch import Tensor
 
 from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.methods import Signals, make_method
 from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
-from vla_pruner_ros.pruning.plan import StepMeasurement, StepPlan
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
-from vla_pruner_ros.pruning.selectors import Signals, make_selector
+from vla_pruner_ros.pruning.step import PruningStep, StepMeasurement
 from vla_pruner_ros.pruning.token_selection import TINY, Selection, combine, top_k
 
 BUDGET_FIELDS = (
@@ -29,19 +29,19 @@ BUDGET_FIELDS = (
 )
 
 
-class TokenPruner:
+class PruningState:
     """Visual token pruning for one policy; it knows no model. Every control step:
 
-        plan = pruner.plan()
+        plan = state.plan()
         ... run the layers below plan.prune_layer, read what plan.signals names ...
-        selection = None if plan.full else pruner.select(plan, signals)
+        selection = None if plan.full else state.select(plan, signals)
         ... run the other layers on selection.kept, decode, read the rows of plan.action_layers ...
-        if plan.action_layers: pruner.observe(action_rows, plan, selection)
-        pruner.record_step(latency_s, actions)
+        if plan.action_layers: state.observe(action_rows, plan, selection)
+        state.record_step(latency_s, actions)
 
     plan() and record_step() are host-side arithmetic. select() and observe() are device work that
     never waits for the device. To capture them in a CUDA graph: run them once before the capture,
-    inside preserved(), so that their buffers exist; capture observe_on_device() in the place of
+    inside preserved(), so that their buffers exist; capture update_history() in the place of
     observe(); on every replay call advance(plan). A capture serves steps of its capture_key().
 
     num_layers: decoder layers L. num_visual: M, all cameras, which is also what selection ranges
@@ -69,12 +69,12 @@ class TokenPruner:
         self.always_observe = always_observe
         self.generation = 0
         self._config = self._checked(config)
-        self._selector = make_selector(config, num_cameras)
+        self._method = make_method(config, num_cameras)
         self._budget = make_budget(config, num_visual, num_cameras)
         self._relevance = _new_relevance(config)
         self._tracker = StatisticsTracker(num_visual)
         self._steps_since_full = 0
-        self._planned: StepPlan | None = None
+        self._planned: PruningStep | None = None
 
     @property
     def config(self) -> PruningConfig:
@@ -89,8 +89,8 @@ class TokenPruner:
     def config(self, config: PruningConfig) -> None:
         old_config, old_layers = self._config, self._action_layers()
         self._config = self._checked(config)
-        if (config.pruner, config.seed) != (old_config.pruner, old_config.seed):
-            self._selector = make_selector(config, self.num_cameras)
+        if (config.method, config.seed) != (old_config.method, old_config.seed):
+            self._method = make_method(config, self.num_cameras)
             self.generation += 1
         if any(getattr(config, name) != getattr(old_config, name) for name in BUDGET_FIELDS):
             self._budget = self._renewed_budget(old_config)
@@ -101,41 +101,41 @@ class TokenPruner:
         if self._action_layers() != old_layers:
             self._forget()
 
-    def plan(self, measured: StepMeasurement | None = None) -> StepPlan:
+    def plan(self, measured: StepMeasurement | None = None) -> PruningStep:
         """Decide what the coming step does; changes nothing unless `measured` is given, which is
         handed to record_step() first."""
         if measured is not None:
             self.record_step(measured.latency_s, measured.actions)
         requested = tokens_to_keep(self._budget.ratio, self.num_visual)
-        uses_action = "action" in self._selector.needs
+        uses_action = "action" in self._method.needs
         has_history = len(self._relevance) >= self._config.temporal_window
-        warm_up = uses_action and not has_history
-        refresh = uses_action and not warm_up and self._is_refresh_due()
+        history_incomplete = uses_action and not has_history
+        refresh = uses_action and not history_incomplete and self._is_refresh_due()
         full = (
-            self._selector.name == "full"
+            self._method.name == "full"
             or requested == self.num_visual
-            or (warm_up and self._config.warm_up == "full")
+            or (history_incomplete and self._config.history_fill == "full")
             or refresh
         )
-        needs = self._selector.needs_in_warm_up if warm_up else self._selector.needs
+        needs = self._method.needs_without_history if history_incomplete else self._method.needs
         observes = bool(self._action_layers())
-        self._planned = StepPlan(
+        self._planned = PruningStep(
             keep=self.num_visual if full else requested,
             requested=requested,
             full=full,
-            prune_layer=0 if self._selector.prunes_before_first_layer else self._config.prune_layer,
+            prune_layer=0 if self._method.prunes_before_first_layer else self._config.prune_layer,
             signals=frozenset() if full else needs - {"action"},
             semantic_layer=self._config.prune_layer - 1,
             action_layers=self._action_layers(),
             uses_history=not full and uses_action and has_history,
             tracks_history=not full and observes and has_history,
-            warm_up=warm_up,
+            history_incomplete=history_incomplete,
             refresh=refresh,
             history_length=len(self._relevance),
         )
         return self._planned
 
-    def select(self, plan: StepPlan, signals: Signals) -> Selection:
+    def select(self, plan: PruningStep, signals: Signals) -> Selection:
         """The tokens that go on. signals: what plan.signals names, on the model's device.
 
         Raises:
@@ -147,13 +147,13 @@ class TokenPruner:
         action = self._relevance.smooth() if plan.tracks_history else None
         if plan.uses_history:
             signals = replace(signals, action=action)
-        selection = self._selector.select(signals, plan.keep)
+        selection = self._method.select(signals, plan.keep)
         if action is not None and selection.action_set is None:
             selection = replace(selection, action_set=top_k(action, plan.keep))
         self._tracker.track(selection)
         return selection
 
-    def observe(self, action_rows: Tensor, plan: StepPlan, selection: Selection | None) -> None:
+    def observe(self, action_rows: Tensor, plan: PruningStep, selection: Selection | None) -> None:
         """Remember this step's action attention.
 
         action_rows: [len(plan.action_layers), M], per layer the softmaxed attention onto each
@@ -162,11 +162,11 @@ class TokenPruner:
 
         A row with a value that is not finite leaves the history as it was.
         """
-        self.observe_on_device(action_rows, plan, selection)
-        self.advance(plan)
+        self.update_history(action_rows, plan, selection)
+        self.commit_step(plan)
 
-    def observe_on_device(
-        self, action_rows: Tensor, plan: StepPlan, selection: Selection | None
+    def update_history(
+        self, action_rows: Tensor, plan: PruningStep, selection: Selection | None
     ) -> None:
         """The device half of observe(): what a captured graph holds."""
         expected = (len(plan.action_layers), self.num_visual)
@@ -174,9 +174,9 @@ class TokenPruner:
             raise ValueError(f"action_rows must be {list(expected)}, got {list(action_rows.shape)}")
         self._relevance.push(self._reduce_layers(action_rows.float(), plan, selection))
 
-    def advance(self, plan: StepPlan) -> None:
+    def commit_step(self, plan: PruningStep) -> None:
         """The host half of observe(): to be called once per replay of a captured graph."""
-        self._relevance.advance()
+        self._relevance.commit_step()
         self._steps_since_full = 0 if plan.full else self._steps_since_full + 1
 
     def record_step(self, latency_s: float | None, actions: np.ndarray | None) -> None:
@@ -198,17 +198,22 @@ class TokenPruner:
             return PruningStatistics()
         return self._tracker.read()
 
-    def capture_key(self, plan: StepPlan) -> tuple:
+    def capture_key(self, plan: PruningStep) -> tuple:
         """Equal for two steps whose work on the device is the same, on the same buffers."""
         config = self._config
-        settings = (config.pruner, config.semantic_rows, config.action_layer, config.lock_in_remedy)
+        settings = (
+            config.method,
+            config.semantic_queries,
+            config.action_layer,
+            config.token_recovery,
+        )
         return (plan.shape_key, self.generation, *settings)
 
     def reset(self) -> None:
         """Forget the action relevance (new episode, new instruction). The deadline budget keeps
         what it knows of the machine; the motion budget starts anew."""
         self._forget()
-        self._selector.reset()
+        self._method.reset()
         self._planned = None
         if not isinstance(self._budget, DeadlineBudget):
             self._budget = make_budget(self._config, self.num_visual, self.num_cameras)
@@ -219,7 +224,7 @@ class TokenPruner:
 
         Buffers that exist keep their addresses; ones the body allocates stay, emptied.
         """
-        parts = (self._relevance, self._tracker, self._selector)
+        parts = (self._relevance, self._tracker, self._method)
         saved = [[buffer.clone() for buffer in part.buffers()] for part in parts]
         host = (self._relevance.updates, self._steps_since_full, self._planned)
         try:
@@ -233,7 +238,7 @@ class TokenPruner:
             self._relevance.updates, self._steps_since_full, self._planned = host
 
     def _action_layers(self) -> tuple[int, ...]:
-        if "action" not in self._selector.needs and not self.always_observe:
+        if "action" not in self._method.needs and not self.always_observe:
             return ()
         return tuple(sorted({*self._early_layers(), *self._late_layers()}))
 
@@ -246,11 +251,13 @@ class TokenPruner:
 
     def _early_layers(self) -> range:
         """Where dropped tokens are still seen, if the lock-in remedy looks there."""
-        looks = self._config.lock_in_remedy == "early_layers"
-        looks = looks and not self._selector.prunes_before_first_layer
+        looks = self._config.token_recovery == "early_layers"
+        looks = looks and not self._method.prunes_before_first_layer
         return range(self._config.prune_layer) if looks else range(0)
 
-    def _reduce_layers(self, rows: Tensor, plan: StepPlan, selection: Selection | None) -> Tensor:
+    def _reduce_layers(
+        self, rows: Tensor, plan: PruningStep, selection: Selection | None
+    ) -> Tensor:
         """One action relevance [M] from the rows [layers, M].
 
         With the early_layers remedy a dropped token takes its relevance from the layers below K,
@@ -265,7 +272,7 @@ class TokenPruner:
         return torch.where(kept, late, early * scale)
 
     def _is_refresh_due(self) -> bool:
-        is_periodic = self._config.lock_in_remedy == "refresh"
+        is_periodic = self._config.token_recovery == "refresh"
         return is_periodic and self._steps_since_full >= self._config.refresh_period - 1
 
     def _renewed_budget(self, old: PruningConfig) -> Budget:
@@ -288,7 +295,7 @@ class TokenPruner:
                 )
         return config
 
-    def _check_signals(self, plan: StepPlan, signals: Signals) -> None:
+    def _check_signals(self, plan: PruningStep, signals: Signals) -> None:
         for name in sorted(plan.signals):
             value = getattr(signals, name)
             if value is None:

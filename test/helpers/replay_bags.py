@@ -15,7 +15,7 @@ from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.definitions import standard_store
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, PruningReport
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.replay.results.answers import AnswerMessages
+from vla_pruner_ros.replay.results.outputs import AnswerMessages
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -72,8 +72,8 @@ class MemoryPolicy:
             tokens_total=total,
             tokens_requested=keep * self.num_cameras,
             tokens_kept=keep * self.num_cameras,
-            pruner=self.pruning.pruner,
-            warm_up=len(self.history) < self.pruning.temporal_window,
+            method=self.pruning.method,
+            history_incomplete=len(self.history) < self.pruning.temporal_window,
             history_length=len(self.history),
             timings={"total": 0.001},
         )

@@ -11,12 +11,12 @@ from vla_pruner_ros.pruning.config import PruningConfig
 
 DECIDING_METHODS = ("vla_pruner", "fastv", "semantic_only", "divprune")
 DECIDING_RATIOS = (0.25, 0.125)
-VARIED = ("temporal_window", "temporal_decay", "prune_layer", "lock_in_remedy", "warm_up")
+VARIED = ("temporal_window", "temporal_decay", "prune_layer", "token_recovery", "history_fill")
 """Fields of PruningConfig that an ablation varies."""
 
 
 @dataclass(frozen=True)
-class Cell:
+class ExperimentConfig:
     """One method at one budget, to be tried on every task and seed.
 
     settings: the varied fields whose values are not PruningConfig's defaults. unpruned_first:
@@ -30,7 +30,7 @@ class Cell:
     unpruned_first: int = 0
 
     def config(self) -> PruningConfig:
-        return PruningConfig(pruner=self.method, keep_ratio=self.keep_ratio, **dict(self.settings))
+        return PruningConfig(method=self.method, keep_ratio=self.keep_ratio, **dict(self.settings))
 
     @property
     def variant(self) -> str:
@@ -40,10 +40,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeConfig:
     """One attempt; equal tasks and seeds start from equal states, whatever the cell."""
 
-    cell: Cell
+    cell: ExperimentConfig
     task: str
     seed: int
 
@@ -57,7 +57,7 @@ def make_cells(
     keep_ratios: Sequence[float],
     varied: dict[str, Sequence[object]],
     unpruned_first: Sequence[int] = (0,),
-) -> list[Cell]:
+) -> list[ExperimentConfig]:
     """Every method at every ratio with every combination of varied settings and unpruned_first.
 
     full runs once, at 1.0: at that ratio every method equals it. First full, then the deciding
@@ -69,21 +69,21 @@ def make_cells(
     if min(unpruned_first) < 0:
         raise ValueError(f"unpruned_first must be 0 or more inferences, got {min(unpruned_first)}")
     variants = [_not_default(dict(v)) for v in _combinations(varied)]
-    cells = [Cell("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
+    cells = [ExperimentConfig("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
     ratios = [ratio for ratio in keep_ratios if ratio != 1.0]
     for ratio, method, variant, first in itertools.product(
         ratios, methods, variants, unpruned_first
     ):
         if method != "full":
-            cells.append(Cell(method, ratio, variant, first))
+            cells.append(ExperimentConfig(method, ratio, variant, first))
     for cell in cells:
         cell.config()
     return sorted(dict.fromkeys(cells), key=_rank)
 
 
 def make_episodes(
-    cells: Sequence[Cell], tasks: Sequence[str], count: int, first_seed: int = 0
-) -> Iterator[Episode]:
+    cells: Sequence[ExperimentConfig], tasks: Sequence[str], count: int, first_seed: int = 0
+) -> Iterator[EpisodeConfig]:
     """`count` episodes of each task for each cell, cell after cell.
 
     Raises:
@@ -96,7 +96,7 @@ def make_episodes(
         )
     seeds = range(first_seed, first_seed + count)
     for cell, task, seed in itertools.product(cells, tasks, seeds):
-        yield Episode(cell, task, seed)
+        yield EpisodeConfig(cell, task, seed)
 
 
 def settings_of(config: PruningConfig) -> dict[str, object]:
@@ -116,7 +116,7 @@ def _not_default(settings: dict[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple((name, values[name]) for name in VARIED if values[name] != default[name])
 
 
-def _rank(cell: Cell) -> int:
+def _rank(cell: ExperimentConfig) -> int:
     if cell.method == "full":
         return 0
     decides = cell.method in DECIDING_METHODS and cell.keep_ratio in DECIDING_RATIOS

@@ -15,7 +15,7 @@ pytest.importorskip(
 
 from PIL import Image
 
-from vla_pruner_lab.closed_loop import kept_places
+from vla_pruner_lab.closed_loop import kept_patches
 from vla_pruner_lab.closed_loop.records import read_episodes
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
@@ -74,7 +74,7 @@ def test_patches_lie_where_the_pixels_do(checkpoint):
     policy = load_policy(checkpoint)
     mask = np.zeros((224, 224), bool)
     mask[14:28, 28:42] = True  # patch of row 1, column 2
-    covered = kept_places._patches_covered(policy, mask)
+    covered = kept_patches._patches_covered(policy, mask)
     assert np.flatnonzero(covered).tolist() == [16 + 2]
 
 
@@ -85,7 +85,7 @@ def test_shares_by_hand():
     kept = np.array([[1, 0, 1, 1, 1, 0, 0, 0]], bool)
     unpruned = np.array([[[0.03, 0.0, 0.0]]])
     moves = np.array([[[0.03, 0.006, 0.0]]])
-    places = kept_places.measure(kept, parts, moves, unpruned)
+    places = kept_patches.measure(kept, parts, moves, unpruned)
     assert places.kept == 4
     assert places.found == {"background": 0.5, "arm": None, "hand": 0.5, "object": None}
     assert places.share == {"background": 0.75, "arm": 0.0, "hand": 0.25, "object": 0.0}
@@ -96,17 +96,17 @@ def test_command_measures_resumes_and_writes_the_page(checkpoint, tmp_path):
     out, page = tmp_path / "places.jsonl", tmp_path / "docs"
     command = ["--checkpoint", str(checkpoint), "--tasks", "drawer-close", "--episodes", "1"]
     command += ["--max-actions", "6", "--out", str(out), "--sheet-tasks", "drawer-close"]
-    command += ["--pruners", "vla_pruner", "random", "--page", str(page)]
-    assert kept_places.main([*command, "--keep-ratios", "0.25"]) == 0
+    command += ["--methods", "vla_pruner", "random", "--page", str(page)]
+    assert kept_patches.main([*command, "--keep-ratios", "0.25"]) == 0
     first = out.read_text()
-    assert kept_places.main([*command, "--keep-ratios", "0.25", "1.0"]) == 0
+    assert kept_patches.main([*command, "--keep-ratios", "0.25", "1.0"]) == 0
     assert out.read_text().startswith(first), "measured once only"
     pruned, blind, full = read_episodes(out)
     assert (pruned["method"], blind["method"], full["method"]) == ("vla_pruner", "random", "full")
     assert pruned["kept"] == 64
     assert (full["kept"], full["action_change"]) == (256, 0)
     assert set(full["found"].values()) == {1.0}
-    text = (page / "kept_places.md").read_text()
-    assert "### Keep 0.25, warm_up semantic" in text
+    text = (page / "kept_patches.md").read_text()
+    assert "### Keep 0.25, history_fill semantic" in text
     assert "kept_places_small.webp" in text
     Image.open(page / "kept_places_small.webp").verify()

@@ -16,7 +16,7 @@ class StepMeasurement:
 
 
 @dataclass(frozen=True)
-class StepPlan:
+class PruningStep:
     """What the model has to do in one step.
 
     keep: visual tokens, all cameras, that run from prune_layer on; M if full.
@@ -28,7 +28,8 @@ class StepPlan:
     action_layers: decoder layers whose action rows observe() expects, ascending; may be empty.
     uses_history: the action relevance takes part in select().
     tracks_history: select() works the action set out, if only for the statistics.
-    warm_up: the action relevance is not complete yet. refresh: unpruned to see all tokens again.
+    history_incomplete: the action relevance is not complete yet.
+    refresh: unpruned to see all tokens again.
     history_length: steps of action relevance held.
     """
 
@@ -41,7 +42,7 @@ class StepPlan:
     action_layers: tuple[int, ...]
     uses_history: bool
     tracks_history: bool
-    warm_up: bool
+    history_incomplete: bool
     refresh: bool
     history_length: int
 
