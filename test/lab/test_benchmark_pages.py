@@ -1,4 +1,4 @@
-"""The commands behind docs/benchmarks/quantization.md and drafting.md."""
+"""The commands behind docs/reference/benchmarks/quantization.md and drafting.md."""
 
 from __future__ import annotations
 

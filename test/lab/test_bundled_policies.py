@@ -17,7 +17,7 @@ TASKS = ("drawer-open", "drawer-close", "faucet-open")
 """Of the drawer's two, only the instruction says which."""
 SEEDS = range(300, 302)
 MARGIN = 1
-"""Episodes of all six that pruning may lose here; docs/results.md has the real comparison."""
+"""Episodes of all six that pruning may lose here; docs/reference/results.md compares."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def successes(robots, agent) -> int:
 @pytest.mark.parametrize(
     ("name", "execute", "history_fill"),
     [("openvla_oft_small", 4, "semantic"), ("openvla_small", 1, "full")],
-)  # as in docs/results.md
+)  # as in docs/reference/results.md
 def test_pruned_policy_is_within_a_margin_of_the_full_one(robots, name, execute, history_fill):
     policy = load_policy(policy_directory(name))
     agent = PolicyAgent(policy, execute)

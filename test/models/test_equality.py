@@ -2,7 +2,8 @@
 
 Fast: what act() runs - pruned layers, key/value buffers, actions decoded token by token or flowing
 over the cache. Plain: transformers' own layers in float32 on all tokens, without any cache; from
-layer K on the tokens that the fast path dropped are hidden. docs/equality.md has the tolerances.
+layer K on the tokens that the fast path dropped are hidden. See
+docs/explanation/equality.md for the tolerances.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ OUTPUT_ERROR = {"int8": 0.01, "int4": 0.1}
 """Of a layer with random weights and inputs, relative: 127 and 7.5 steps to either side."""
 HALF_RANGE = np.array([*ACTION_LIMITS, 0.5])
 INT8_ACTION_ERROR = 0.1
-"""Mean, in HALF_RANGE, of random weights; docs/benchmarks/quantization.md has a trained model's."""
+"""Mean, in HALF_RANGE, of random weights. Figures of a trained model are in
+docs/reference/benchmarks/quantization.md."""
 SHARE_OF_FLOAT32 = {"int8": 0.3, "int4": 0.22}
 """Bytes of the weights; int4 in float32 adds two float32 numbers for each group."""
 

@@ -24,10 +24,10 @@ def specs():
 
 
 def test_parameter_table_is_the_one_the_node_declares():
-    written = (ROOT / "docs" / "parameters.md").read_text()
+    written = (ROOT / "docs" / "reference" / "parameters.md").read_text()
     assert specs().markdown_table() in written, (
-        "docs/parameters.md is old; write it anew with: "
-        "python -m vla_pruner_ros.nodes.vla_pruner.parameters > docs/parameters.md"
+        "docs/reference/parameters.md is old; write it anew with: "
+        "python -m vla_pruner_ros.nodes.vla_pruner.parameters > docs/reference/parameters.md"
     )
 
 

@@ -1,6 +1,6 @@
 """From episodes to docs:
 
-    python -m vla_pruner_lab.closed_loop.document out/results.jsonl --docs docs
+    python -m vla_pruner_lab.closed_loop.document out/results.jsonl --docs docs/reference
 
 Writes results.json (records), results.md (tables) and one plot a policy, from one file of episodes
 or several. Only what was run is shown: a cell without episodes is a dash, and a policy without
@@ -160,7 +160,8 @@ def _training_caution(note: dict) -> list[str]:
         return []
     return [
         f"In training it saw {', then '.join(map(str, seen))} of each picture's {PATCHES} patches, "
-        "drawn at random by contrast, and all of them only at the end (docs/training.md): it may "
+        "drawn at random by contrast, and all of them only at the end (docs/how-to/train_a_policy.md). "
+        "It may "
         "well bear pruning better than a policy that always saw all of them, and the methods may "
         "differ less than there. No such policy was trained to compare with."
     ]
@@ -313,7 +314,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "episodes", type=Path, nargs="+", help="results.jsonl of vla_pruner_lab.closed_loop.run"
     )
-    parser.add_argument("--docs", type=Path, default=Path("docs"), help="folder to write to")
+    parser.add_argument(
+        "--docs", type=Path, default=Path("docs/reference"), help="folder to write to"
+    )
     given = parser.parse_args(argv)
     try:
         write_results(given.episodes, given.docs)

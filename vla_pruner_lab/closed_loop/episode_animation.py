@@ -1,6 +1,7 @@
 """One episode at two budgets side by side, with the kept tokens: a picture for the documents.
 
-python -m vla_pruner_lab.closed_loop.episode_animation --task drawer-close --out docs/episode.webp
+python -m vla_pruner_lab.closed_loop.episode_animation --task drawer-close \
+    --out docs/reference/episode.webp
 
 Each side is an episode of its own from the same initial state: the camera as the policy's first
 camera saw it, pruned patches dimmed. The side that is done first waits for the other.
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--history-fill", choices=HISTORY_FILLS, default="semantic")
     add("--execute", type=int, help="actions of a chunk before the next inference")
     add("--every", type=int, default=2, help="actions from frame to frame")
-    add("--out", type=Path, default=Path("docs/episode.webp"))
+    add("--out", type=Path, default=Path("docs/reference/episode.webp"))
     given = parser.parse_args(argv)
     policy = load_policy(given.checkpoint)
     films, successes = [], []

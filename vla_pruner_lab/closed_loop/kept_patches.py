@@ -3,7 +3,8 @@
 The expert carries out each task; every method then looks at exactly these pictures, in order, and
 nothing it answers moves the robot. The simulator says which patches show the hand, the task's
 object, the arm or nothing of these. Each cell and task is a line of --out; a second run adds the
-missing ones. --page docs writes docs/kept_patches.md from all of --out, and this policy's picture.
+missing ones. --page docs/reference writes kept_patches.md
+there from all of --out, and this policy's picture.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""docs/reliability.md, written from a soak report and a run of all bad inputs."""
+"""docs/reference/reliability.md, written from a soak report and a run of all bad inputs."""
 
 from __future__ import annotations
 

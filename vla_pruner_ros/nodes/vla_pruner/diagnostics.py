@@ -8,7 +8,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vla_pruner_ros.models.execution.device_memory import device_memory_mb
 
-_LOST = "Images were lost on the way here: see Large pictures in docs/node.md."
+_LOST = "Images were lost on the way here: see Large pictures in docs/reference/node.md."
 _WARNING_COUNTS = {
     "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
     "frames_unusable": "pictures, states or poses were unusable: see the log for the first reason",

@@ -262,7 +262,7 @@ class LiveParameters:
 
 
 def markdown_table() -> str:
-    """Return the table of docs/parameters.md; run this module to print it."""
+    """Return the table of docs/reference/parameters.md; run this module to print it."""
     lines = ["| parameter | default | allowed | meaning |", "|---|---|---|---|"]
     for spec in SPECS:
         default = list(spec.default) if spec.is_list else spec.default
