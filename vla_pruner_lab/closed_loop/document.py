@@ -160,8 +160,8 @@ def _training_caution(note: dict) -> list[str]:
         return []
     return [
         f"In training it saw {', then '.join(map(str, seen))} of each picture's {PATCHES} patches, "
-        "drawn at random by contrast, and all of them only at the end (docs/how-to/train_a_policy.md). "
-        "It may "
+        "drawn at random by contrast, and all of them only at the end "
+        "(docs/how-to/train_a_policy.md). It may "
         "well bear pruning better than a policy that always saw all of them, and the methods may "
         "differ less than there. No such policy was trained to compare with."
     ]
