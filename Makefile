@@ -1,13 +1,21 @@
 # make demo   set up, then run the simulated robot under a pruned policy and leave a report in out/
 # make test   set up, then lint and test
+# make test-jazzy   set up ROS 2 Jazzy beside it, then run there everything that touches ROS
 SHELL := /bin/bash
-.PHONY: demo test lint format setup clean
+.PHONY: demo test test-jazzy lint format setup setup-jazzy clean
 
 demo: setup
 	@. ./env.sh && python3 -m vla_pruner_lab.demo --out out
 
 test: lint
 	@. ./env.sh && pytest
+
+# What touches ROS: nodes, bags, replay, simulated robot, demo and a short soak.
+JAZZY_TESTS := test/nodes test/bags test/replay test/conversions test/control test/sim \
+  test/lab/test_demo_system.py test/lab/test_soak.py test/repository
+
+test-jazzy: setup-jazzy
+	@export ROS_WHEELS=jazzy; . ./env.sh && pytest $(JAZZY_TESTS)
 
 lint: setup
 	@. ./env.sh && ruff check . && ruff format --check .
@@ -20,12 +28,13 @@ PIP := pip==26.3
 
 setup: .venv/installed install/built
 
-.venv/installed: requirements.txt scripts/install_system_packages.sh
+.venv/installed: requirements.txt requirements-peers.txt scripts/install_system_packages.sh
 	@python=$$(scripts/find_python.sh) && scripts/install_system_packages.sh "$$python" \
-	  && "$$python" -m venv .venv
+	  && ([ -x .venv/bin/python ] || "$$python" -m venv .venv)
 	@echo "Installing Python packages into .venv (once, several minutes on a slow network)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "$(PIP)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.txt
 	@touch $@
 
 # Python modules are linked, not copied: only what CMake reads makes a rebuild necessary.
@@ -36,5 +45,21 @@ install/built: .venv/installed $(BUILD_INPUTS)
 	@scripts/build_workspace.sh
 	@touch $@
 
+# The same, with the wheels of ROS 2 Jazzy instead of Kilted's.
+setup-jazzy: .venv-jazzy/installed install-jazzy/built
+
+.venv-jazzy/installed: requirements.txt requirements-jazzy.txt scripts/install_system_packages.sh
+	@python=$$(scripts/find_python.sh) && scripts/install_system_packages.sh "$$python" \
+	  && ([ -x .venv-jazzy/bin/python ] || "$$python" -m venv .venv-jazzy)
+	@echo "Installing Python packages into .venv-jazzy (once)"
+	@.venv-jazzy/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "$(PIP)"
+	@grep -v '^ros-' requirements.txt | .venv-jazzy/bin/python -m pip install --quiet \
+	  --disable-pip-version-check -r /dev/stdin -r requirements-jazzy.txt
+	@touch $@
+
+install-jazzy/built: .venv-jazzy/installed $(BUILD_INPUTS)
+	@ROS_WHEELS=jazzy scripts/build_workspace.sh
+	@touch $@
+
 clean:
-	rm -rf .venv build install log out
+	rm -rf .venv build install log out .venv-jazzy build-jazzy install-jazzy

@@ -1,4 +1,5 @@
 # Enter this clone's environment:  . ./env.sh   (bash, zsh or dash; from the clone's root in dash)
+# ROS_WHEELS=jazzy enters the second one, which `make test-jazzy` sets up.
 # The simulated robot, the nodes and the tests talk over loopback only.
 
 if [ -n "${BASH_SOURCE:-}" ]; then
@@ -9,19 +10,21 @@ else
   _root=$(pwd)
 fi
 
-if [ ! -f "$_root/.venv/bin/activate" ]; then
-  echo "env.sh: no environment in $_root yet; run 'make setup' there first" >&2
+_suffix="${ROS_WHEELS:+-$ROS_WHEELS}"
+_install="$_root/install$_suffix"
+if [ ! -f "$_root/.venv$_suffix/bin/activate" ]; then
+  echo "env.sh: no .venv$_suffix in $_root yet; run 'make setup${_suffix}' there first" >&2
 else
-  . "$_root/.venv/bin/activate"
-  export AMENT_PREFIX_PATH="$_root/install/vla_pruner_ros:$VIRTUAL_ENV"
-  export PATH="$_root/install/vla_pruner_ros/lib/vla_pruner_ros:$PATH"
+  . "$_root/.venv$_suffix/bin/activate"
+  export AMENT_PREFIX_PATH="$_install/vla_pruner_ros:$VIRTUAL_ENV"
+  export PATH="$_install/vla_pruner_ros/lib/vla_pruner_ros:$PATH"
   _site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""}).lstrip("/"))')
   # The install comes first: only it holds the built messages. The root adds vla_pruner_lab.
-  export PYTHONPATH="$_root/install/vla_pruner_ros/$_site:$_root"
-  export LD_LIBRARY_PATH="$_root/install/vla_pruner_ros/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  export PYTHONPATH="$_install/vla_pruner_ros/$_site:$_root"
+  export LD_LIBRARY_PATH="$_install/vla_pruner_ros/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
   export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
   export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-77}"
   export RCUTILS_COLORIZED_OUTPUT="${RCUTILS_COLORIZED_OUTPUT:-0}"
   export MUJOCO_GL="${MUJOCO_GL:-osmesa}"
 fi
-unset _root _site
+unset _root _site _suffix _install

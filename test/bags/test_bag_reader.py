@@ -15,10 +15,10 @@ from rosbags.rosbag2.enums import CompressionMode, StoragePlugin
 from rosbags.typesys import Stores
 
 from vla_pruner_ros.bags import definitions as types
-from vla_pruner_ros.bags.compression import ZSTD_MAGIC
 from vla_pruner_ros.bags.definitions import standard_store
-from vla_pruner_ros.bags.mcap_scan import McapScan
 from vla_pruner_ros.bags.reader import BagError, BagReader
+from vla_pruner_ros.bags.storage.compression import ZSTD_MAGIC
+from vla_pruner_ros.bags.storage.mcap_scan import McapScan
 from vla_pruner_ros.bags.writer import BagWriter
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3

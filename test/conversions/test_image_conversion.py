@@ -103,6 +103,76 @@ def test_bayer_recovers_a_flat_colour(encoding, tile):
     assert (rgb == (200, 100, 50)).all()
 
 
+@pytest.mark.parametrize("big_endian", [0, 1])
+@pytest.mark.parametrize("name", ["rggb", "bggr", "gbrg", "grbg"])
+def test_bayer_of_16_bits_is_the_one_of_8_bits_scaled(name, big_endian):
+    rng = np.random.default_rng(3)
+    mosaic = rng.integers(0, 256, (6, 8), dtype=np.uint8)
+    wide = mosaic.astype(">u2" if big_endian else "<u2") * 257
+    narrow = to_rgb(raw(f"bayer_{name}8", mosaic))
+    rows = np.frombuffer(wide.tobytes(), np.uint8).reshape(6, 16)
+    message = raw(f"bayer_{name}16", rows, width=8, is_bigendian=big_endian)
+    assert np.array_equal(to_rgb(message), narrow)
+
+
+def planar(encoding: str, luma, u, v, padding: int = 0, **changes) -> SimpleNamespace:
+    """Make a planar Image message of Y [H, W] and U, V [H / 2, W / 2]."""
+    height, width = luma.shape
+    step = width + 2 * padding
+    if encoding in ("nv12", "nv21"):
+        colour = np.stack([u, v] if encoding == "nv12" else [v, u], axis=-1).reshape(-1, width)
+        rows = np.pad(np.vstack([luma, colour]), ((0, 0), (0, 2 * padding)))
+    else:
+        half = np.pad(np.vstack([u, v]), ((0, 0), (0, padding))).reshape(-1, step)
+        rows = np.vstack([np.pad(luma, ((0, 0), (0, 2 * padding))), half])
+    fields = {"height": height, "width": width, "step": step, **changes}
+    return raw(encoding, rows, **fields)
+
+
+PLANAR = ["nv12", "nv21", "i420", "yuv420"]
+
+
+@pytest.mark.parametrize("encoding", PLANAR)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**32 - 1))
+def test_planar_pictures_are_the_packed_ones(encoding, rows, columns, padding, seed):
+    rng = np.random.default_rng(seed)
+    luma = rng.integers(0, 256, (2 * rows, 2 * columns), dtype=np.uint8)
+    u, v = rng.integers(0, 256, (2, rows, columns), dtype=np.uint8)
+    packed = np.empty((2 * rows, 2 * columns, 2), np.uint8)
+    packed[..., 0] = luma
+    packed[:, 0::2, 1], packed[:, 1::2, 1] = u.repeat(2, axis=0), v.repeat(2, axis=0)
+    expected = to_rgb(raw("yuyv", packed.reshape(2 * rows, -1), width=2 * columns))
+    assert np.array_equal(to_rgb(planar(encoding, luma, u, v, padding)), expected)
+
+
+@pytest.mark.parametrize("encoding", PLANAR)
+def test_planar_height_may_count_the_rows_of_all_planes(encoding):
+    rng = np.random.default_rng(0)
+    luma, (u, v) = rng.integers(0, 256, (8, 6), dtype=np.uint8), rng.integers(
+        0, 256, (2, 4, 3), dtype=np.uint8
+    )  # fmt: skip
+    usual, counted = planar(encoding, luma, u, v), planar(encoding, luma, u, v, height=12)
+    assert np.array_equal(to_rgb(usual), to_rgb(counted))
+    assert to_rgb(counted).shape == (8, 6, 3)
+
+
+@pytest.mark.parametrize("encoding", PLANAR)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": bytes(60)}, "truncated"),
+        ({"data": b""}, "truncated"),
+        ({"step": 4}, "step 4 is too small"),
+        ({"height": 0}, "empty"),
+        ({"height": 7, "data": bytes(1000)}, "even"),
+    ],
+)
+def test_wrong_planar_messages_are_named(encoding, changes, words):
+    luma, chroma = np.zeros((8, 6), np.uint8), np.zeros((4, 3), np.uint8)
+    with pytest.raises(ValueError, match=words):
+        to_rgb(planar(encoding, luma, chroma, chroma, **changes))
+
+
 def test_row_padding_is_skipped():
     rows = np.full((3, 20), 255, np.uint8)
     rows[:, :12] = np.arange(36).reshape(3, 12)
@@ -241,7 +311,7 @@ class Bridge:
     def imgmsg_to_cv2(self, message, desired_encoding):
         Bridge.asked.append(message.encoding)
         assert desired_encoding == "rgb8"
-        if message.encoding != "nv21":
+        if message.encoding != "nv24":
             raise RuntimeError(f"Unrecognized image encoding [{message.encoding}]")
         return np.full((message.height, message.width, 3), 7, np.uint8)
 
@@ -254,10 +324,10 @@ def bridge(monkeypatch):
 
 
 def test_cv_bridge_is_asked_for_what_is_unknown_here(bridge):
-    assert (to_rgb(raw("nv21", GOOD, width=4)) == 7).all()
+    assert (to_rgb(raw("nv24", GOOD, width=4)) == 7).all()
     with pytest.raises(ValueError, match=r"'yuv999' is not supported.*Unrecognized image encoding"):
         to_rgb(raw("yuv999", GOOD, width=4))
-    assert bridge.asked == ["nv21", "yuv999"]
+    assert bridge.asked == ["nv24", "yuv999"]
 
 
 def test_pixels_are_the_same_with_and_without_cv_bridge(bridge):
@@ -277,5 +347,5 @@ def test_broken_cv_bridge_is_done_without(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "cv_bridge", Broken())
     assert (to_rgb(colour("rgb8", (1, 2, 3))) == (1, 2, 3)).all()
-    with pytest.raises(ValueError, match="'nv21' is not supported; use one of"):
-        to_rgb(raw("nv21", GOOD, width=4))
+    with pytest.raises(ValueError, match="'nv24' is not supported; use one of"):
+        to_rgb(raw("nv24", GOOD, width=4))

@@ -21,8 +21,9 @@ SAMPLES = {
     "rgb8": "rgb", "rgba8": "rgba", "bgr8": "bgr", "bgra8": "bgra", "8UC3": "bgr", "8UC4": "bgra",
     "rgb16": "rgb", "rgba16": "rgba", "bgr16": "bgr", "bgra16": "bgra",
 }  # fmt: skip
-MOSAICS = {"bayer_rggb8": "rggb", "bayer_bggr8": "bggr", "bayer_gbrg8": "gbrg",
-           "bayer_grbg8": "grbg"}  # fmt: skip
+MOSAICS = {
+    f"bayer_{name}{bits}": name for name in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)
+}
 GREY = {"mono8": np.uint8, "8UC1": np.uint8, "mono16": np.uint16}
 CHROMA_FIRST = {"uyvy": True, "yuv422": True, "yuyv": False, "yuv422_yuy2": False}
 
@@ -44,7 +45,7 @@ def encoded(encoding: str, rgb: np.ndarray) -> np.ndarray:
         for place, letter in enumerate(MOSAICS[encoding]):
             row, column = divmod(place, 2)
             mosaic[row::2, column::2] = rgb[row::2, column::2, "rgb".index(letter)]
-        return mosaic
+        return mosaic.astype(np.uint16) * 257 if encoding.endswith("16") else mosaic
     if encoding in GREY:
         kind = GREY[encoding]
         return rgb.mean(axis=2).round().astype(kind) * kind(257 if kind == np.uint16 else 1)

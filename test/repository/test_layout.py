@@ -14,12 +14,13 @@ PRODUCT, LAB = "vla_pruner_ros", "vla_pruner_lab"
 MOST_FILES = 12
 LOOSE_MODULES = {"__init__", "resources"}
 FLOORS = (
-    {"resources", "settings"},
+    {"resources"},
     {"pruning", "report", "sim", "robots"},
     {"models"},
     {"conversions", "control"},
     {"bags"},
-    {"replay", "serving"},
+    {"serving"},
+    {"replay"},
     {"nodes"},
     {"bringup"},
 )
@@ -35,7 +36,6 @@ WITHOUT_RCLPY = [
     "report",
     "serving",
     "sim",
-    "settings",
     "resources",
 ]
 LAB_FLOORS = (

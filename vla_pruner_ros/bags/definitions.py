@@ -19,6 +19,14 @@ from vla_pruner_ros.resources import PACKAGE, share_directory
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 IMAGES = (IMAGE, COMPRESSED_IMAGE)
+FOXGLOVE_IMAGES = ("foxglove_msgs/msg/RawImage", "foxglove_msgs/msg/CompressedImage")
+VIDEO = {
+    "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": "video of ffmpeg_image_transport",
+    "foxglove_msgs/msg/CompressedVideo": "video of Foxglove",
+    "theora_image_transport/msg/Packet": "theora video",
+}
+"""Types that hold pictures as a video stream, and their names in words."""
+DECODABLE_VIDEO = tuple(VIDEO)[:2]
 STRING = "std_msgs/msg/String"
 JOINT_STATE = "sensor_msgs/msg/JointState"
 PARAMETER_EVENT = "rcl_interfaces/msg/ParameterEvent"
@@ -62,12 +70,18 @@ def store_for(connections: Iterable[Connection], distribution: str | None) -> Ty
     return store
 
 
+def standard_name(msgtype: str) -> str:
+    """Return a type's name as ROS 2 writes it: sensor_msgs/Image becomes sensor_msgs/msg/Image."""
+    package, slash, name = msgtype.partition("/")
+    return msgtype if "/" in name or not slash else f"{package}/msg/{name}"
+
+
 def _embedded_types(connection: Connection) -> dict:
     kind, text = connection.msgdef
     if not text.strip():  # the recorder did not know it; it is no type without fields
         return {}
     if kind == MessageDefinitionFormat.MSG:
-        return get_types_from_msg(text, connection.msgtype)
+        return get_types_from_msg(text, standard_name(connection.msgtype))
     if kind == MessageDefinitionFormat.IDL:
         return _idl_types(text)
     return {}

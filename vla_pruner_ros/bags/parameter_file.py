@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from vla_pruner_ros.bags.rcl_yaml import RclLoader
 from vla_pruner_ros.pruning.config import current_names
 
 
@@ -37,7 +38,7 @@ def parameters_of_file(path: Path, name: str) -> dict[str, Any]:
         ValueError: it cannot be read.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8"), RclLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"the parameters in {path} cannot be read: {error}") from None
     values: dict[str, Any] = {}

@@ -1,29 +1,31 @@
 """A rosbag2 bag as a stream of messages: directory or single file, sqlite3 or MCAP, zstd or not.
 
-Whatever is readable of a damaged bag is read; what was wrong stands in `BagReader.damage`.
+Whatever is readable of a damaged bag is read; what was wrong stands in `BagReader.damage`. What was
+read is compared with what the bag's metadata and the files' statistics promise.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from heapq import merge
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from rosbags.interfaces import Connection
-from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
 
-from vla_pruner_ros.bags.compression import ZSTD_MAGIC, decompress, unpack_file
-from vla_pruner_ros.bags.definitions import store_for
-from vla_pruner_ros.bags.mcap_scan import MAX_RECORD, McapScan
-from vla_pruner_ros.bags.sqlite_scan import SqliteScan
+from vla_pruner_ros.bags import foreign
+from vla_pruner_ros.bags.definitions import standard_name, store_for
+from vla_pruner_ros.bags.storage import Metadata, Storage, open_file, read_metadata
+from vla_pruner_ros.bags.storage.compression import ZSTD_MAGIC, decompress, unpack_file
+from vla_pruner_ros.bags.storage.files import SUFFIXES
+from vla_pruner_ros.bags.storage.mcap_records import MAX_RECORD
 
-_STORAGE_SUFFIXES = (".mcap", ".db3")
 _PACKED_SUFFIXES = (".zst", ".zstd")
 
 
@@ -42,49 +44,12 @@ class BagMessage(NamedTuple):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of the bag."""
+    """A topic of the bag. encoding: of its messages; cdr is ROS 2's, ros1 is ROS 1's."""
 
     name: str
     msgtype: str
     count: int
-
-
-class _Storage(Protocol):
-    connections: list[Connection]
-    custom_data: dict[str, str]
-    distribution: str | None
-    damage: str
-
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, str, int, bytes]]: ...
-
-    def close(self) -> None: ...
-
-
-class _Indexed:
-    """A whole bag or file, through the rosbags package."""
-
-    def __init__(self, path: Path) -> None:
-        self._reader = Reader(path)
-        self._reader.open()
-        self.connections = list(self._reader.connections)
-        self.custom_data = dict(self._reader.storage.metadata.custom or {})
-        self.distribution = self._reader.storage.metadata.ros_distro
-        self.damage = ""
-
-    def messages(self, topics: Collection[str]) -> Iterator[tuple[str, str, int, bytes]]:
-        wanted = [c for c in self.connections if c.topic in topics]
-        if not wanted:
-            return
-        try:
-            for connection, time, data in self._reader.messages(wanted):
-                yield connection.topic, connection.msgtype, time, data
-        except GeneratorExit:
-            raise
-        except Exception as error:  # the storages raise their own and plain errors on damaged data
-            self.damage = f"reading stopped: {_words(error)}"
-
-    def close(self) -> None:
-        self._reader.close()
+    encoding: str = "cdr"
 
 
 class BagReader:
@@ -104,17 +69,17 @@ class BagReader:
         """
         self.path = Path(path)
         self._stack = ExitStack()
-        self._storages: list[_Storage] = []
+        self._storages: list[Storage] = []
         self._damage: list[str] = []
+        self._metadata = Metadata()
         try:
             self._open()
         except BaseException:
             self._stack.close()
             raise
-        connections = [c for storage in self._storages for c in storage.connections]
-        self.topics = _topics(connections)
-        self.custom_data = {k: v for s in self._storages for k, v in s.custom_data.items()}
-        self._store = store_for(connections, self._storages[0].distribution)
+        self.topics = _topics(self._connections)
+        self.custom_data = dict(self._metadata.custom_data)
+        self._store = store_for(self._connections, self._metadata.distribution)
 
     def __enter__(self) -> BagReader:
         return self
@@ -129,16 +94,21 @@ class BagReader:
     @property
     def damage(self) -> list[str]:
         found = [storage.damage for storage in self._storages if storage.damage]
-        return list(dict.fromkeys([*self._damage, *found]))
+        return list(dict.fromkeys([*self._damage, *found, *self._shortfall()]))
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences about what is unusual and does no harm."""
+        return foreign.remarks(self.topics.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
-        """Yield the messages of some topics in the order they were received."""
-        streams = [map(BagMessage._make, s.messages(topics)) for s in self._storages]
-        if _in_sequence(self._storages):
-            for stream in streams:
-                yield from stream
-        else:
-            yield from merge(*streams, key=lambda record: record.time)
+        """Yield the messages of some topics in the order they were received.
+
+        The files of a split bag follow one another.
+        """
+        for storage in self._storages:
+            for topic, msgtype, time, data in storage.messages(topics):
+                yield BagMessage(topic, standard_name(msgtype), time, data)
 
     def decode(self, record: BagMessage) -> Any:
         """Deserialise a message.
@@ -146,12 +116,39 @@ class BagReader:
         Raises:
             BagError: its type is unknown, or its bytes do not fit the type.
         """
+        topic = self.topics.get(record.topic)
+        encoding = topic.encoding if topic else "cdr"
         if record.msgtype not in self._store.fielddefs:
             raise BagError(f"the type {record.msgtype} of {record.topic} is unknown")
+        if encoding not in ("cdr", "ros1"):
+            raise BagError(
+                f"{record.topic} is encoded as {encoding!r}; only cdr (ROS 2) and ros1 are read"
+            )
+        read = self._store.deserialize_ros1 if encoding == "ros1" else self._store.deserialize_cdr
         try:
-            return self._store.deserialize_cdr(plain_data(record), record.msgtype)
+            return read(plain_data(record), record.msgtype)
         except (SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
             raise BagError(f"a message on {record.topic} is damaged: {_words(error)}") from None
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [c for storage in self._storages for c in storage.connections]
+
+    def _shortfall(self) -> list[str]:
+        """Compare what was found with what metadata.yaml and the files' statistics promise."""
+        found = {name: topic.count for name, topic in _topics(self._connections).items()}
+        stated: Counter[str] = Counter()
+        for storage in self._storages:
+            stated.update(storage.counts)
+        sentences = []
+        for source, promised in (("metadata.yaml", self._metadata.counts), ("its index", stated)):
+            for topic, count in sorted(promised.items()):
+                if found.get(topic, 0) < count and not any(topic in s for s in sentences):
+                    sentences.append(
+                        f"{source} promises {count} messages on {topic}, and the bag's files hold "
+                        f"{found.get(topic, 0)} that can be read"
+                    )
+        return sentences
 
     def _open(self) -> None:
         if not self.path.exists():
@@ -165,17 +162,26 @@ class BagReader:
             raise BagError(f"{self.path} cannot be read as a bag: {reasons}")
 
     def _open_directory(self, directory: Path) -> None:
-        reason = "is missing"
-        if (directory / "metadata.yaml").is_file():
-            try:
-                self._add(_Indexed(directory))
-                return
-            except Exception as error:
-                reason = f"cannot be used ({_words(error)})"
         files = _bag_files(directory)
+        self._metadata = read_metadata(directory)
+        if files and self._metadata.problem:
+            self._damage.append(f"{self._metadata.problem}; the files beside it were read alone")
+        named = set(self._metadata.files)
+        present = {path.name for path in files}
+        # Files compressed as a whole are named as they were before, or with the ending.
+        plain = {name.removesuffix(suffix) for name in present for suffix in _PACKED_SUFFIXES}
+        for name in self._metadata.files:
+            unpacked = name.removesuffix(".zstd").removesuffix(".zst")
+            if not {name, unpacked} & (present | plain):
+                self._damage.append(f"{name}, a file that metadata.yaml names, is missing")
+        if named and not self._metadata.problem:
+            extra = sorted(present - named - {f"{n}{s}" for n in named for s in _PACKED_SUFFIXES})
+            if extra:
+                self._damage.append(
+                    f"{', '.join(extra)} is not named in metadata.yaml, as after a recorder that "
+                    "was killed; it was read as well"
+                )
         self._open_files(files)
-        if files and not self.damage:  # else it was a file that the metadata could not help
-            self._damage.append(f"metadata.yaml {reason}; the files beside it were read alone")
 
     def _open_files(self, files: list[Path]) -> None:
         for path in files:
@@ -190,24 +196,7 @@ class BagReader:
             path, damage = unpack_file(path, Path(directory))
             if damage:
                 self._damage.append(damage)
-        try:
-            self._add(_Indexed(path))
-        except (FileNotFoundError, PermissionError, IsADirectoryError):
-            raise
-        except Exception as error:
-            scans = {".mcap": McapScan, ".db3": SqliteScan}
-            if path.suffix not in scans:
-                raise ValueError(
-                    "not a rosbag2 file (.mcap or .db3); rosbags-convert makes one of a ROS 1 bag"
-                ) from None
-            scan = scans[path.suffix](path)
-            scan.damage = scan.damage or (
-                f"{path.name}: the index at its end cannot be used ({_words(error)}), as after a "
-                "recorder that was killed; the messages were read one by one"
-            )
-            self._add(scan)
-
-    def _add(self, storage: _Storage) -> None:
+        storage = open_file(path)
         self._storages.append(storage)
         self._stack.callback(storage.close)
 
@@ -218,13 +207,16 @@ def _bag_files(directory: Path) -> list[Path]:
         path
         for path in directory.iterdir()
         if path.name.removesuffix(path.suffix if path.suffix in _PACKED_SUFFIXES else "").endswith(
-            _STORAGE_SUFFIXES
+            SUFFIXES
         )
     ]
     return sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)] or [0])
 
 
 def _why_empty(path: Path) -> str:
+    known = foreign.what_it_is(path)
+    if known:
+        return known
     inside = sorted(p.name for p in path.iterdir() if p.is_dir() and _bag_files(p))
     hint = f", but in {', '.join(inside)} below it" if inside else ""
     return f"no .mcap or .db3 file is in it{hint}"
@@ -235,16 +227,10 @@ def _topics(connections: list[Connection]) -> dict[str, Topic]:
     for connection in connections:
         before = topics.get(connection.topic)
         count = connection.msgcount + (before.count if before else 0)
-        msgtype = before.msgtype if before else connection.msgtype
-        topics[connection.topic] = Topic(connection.topic, msgtype, count)
+        msgtype = before.msgtype if before else standard_name(connection.msgtype)
+        encoding = getattr(connection.ext, "serialization_format", "cdr") or "cdr"
+        topics[connection.topic] = Topic(connection.topic, msgtype, count, encoding)
     return topics
-
-
-def _in_sequence(storages: list[_Storage]) -> bool:
-    """Files of one split bag follow one another; merging them would open all at once."""
-    return len(storages) == 1 or all(
-        isinstance(storage, McapScan | SqliteScan) for storage in storages
-    )
 
 
 def _words(error: BaseException) -> str:

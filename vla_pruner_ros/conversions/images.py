@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from vla_pruner_ros.conversions import raw_pixels
+from vla_pruner_ros.conversions import jpeg, planar_pixels, raw_pixels
 
 MAX_PIXELS = 64_000_000
 """Largest compressed picture that is unpacked; a bigger one is taken for a decompression bomb."""
@@ -59,12 +59,14 @@ def to_rgb(message: Any) -> np.ndarray:
 
 def _raw_to_rgb(message: Any) -> np.ndarray:
     encoding = str(message.encoding)
+    if encoding in planar_pixels.ENCODINGS:
+        return planar_pixels.planar_to_rgb(message)
     layout = raw_pixels.LAYOUTS.get(encoding)
     if layout is None:
         return _convert_with_cv_bridge(message, encoding)
     pixels = _rows(message, layout)
     if layout.samples == 16:
-        pixels = _to_8_bits(pixels, bool(message.is_bigendian))
+        pixels = _to_8_bits(pixels, bool(getattr(message, "is_bigendian", False)))
     return layout.to_rgb(pixels)
 
 
@@ -106,6 +108,9 @@ def _compressed_to_rgb(message: Any) -> np.ndarray:
     if not data:
         raise ValueError(f"the compressed image ({kind!r}) is empty")
     try:
+        if data.startswith(jpeg.MAGIC):
+            _check_size(*jpeg.jpeg_size(data))
+            return jpeg.decode_jpeg(data)
         with PillowImage.open(io.BytesIO(data), formats=_COMPRESSED_FORMATS) as picture:
             return _decode(picture)
     except PillowImage.UnidentifiedImageError:
@@ -114,12 +119,15 @@ def _compressed_to_rgb(message: Any) -> np.ndarray:
         raise ValueError(f"the compressed image ({kind!r}) cannot be unpacked: {error}") from None
 
 
-def _decode(picture: PillowImage.Image) -> np.ndarray:
-    width, height = picture.size
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(
             f"{width}x{height} pixels are over the limit of {MAX_PIXELS // 1_000_000} megapixels"
         )
+
+
+def _decode(picture: PillowImage.Image) -> np.ndarray:
+    _check_size(*picture.size)
     if picture.mode.startswith("I"):  # 16-bit grey PNG
         values = np.asarray(picture).astype(np.uint32)
         return raw_pixels.grey_to_rgb(((values + 128) // 257).astype(np.uint8))
@@ -154,5 +162,5 @@ def _cv_bridge() -> Callable[[Any], np.ndarray] | None:
 def _unsupported(encoding: str) -> str:
     if encoding in raw_pixels.NOT_COLOUR:
         return f"image encoding {encoding!r} holds depth or raw values; a colour image is needed"
-    supported = ", ".join(sorted(raw_pixels.LAYOUTS))
+    supported = ", ".join(sorted([*raw_pixels.LAYOUTS, *planar_pixels.ENCODINGS]))
     return f"image encoding {encoding!r} is not supported; use one of {supported}"

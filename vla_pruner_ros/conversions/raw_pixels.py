@@ -1,4 +1,6 @@
-"""Pixel layouts of sensor_msgs/Image encodings and their conversion to RGB, in numpy.
+"""Packed pixel layouts of sensor_msgs/Image encodings and their conversion to RGB, in numpy.
+
+Planar ones (nv12, ...) are in planar_pixels.py.
 
 Names as in sensor_msgs/image_encodings.hpp. 8UC3 and 8UC4 carry no colour order; they are read as
 BGR(A), which is what OpenCV drivers put there and cv_bridge assumes.
@@ -68,8 +70,19 @@ def _yuv422_to_rgb(luma: np.ndarray, chroma: np.ndarray) -> np.ndarray:
     """
     if luma.shape[1] % 2:
         raise ValueError(f"a 4:2:2 image needs an even width, got {luma.shape[1]}")
+    return yuv_to_rgb(luma, chroma[:, 0::2], chroma[:, 1::2])
+
+
+def yuv_to_rgb(luma: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Convert limited-range BT.601 with one U and V for each pair of pixels in a row.
+
+    Args:
+        luma: uint8 [H, W]. u, v: uint8 [H, W / 2].
+
+    Returns:
+        uint8 [H, W, 3].
+    """
     y = _LUMA[luma]
-    u, v = chroma[:, 0::2], chroma[:, 1::2]
     rgb = np.empty((*luma.shape, 3), np.uint8)
     for channel, offset in enumerate((_RED_V[v], _GREEN_U[u] + _GREEN_V[v], _BLUE_U[u])):
         for column in (0, 1):
@@ -145,8 +158,7 @@ LAYOUTS: dict[str, Layout] = {
     "yuv422": Layout(2, 8, uyvy_to_rgb),
     "yuyv": Layout(2, 8, yuyv_to_rgb),
     "yuv422_yuy2": Layout(2, 8, yuyv_to_rgb),
-    "bayer_rggb8": Layout(1, 8, _bayer(0, 0)),
-    "bayer_bggr8": Layout(1, 8, _bayer(1, 1)),
-    "bayer_gbrg8": Layout(1, 8, _bayer(1, 0)),
-    "bayer_grbg8": Layout(1, 8, _bayer(0, 1)),
 }
+for _name, _first_red in {"rggb": (0, 0), "bggr": (1, 1), "gbrg": (1, 0), "grbg": (0, 1)}.items():
+    for _bits in (8, 16):  # 16 bits are scaled to 8 first
+        LAYOUTS[f"bayer_{_name}{_bits}"] = Layout(1, _bits, _bayer(*_first_red))

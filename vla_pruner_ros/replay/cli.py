@@ -72,7 +72,7 @@ def replay_with(
     session = Session(reader, policy.num_cameras, choice_of(arguments))
     outcome = ReplayResult(_source(arguments, policy, session))
     _replay_all(arguments, reader, policy, session, outcome)
-    outcome.remarks += [*session.remarks, *recorder_remarks(reader.custom_data)]
+    outcome.remarks += [*session.remarks, *reader.remarks, *recorder_remarks(reader.custom_data)]
     outcome.damage, outcome.skipped = reader.damage, session.skipped
     _check_something_done(outcome, session)
     _write(arguments, session, outcome)

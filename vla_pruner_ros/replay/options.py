@@ -77,7 +77,11 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--instruction-topic", default="", metavar="TOPIC")
     group.add_argument("--state-topic", default="", metavar="TOPIC")
     group.add_argument("--state-joints", nargs="+", default=None, metavar="JOINT")
-    group.add_argument("--instruction", default="", help="for frames before the first recorded one")
+    group.add_argument(
+        "--instruction",
+        default="",
+        help="instead of what was recorded; with --instruction-topic, until the first one there",
+    )
     group.add_argument("--node", default="", help="which recorded node, where there are several")
     group.add_argument(
         "--params",

@@ -29,7 +29,8 @@ class Choice:
     """What the user asks of a session.
 
     every: 0 replays the recorded inferences; n replays every n-th set of frames.
-    limit: most inferences, 0 for all. instruction: for frames before the first one received.
+    limit: most inferences, 0 for all. instruction: for all frames; with wanted.instruction, for
+    those before the first one received there.
     params_file: parameters of the recorded node as the recording began.
     """
 
@@ -80,7 +81,10 @@ class Session:
         self._skipped = list(run.skipped)
         self._remarks: list[str] = []
         if not self.exact:  # an answer names its instruction and its state
-            self._remarks += remarks_on_choice(reader.topics, self.topics)
+            if choice.instruction and not choice.wanted.instruction:
+                self.topics = replace(self.topics, instruction=None)
+            else:
+                self._remarks += remarks_on_choice(reader.topics, self.topics)
         self.inferences: list[Recorded] = run.inferences if self.exact else []
         if not (choice.wanted.images or parameters.get("image_topics")):
             self._order_cameras(run.inferences)

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from markupsafe import Markup
 
 from vla_pruner_ros.report.axes import Axes, decimate, format_tick, ticks
 
 FULL_WIDTH = 1040
 """Drawing width that fills the page at normal text size; HALF_WIDTH for two side by side."""
 HALF_WIDTH = 500
-NOTHING = Markup("<p class='note'>There is nothing to plot.</p>")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def line_plot_svg(
     width: int = FULL_WIDTH,
     height: int = 280,
     y_from_zero: bool = False,
-) -> Markup:
+) -> str:
     """Return curves over a common axis, with a cross-hair that reads the values.
 
     width, height: of the drawing; give HALF_WIDTH and about 220 within columns().
@@ -52,7 +50,7 @@ def line_plot_svg(
     ys = np.concatenate([curve.y for curve in curves]) if curves else np.zeros(0)
     ys = ys[np.isfinite(ys)]
     if not len(xs) or not len(ys):
-        return NOTHING
+        return "<p class='note'>There is nothing to plot.</p>"
     low = min(0.0, ys.min()) if y_from_zero else ys.min()
     axes = Axes.around((xs.min(), xs.max()), (low, ys.max()), width, height)
     drawn = "".join(_curve(axes, curve) for curve in curves)
@@ -95,9 +93,7 @@ def _readout(one: Series) -> dict:
     return {"name": one.name, "color": one.color, "x": x, "y": y}
 
 
-def with_cross_hair(
-    axes: Axes, x_label: str, label: str, drawn: str, readouts: list[dict]
-) -> Markup:
+def with_cross_hair(axes: Axes, x_label: str, label: str, drawn: str, readouts: list[dict]) -> str:
     """Return a drawing whose cross-hair reads the values.
 
     Args:
@@ -114,7 +110,7 @@ def with_cross_hair(
         "series": readouts,
     }
     embedded = escape(json.dumps(data, separators=(",", ":")), quote=True)
-    return Markup(
+    return (
         f'<div class="plot" data-plot="{embedded}">'
         f"<svg viewBox='0 0 {axes.width} {axes.height}' role='img' "
         f"aria-label='{escape(label or x_label, quote=True)}'>"

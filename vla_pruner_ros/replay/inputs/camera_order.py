@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from vla_pruner_ros.bags.reader import BagError, BagReader
+from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.replay.inputs.exact import GRACE
 from vla_pruner_ros.replay.inputs.recorded import Recorded
-from vla_pruner_ros.replay.inputs.sample import decode_stamped
+from vla_pruner_ros.replay.inputs.stamped import read_stamped
 
 SAMPLE = 20
 """Inferences looked at; their images are decoded once more."""
@@ -43,11 +43,8 @@ def order_by_stamps(
 def _stamps(reader: BagReader, images: Sequence[str], end: int) -> dict[str, set[int]]:
     """Return the stamps (ns) of all images received by the end (ns), by topic."""
     stamps: dict[str, set[int]] = {topic: set() for topic in images}
-    for record in reader.messages(set(images)):
+    for record, _, stamp, _ in read_stamped(reader, set(images), lambda _: None):
         if record.time > end:
             break
-        try:
-            stamps[record.topic].add(decode_stamped(reader, record)[1])
-        except BagError:
-            continue
+        stamps[record.topic].add(stamp)
     return stamps

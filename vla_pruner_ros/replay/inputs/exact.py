@@ -11,9 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vla_pruner_ros.bags.reader import BagError, BagReader
+from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.replay.inputs.recorded import Recorded
-from vla_pruner_ros.replay.inputs.sample import ReplayInput, decode_stamped
+from vla_pruner_ros.replay.inputs.sample import ReplayInput
+from vla_pruner_ros.replay.inputs.stamped import read_stamped
 from vla_pruner_ros.replay.inputs.topics import Topics
 
 HELD_BYTES = 256 << 20
@@ -143,12 +144,9 @@ def recorded_moments(
     """Yield one moment per recorded inference, in order; one whose image is lost has a problem."""
     aligner = _Aligner(topics, inferences)
     wanted = {*topics.images, *([topics.state] if topics.state else [])}
-    for record in reader.messages(wanted):
-        try:
-            message, stamp = decode_stamped(reader, record)
-        except BagError:
-            continue  # the inference that needs it will say that it is missing
-        aligner.add(record.topic, _Held(stamp, record.time, message, len(record.data)))
+    # The inference that needs a message which cannot be read will say that it is missing.
+    for record, message, stamp, size in read_stamped(reader, wanted, lambda _: None):
+        aligner.add(record.topic, _Held(stamp, record.time, message, size))
         yield from aligner.ready(record.time)
         if aligner.is_done:
             return

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vla_pruner_ros.bags.reader import BagError, BagMessage, BagReader
-from vla_pruner_ros.bags.stamps import nanoseconds
 from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.conversions.instruction_and_state import (
     clean_instruction,
@@ -55,18 +53,3 @@ class ReplayInput:
             state = state_from_joint_state(self.state, joints)
         images = [None if message is None else to_rgb(message) for message in self.images]
         return Observation(images, clean_instruction(self.instruction), state)
-
-
-def decode_stamped(reader: BagReader, record: BagMessage) -> tuple[Any, int]:
-    """Decode a message with a header.
-
-    Returns:
-        The message and its stamp (ns); the receive time where the sender left the stamp zero.
-
-    Raises:
-        BagError: it cannot be decoded.
-    """
-    message = reader.decode(record)
-    if not hasattr(message, "header"):
-        raise BagError(f"{record.msgtype} on {record.topic} has no header")
-    return message, nanoseconds(message.header.stamp) or record.time

@@ -15,7 +15,8 @@ from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 from vla_pruner_ros.conversions.instruction_and_state import clean_instruction
-from vla_pruner_ros.replay.inputs.sample import ReplayInput, decode_stamped
+from vla_pruner_ros.replay.inputs.sample import ReplayInput
+from vla_pruner_ros.replay.inputs.stamped import read_stamped
 from vla_pruner_ros.replay.inputs.topics import Topics
 
 REORDERED = 4
@@ -129,18 +130,19 @@ def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator
     cameras = {name: place for place, name in enumerate(topics.images)}
     instruction, state = clean_instruction(sampling.instruction), (None, 0)
     wanted = {*cameras, *(name for name in (topics.instruction, topics.state) if name)}
-    for order, record in enumerate(reader.messages(wanted)):
-        try:
-            if record.msgtype == types.STRING:
-                instruction = clean_instruction(reader.decode(record).data)
-            elif record.msgtype == types.JOINT_STATE:
-                state = decode_stamped(reader, record)
-            else:
-                message, stamp = decode_stamped(reader, record)
-                camera = cameras[record.topic]
-                yield _Arrival(stamp, order, camera, message, state, instruction)
-        except BagError as error:
-            sampling.unreadable[str(error)] = sampling.unreadable.get(str(error), 0) + 1
+
+    def on_error(error: BagError) -> None:
+        sampling.unreadable[str(error)] = sampling.unreadable.get(str(error), 0) + 1
+
+    for order, found in enumerate(read_stamped(reader, wanted, on_error)):
+        record, message, stamp, _ = found
+        if record.msgtype == types.STRING:
+            instruction = clean_instruction(message.data)
+        elif record.msgtype == types.JOINT_STATE:
+            state = (message, stamp)
+        else:
+            camera = cameras[record.topic]
+            yield _Arrival(stamp, order, camera, message, state, instruction)
 
 
 def _in_stamp_order(

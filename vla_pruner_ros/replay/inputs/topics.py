@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.reader import BagError, Topic
+from vla_pruner_ros.replay.inputs.video import can_decode, why_not
 
 _NOT_CAMERAS = ("overlay", "depth", "disparity", "mask")
 """Words in the names of image topics that no camera for a policy has."""
@@ -93,7 +94,7 @@ def _images(
     else:
         chosen = _recorded_images(topics, recorded) or _cameras(topics)
     if not chosen:
-        raise BagError(f"the bag has no image topic; it has: {_listed(topics)}")
+        raise BagError(_no_cameras(topics))
     if num_cameras and len(chosen) != num_cameras:
         raise BagError(
             f"the policy takes {num_cameras} camera(s) and the bag offers {_listed(chosen)}; "
@@ -105,9 +106,20 @@ def _images(
 def _existing(topics: Mapping[str, Topic], name: str) -> str:
     if name not in topics:
         raise BagError(f"topic {name} is not in the bag; it has: {_listed(topics)}")
+    msgtype = topics[name].msgtype
+    if msgtype in types.VIDEO and not can_decode(msgtype):
+        raise BagError(why_not(name, msgtype))
     if not _is_image(topics[name]):
-        raise BagError(f"topic {name} is {topics[name].msgtype}, not an image")
+        raise BagError(f"topic {name} is {msgtype}, not an image")
     return name
+
+
+def _no_cameras(topics: Mapping[str, Topic]) -> str:
+    """Return a sentence about a bag without pictures that can be read, with the types it has."""
+    video = [t for t in topics.values() if t.msgtype in types.VIDEO]
+    named = [f"{topic.name} ({topic.msgtype})" for topic in topics.values()]
+    reasons = [why_not(topic.name, topic.msgtype) for topic in video]
+    return "; ".join([*reasons, f"the bag has no image topic; it has: {_listed(named)}"])
 
 
 def _recorded_images(topics: Mapping[str, Topic], recorded: Sequence[str]) -> tuple[str, ...]:
@@ -135,7 +147,7 @@ def _cameras(topics: Mapping[str, Topic]) -> tuple[str, ...]:
 
 
 def _is_image(topic: Topic) -> bool:
-    return topic.msgtype in types.IMAGES
+    return topic.msgtype in (*types.IMAGES, *types.FOXGLOVE_IMAGES) or can_decode(topic.msgtype)
 
 
 def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> str | None:
@@ -145,22 +157,23 @@ def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> 
         return wanted
     found = [topic.name for topic in topics.values() if topic.msgtype == msgtype]
     named = [name for name in found if name.endswith(usual)]
-    candidates = named or found
+    # Any String may be a topic: a robot description is none, nor is a log.
+    candidates = named if named or msgtype == types.STRING else found
     return candidates[0] if len(candidates) == 1 else None
 
 
 def remarks_on_choice(topics: Mapping[str, Topic], chosen: Topics) -> list[str]:
-    """Say which topics are not used because several could be meant."""
+    """Say which topics are not used because several, or none by its name, could be meant."""
     found = []
     for name, topic, msgtype in (
         ("instruction", chosen.instruction, types.STRING),
         ("state", chosen.state, types.JOINT_STATE),
     ):
         candidates = [t.name for t in topics.values() if t.msgtype == msgtype]
-        if topic is None and len(candidates) > 1:
+        if topic is None and (len(candidates) > 1 or (candidates and msgtype == types.STRING)):
             found.append(
-                f"several topics could be the {name}: {_listed(candidates)}; choose one with "
-                f"--{name}-topic"
+                f"no topic is taken as the {name}; it could be: {_listed(candidates)}; choose one "
+                f"with --{name}-topic"
             )
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.definitions import standard_store
-from vla_pruner_ros.bags.reader import BagReader
+from vla_pruner_ros.bags.reader import BagReader, plain_data
 from vla_pruner_ros.bags.writer import BagWriter
 from vla_pruner_ros.models.policy import ActionChunk, VlaPolicy
 from vla_pruner_ros.replay.inputs.sample import ReplayInput
@@ -34,7 +34,7 @@ class ReplayedBag:
         wanted = {t for t in (topics.instruction, topics.chunks, topics.status) if t}
         for record in reader.messages(wanted) if wanted else ():
             self._writer.add_topic(record.topic, record.msgtype)
-            self._writer.write(record.topic, record.time, record.data)
+            self._writer.write(record.topic, record.time, plain_data(record))
 
     def add(
         self, setting: ReplaySetting, node: str, moment: ReplayInput, step: Step, chunk: ActionChunk
