@@ -10,10 +10,35 @@ import pytest
 from model_helpers import golden, rewrite
 
 from vla_pruner_lab.conformance import cli as conformance
+from vla_pruner_lab.conformance import openvla
 from vla_pruner_lab.conformance.recordings import Comparison
 
+QUANTITIES = {
+    "openvla": """prompt ids, pixel values, vision features, visual tokens, hidden states,
+        first logits, action logits, top-8 logits, generated ids, normalised actions, actions,
+        attention; all prefill rows, attention; action rows, de-tokenised; normalized,
+        de-tokenised; unnormalized, ids that are no actions; accepted""",
+    "oft": """image crop, image after_jpeg; levels, image after_jpeg; share off,
+        image resized_without_jpeg; levels, image resized_without_jpeg; share off,
+        image resized; levels, image resized; share off, image final; levels,
+        image final; share off, prompt ids, pixel values, vision features, visual tokens,
+        normalised state, proprio token, action hidden states, hidden states by layer,
+        normalised actions, actions, discrete ids, discrete normalised actions, discrete actions,
+        attention; all rows, attention; text rows, attention; action rows""",
+    "selection": """semantic topk, action topk, union, greedy order, kept tokens,
+        smoothed relevance""",
+    "pruner_e2e": """kept tokens, generated ids, actions, first action logits, semantic relevance,
+        action relevance""",
+}
+"""Section -> everything that is compared, with ; for the comma within a name."""
 
-@pytest.mark.parametrize("section", ["openvla", "oft", "selection", "pruner_e2e"])
+
+def named(section: str) -> set[str]:
+    names = QUANTITIES[section].split(",")
+    return {" ".join(name.split()).replace(";", ",") for name in names}
+
+
+@pytest.mark.parametrize("section", QUANTITIES)
 def test_recordings_are_reproduced(section, tmp_path, capsys):
     (tmp_path / section).symlink_to(golden(section))
     if section == "pruner_e2e":  # it was run on OpenVLA's checkpoint
@@ -22,7 +47,23 @@ def test_recordings_are_reproduced(section, tmp_path, capsys):
     status = conformance.main([str(tmp_path)])
     table = capsys.readouterr().out
     assert status == 0, table
-    assert section in table
+    cells = [re.split(r"\s{2,}", line) for line in table.splitlines()]
+    assert {row[1] for row in cells if row[0] == section} == named(section)
+
+
+def test_a_check_that_dies_is_over(tmp_path, capsys, monkeypatch):
+    """The released pruner's action relevance was once not compared any more, unnoticed."""
+    for section in ("openvla", "pruner_e2e"):
+        (tmp_path / section).mkdir()
+    (tmp_path / "openvla" / "checkpoint").symlink_to(golden("openvla") / "checkpoint")
+    for path in golden("pruner_e2e").iterdir():
+        (tmp_path / "pruner_e2e" / path.name).symlink_to(path)
+    dead = property(lambda _: None, lambda *_: None)
+    monkeypatch.setattr(openvla._TappedPruner, "action_rows", dead, raising=False)
+    assert conformance.main([str(tmp_path)]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "NOT COMPARED" in line]
+    assert len(lines) == 1
+    assert "action relevance" in lines[0]
 
 
 def test_a_wrong_recording_is_over(tmp_path, capsys):

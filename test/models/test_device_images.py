@@ -14,10 +14,12 @@ from PIL import Image
 
 from vla_pruner_ros.models.execution.pinned_uploader import PinnedUploader
 from vla_pruner_ros.models.images import on_device as device_images
-from vla_pruner_ros.models.images.padding import PADDINGS, resize_with_padding
+from vla_pruner_ros.models.images.padding import resize_with_padding
 from vla_pruner_ros.models.images.tensorflow_resize import crop_center, resize_lanczos
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.openvla.oft_images import IMAGE_PATHS, ImagePath
+from vla_pruner_ros.models.openvla.oft_images import ImagePath
+from vla_pruner_ros.models.openvla.oft_options import IMAGE_PATHS
+from vla_pruner_ros.models.pi0.options import PADDINGS
 
 DEVICES = ["cpu"]
 if torch.cuda.is_available():

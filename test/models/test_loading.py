@@ -164,7 +164,7 @@ def test_bad_arguments_are_refused(checkpoints):
     directory = checkpoints("openvla")
     refused(directory, "dtype 'float31' is not one of float32, bfloat16", dtype="float31")
     refused(directory, "device 'tpu9' is not known", device="tpu9")
-    refused(directory, "openvla takes no option num_cameras", num_cameras=2)
+    refused(directory, "openvla has no option chunk_size", chunk_size=2)
     if not torch.cuda.is_available():
         refused(directory, "device cuda is not available", device="cuda")
 

@@ -71,11 +71,11 @@ def test_a_missing_tokenizer_is_named(copied):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_cameras": 4}, "num_cameras must be 1 to 3"),
+        ({"num_cameras": 4}, "num_cameras must be at most 3"),
         ({"num_flow_steps": -1}, "num_flow_steps"),
         ({"image_padding": "left"}, "image_padding must be one of"),
         ({"unnorm_key": "bridge"}, "one set of statistics"),
-        ({"chunk_size": 8}, "pi0 takes no option chunk_size"),
+        ({"chunk_size": 8}, "pi0 has no option chunk_size"),
     ],
 )
 def test_unfit_options_are_refused(checkpoints, options, words):

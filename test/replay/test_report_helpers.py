@@ -74,6 +74,14 @@ def test_text_is_escaped():
     assert "<b>" not in report.table(["<b>"], [["<b>"]]) + report.note("<b>") + report.text("<b>")
 
 
+def test_a_part_that_is_no_markup_is_escaped():
+    html = report.page("t", [report.section("s", "<script>alert(1)</script>")])
+    assert "&lt;script&gt;alert(1)" in html
+    assert "<i>" not in report.figure("<i>", "<i>") + report.columns(["<i>"]) + report.tiles(
+        [("<i>", "<i>", "<i>")]
+    )
+
+
 def test_table_aligns_numbers_and_shows_missing_ones():
     html = report.table(["name", "value"], [["x", 0.000123456], ["y", None], ["z", float("nan")]])
     assert "<th scope='col' class='number'>value" in html

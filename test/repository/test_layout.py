@@ -14,13 +14,12 @@ PRODUCT, LAB = "vla_pruner_ros", "vla_pruner_lab"
 MOST_FILES = 12
 LOOSE_MODULES = {"__init__", "resources"}
 FLOORS = (
-    {"resources"},
+    {"resources", "settings"},
     {"pruning", "report", "sim", "robots"},
     {"models"},
     {"conversions", "control"},
     {"bags"},
-    {"serving"},
-    {"replay"},
+    {"replay", "serving"},
     {"nodes"},
     {"bringup"},
 )
@@ -36,6 +35,7 @@ WITHOUT_RCLPY = [
     "report",
     "serving",
     "sim",
+    "settings",
     "resources",
 ]
 LAB_FLOORS = (

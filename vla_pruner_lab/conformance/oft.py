@@ -30,6 +30,25 @@ from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.pruning.config import PruningConfig
 
 CAMERAS = ("primary", "wrist")
+QUANTITIES = (
+    "image crop",
+    "prompt ids",
+    "pixel values",
+    "vision features",
+    "visual tokens",
+    "normalised state",
+    "proprio token",
+    "action hidden states",
+    "hidden states by layer",
+    "normalised actions",
+    "actions",
+    "discrete ids",
+    "discrete normalised actions",
+    "discrete actions",
+    "attention, all rows",
+    "attention, text rows",
+    "attention, action rows",
+)
 LEVELS, SHARE = 1.0, 1e-3
 """The Lanczos resize may be off by so many levels, on so large a share of the values."""
 
@@ -46,6 +65,7 @@ def compare_model(directory: Path, comparison: Comparison) -> None:
         center_crop=False,
     )
     for name, official in load_cases(folder):
+        comparison.expect(*QUANTITIES)
         with np.load(folder / f"{name}_images.npz") as arrays:
             pictures = dict(arrays)
         for camera in CAMERAS:
@@ -70,6 +90,7 @@ def _compare_image_path(
     }
     for step, prepare in steps.items():
         if f"{camera}_{step}" in official:
+            comparison.expect(f"image {step}, levels", f"image {step}, share off")
             _compare_levels(step, prepare(image), official[f"{camera}_{step}"], comparison)
     cropped = crop_center(official[f"{camera}_resized"], CROP_AREA)
     comparison.add("image crop", cropped, official[f"{camera}_final"], EXACT)

@@ -27,14 +27,47 @@ from vla_pruner_ros.pruning.config import PruningConfig
 
 UNPRUNED = PruningConfig(keep_ratio=1.0)
 
+QUANTITIES = (
+    "prompt ids",
+    "pixel values",
+    "vision features",
+    "visual tokens",
+    "hidden states",
+    "first logits",
+    "action logits",
+    "top-8 logits",
+    "generated ids",
+    "normalised actions",
+    "actions",
+    "attention, all prefill rows",
+    "attention, action rows",
+)
+TABLE_QUANTITIES = (
+    "de-tokenised, normalized",
+    "de-tokenised, unnormalized",
+    "ids that are no actions, accepted",
+)
+"""Of detokenise.npz."""
+PRUNED_QUANTITIES = (
+    "kept tokens",
+    "generated ids",
+    "actions",
+    "first action logits",
+    "semantic relevance",
+)
+TEMPORAL_QUANTITIES = ("action relevance",)
+"""Of runs that use the temporal relevance."""
+
 
 def compare_model(directory: Path, comparison: Comparison) -> None:
     policy = _load(directory)
     for name, official in load_cases(directory / "openvla"):
+        comparison.expect(*QUANTITIES)
         image = load_image(directory / "openvla" / "images" / f"{name}.png")
         _compare_case(policy, _recorded_prompt(policy, official, image), official, comparison)
     table = directory / "openvla" / "detokenise.npz"
     if table.exists():
+        comparison.expect(*TABLE_QUANTITIES)
         with np.load(table) as arrays:
             _compare_detokenisation(policy, dict(arrays), comparison)
 
@@ -46,6 +79,9 @@ def compare_pruned_runs(directory: Path, comparison: Comparison) -> None:
     frames = [load_image(path) for path in paths]
     policy = _load(directory)
     policy.tokenize = lambda text: runs["input_ids"]
+    comparison.expect(*PRUNED_QUANTITIES)
+    if any(run["use_temporal"] for run in runs["runs"].values()):
+        comparison.expect(*TEMPORAL_QUANTITIES)
     with np.load(directory / "pruner_e2e" / "runs.npz") as arrays:
         for name, run in runs["runs"].items():
             official = {
@@ -186,7 +222,7 @@ class _TappedPruner:
         self.signals = self.action_rows = None
 
     def __enter__(self) -> _TappedPruner:
-        select, observe = self.pruning_state.select, self.pruning_state.observe
+        select, observe = self.pruning_state.select, self.pruning_state.update_history
 
         def tapped_select(plan, signals):
             self.signals = signals
@@ -196,11 +232,11 @@ class _TappedPruner:
             self.action_rows = rows
             observe(rows, plan, selection)
 
-        self.pruning_state.select, self.pruning_state.observe = tapped_select, tapped_observe
+        self.pruning_state.select, self.pruning_state.update_history = tapped_select, tapped_observe
         return self
 
     def __exit__(self, *error: object) -> None:
-        del self.pruning_state.select, self.pruning_state.observe  # the class's own again
+        del self.pruning_state.select, self.pruning_state.update_history  # the class's own again
 
 
 def _frame_number(path: Path) -> int:

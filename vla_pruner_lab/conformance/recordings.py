@@ -25,11 +25,12 @@ class ComparisonRow:
 
     @property
     def passes(self) -> bool:
-        return self.error <= self.tolerance  # False for NaN
+        """Whether it was compared and is within tolerance; an error of NaN is not."""
+        return self.cases > 0 and self.error <= self.tolerance
 
     def cells(self) -> tuple[str, ...]:
         tolerance = "exact" if self.tolerance == EXACT else f"{self.tolerance:.0e}"
-        verdict = "ok" if self.passes else "OVER"
+        verdict = "ok" if self.passes else "OVER" if self.cases else "NOT COMPARED"
         return self.section, self.quantity, str(self.cases), f"{self.error:.1e}", tolerance, verdict
 
 
@@ -56,8 +57,15 @@ class Comparison:
     def add_error(self, quantity: str, error: float, tolerance: float) -> None:
         key = (self.section, quantity)
         row = self._rows.setdefault(key, ComparisonRow(*key, tolerance))
+        row.tolerance = tolerance
         row.error = float(np.maximum(row.error, error))  # keeps NaN
         row.cases += 1
+
+    def expect(self, *quantities: str) -> None:
+        """Note that the recordings hold these: one that is never compared fails."""
+        for quantity in quantities:
+            key = (self.section, quantity)
+            self._rows.setdefault(key, ComparisonRow(*key, EXACT))
 
 
 def as_array(values) -> np.ndarray:

@@ -13,11 +13,17 @@ from vla_pruner_ros.pruning.diversity import max_min_diversity
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
 from vla_pruner_ros.pruning.token_selection import combine, combine_then_filter, top_k
 
+QUANTITIES = ("semantic topk", "action topk", "union", "kept tokens")
+
 
 def compare(directory: Path, comparison: Comparison) -> None:
     for case in _grouped(directory / "selection" / "selection_cases.npz"):
+        comparison.expect(*QUANTITIES)
+        if len(case["greedy_order"]):
+            comparison.expect("greedy order")
         _compare_selection(case, comparison)
     for case in _grouped(directory / "selection" / "temporal_cases.npz"):
+        comparison.expect("smoothed relevance")
         _compare_smoothing(case, comparison)
 
 

@@ -206,7 +206,7 @@ def _build_pi0(shape, device, dtype, seed) -> Model:
     )
     tokenize = _constant_prompt(shape.prompt_tokens - 1)  # the policy adds the first
     parts = pi0.Components(network, tokenize, Normalization(halves, halves), statistics, False)
-    options = pi0.Options(shape.cameras, shape.flow_steps, seed, "bottom_right")
+    options = pi0.Flow(shape.cameras, shape.flow_steps, seed, "bottom_right")
 
     def make_policy(pruning: PruningConfig, policy_class=pi0.Pi0Policy) -> pi0.Pi0Policy:
         return policy_class(parts, pruning, options, device)

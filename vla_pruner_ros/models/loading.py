@@ -1,33 +1,31 @@
-"""The known families, and the one way to load any of them."""
+"""The one way to load a policy, of whatever family."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 
 from vla_pruner_ros.models.checkpoints import read_config
 from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.models.families import (
+    Checkpoint,
+    Family,
+    choose_family,
+    has_option,
+    make_options,
+)
 from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.resources import policy_directory
-
-FAMILIES: dict[str, str] = {
-    "openvla_oft": "vla_pruner_ros.models.openvla.openvla_oft",
-    "openvla": "vla_pruner_ros.models.openvla.openvla",
-    "pi0": "vla_pruner_ros.models.pi0.policy",
-}
-"""Family -> module with matches(directory, config) and load(...), asked in this order.
-
-To add a family, write such a module and add its line here (see test/models/test_families.py).
-"""
+from vla_pruner_ros.settings import AUTO
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -35,6 +33,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def load_policy(
     checkpoint: str | Path,
     *,
+    model: str = AUTO,
     device: str | torch.device = "auto",
     dtype: str | torch.dtype = "auto",
     threads: int = 0,
@@ -43,12 +42,13 @@ def load_policy(
     unnorm_key: str | None = None,
     tokenizer: Tokenizer | None = None,
     num_cameras: int = 0,
-    **options: object,
+    **options: Any,
 ) -> PrunedPolicy:
-    """Load a policy; its family is recognised from the checkpoint's files.
+    """Load a policy.
 
     Args:
         checkpoint: directory, name of a policy in policies/, or UNTRAINED for random weights.
+        model: name of the family; auto recognises it from the checkpoint's files.
         device: auto takes CUDA if there is one.
         dtype: auto takes float32 on a CPU and bfloat16 elsewhere.
         threads: CPU threads of torch; 0 leaves torch's own choice.
@@ -59,56 +59,53 @@ def load_policy(
         tokenizer: prompt -> ids, instead of the checkpoint's own.
         num_cameras: images per step, for families that take several; 0 leaves it to the
             checkpoint. A family with a fixed number ignores it: compare policy.num_cameras.
-        options: further arguments of the family's load().
+        options: the family's own, by the names of its Options; None and "auto" leave one to the
+            checkpoint.
+
+    Returns:
+        The policy, ready to act.
 
     Raises:
-        CheckpointError: what is wrong with the checkpoint, and the remedy; also an execution that
-            the family does not support or a library that is missing.
+        CheckpointError: what is wrong with the checkpoint or an option, and the remedy; also an
+            execution that the family does not support or a library that is missing.
         ValueError: pruning settings that do not fit the model.
     """
     directory = checkpoint_directory(checkpoint)
     config = read_config(directory)
-    family = find_family(directory, config)
+    name, family = choose_family(directory, config, model)
+    if num_cameras and has_option(family, "num_cameras"):
+        options["num_cameras"] = num_cameras
+    made = make_options(name, family, options)
     if threads:
         torch.set_num_threads(threads)
     device = _checked_device(device)
-    if num_cameras and "num_cameras" in _option_names(family):
-        options["num_cameras"] = num_cameras
-    policy = family.load(
+    request = Checkpoint(
         directory,
         config,
-        device=device,
-        dtype=_checked_dtype(dtype, device),
-        pruning=pruning or PruningConfig(),
-        unnorm_key=unnorm_key or None,
-        tokenizer=tokenizer,
-        **_checked_options(family, options),
+        device,
+        _checked_dtype(dtype, device),
+        unnorm_key or None,
+        tokenizer,
+        pruning or PruningConfig(),
     )
+    with _chosen_by_name(name, family, request, model):
+        policy = family.load(request, made)
     policy.set_execution(execution or ExecutionConfig())
     return policy
 
 
-def find_family(directory: Path, config: dict) -> ModuleType:
-    """The module of the first family that knows this checkpoint."""
-    for module_name in FAMILIES.values():
-        module = importlib.import_module(module_name)
-        if module.matches(directory, config):
-            return module
-    raise CheckpointError(
-        f"{directory} is of no known family ({', '.join(FAMILIES)}); "
-        f"its config.json says model_type {config.get('model_type')!r}"
-    )
-
-
-def _option_names(family: ModuleType) -> frozenset[str]:
-    return frozenset(inspect.signature(family.load).parameters)
-
-
-def _checked_options(family: ModuleType, options: dict[str, object]) -> dict[str, object]:
-    unknown = sorted(set(options) - _option_names(family))
-    if unknown:
-        raise CheckpointError(f"{family.FAMILY} takes no option {', '.join(unknown)}")
-    return options
+@contextmanager
+def _chosen_by_name(name: str, family: Family, request: Checkpoint, model: str) -> Iterator[None]:
+    """Add to an error that the user chose a family which does not match the checkpoint."""
+    try:
+        yield
+    except CheckpointError as error:
+        if name != model or family.matches(request.directory, request.config):
+            raise
+        raise CheckpointError(
+            f"model asks for {name}, but {request.directory} does not look like one: {error}. "
+            f"Set model to {AUTO} or to the checkpoint's family"
+        ) from None
 
 
 def _checked_device(device: str | torch.device) -> torch.device:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from vla_pruner_ros.report.axes import Axes
-from vla_pruner_ros.report.plots import FULL_WIDTH, below, with_cross_hair
+from vla_pruner_ros.report.plots import FULL_WIDTH, NOTHING, below, with_cross_hair
 
 ROW = 50
 """Height of a group; its highest bar takes BAR of it."""
@@ -24,7 +25,7 @@ def histogram_svg(
     x_label: str = "",
     bins: int = 80,
     width: int = FULL_WIDTH,
-) -> str:
+) -> Markup:
     """Return a row for each (name, values), with its median.
 
     Rows share the axis and the bins; each is drawn to its own height, the cross-hair reads the
@@ -33,7 +34,7 @@ def histogram_svg(
     finite = [(name, np.asarray(v, float)[np.isfinite(v)]) for name, v in groups if len(v)]
     finite = [(name, values) for name, values in finite if values.size]
     if not finite:
-        return "<p class='note'>There is nothing to plot.</p>"
+        return NOTHING
     low = min(values.min() for _, values in finite)
     high = max(np.percentile(values, OUTLIERS) for _, values in finite)
     edges = np.linspace(low, high if high > low else low + 1e-9, bins + 1)

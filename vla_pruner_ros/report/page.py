@@ -5,64 +5,46 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
-from vla_pruner_ros.report.script import SCRIPT
-from vla_pruner_ros.report.style import STYLE
+from markupsafe import Markup
+
+from vla_pruner_ros.report.rendering import environment
 
 
 @dataclass(frozen=True)
 class Section:
-    """A titled part of a page; `html` is taken as it is."""
+    """A titled part of a page."""
 
     title: str
-    html: str
+    html: Markup
     lead: str = ""
 
 
-def section(title: str, *parts: str, lead: str = "") -> Section:
-    """Return a section of HTML parts, with a sentence that says what it shows."""
-    return Section(title, "".join(parts), lead)
+def section(title: str, *parts: Markup | str, lead: str = "") -> Section:
+    """Return a section of parts, with a sentence that says what it shows.
+
+    A part that is no markup is escaped.
+    """
+    return Section(title, Markup("").join(parts), lead)
 
 
 def page(title: str, sections: Sequence[Section], subtitle: str = "", badge: str = "") -> str:
-    """Return a whole HTML document.
+    """Return a complete HTML document.
 
     Args:
-        title, subtitle: its heading.
+        title: its heading.
         sections: in order; with three or more a table of contents is shown.
-        badge: a short warning beside the title, for example "untrained weights".
+        subtitle: a line under the heading.
+        badge: a short warning next to the title, for example "untrained weights".
     """
-    badge_html = f"<span class='badge'>{escape(badge)}</span>" if badge else ""
-    subtitle_html = f"<p class='subtitle'>{escape(subtitle)}</p>" if subtitle else ""
-    body = "".join(_section_html(place, part) for place, part in enumerate(sections))
-    return (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width, initial-scale=1'>"
-        "<meta name='color-scheme' content='light dark'>"
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
-        f"<header><h1>{escape(title)}{badge_html}</h1>{subtitle_html}</header>"
-        f"{_contents(sections)}{body}</main><script>{SCRIPT}</script></body></html>\n"
-    )
-
-
-def _contents(sections: Sequence[Section]) -> str:
-    if len(sections) < 3:
-        return ""
-    links = "".join(
-        f"<a href='#s{place}'>{escape(part.title)}</a>" for place, part in enumerate(sections)
-    )
-    return f"<nav>{links}</nav>"
-
-
-def _section_html(place: int, part: Section) -> str:
-    lead = f"<p class='lead'>{escape(part.lead)}</p>" if part.lead else ""
-    return f"<section id='s{place}'><h2>{escape(part.title)}</h2>{lead}{part.html}</section>"
+    template = environment().get_template("page.html")
+    html = template.render(title=title, sections=sections, subtitle=subtitle, badge=badge)
+    return html + "\n"
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write the document whole or not at all."""
+    """Write the document completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(html, encoding="utf-8")

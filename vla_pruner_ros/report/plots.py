@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from vla_pruner_ros.report.axes import Axes, decimate, format_tick, ticks
 
 FULL_WIDTH = 1040
 """Drawing width that fills the page at normal text size; HALF_WIDTH for two side by side."""
 HALF_WIDTH = 500
+NOTHING = Markup("<p class='note'>There is nothing to plot.</p>")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def line_plot_svg(
     width: int = FULL_WIDTH,
     height: int = 280,
     y_from_zero: bool = False,
-) -> str:
+) -> Markup:
     """Return curves over a common axis, with a cross-hair that reads the values.
 
     width, height: of the drawing; give HALF_WIDTH and about 220 within columns().
@@ -50,7 +52,7 @@ def line_plot_svg(
     ys = np.concatenate([curve.y for curve in curves]) if curves else np.zeros(0)
     ys = ys[np.isfinite(ys)]
     if not len(xs) or not len(ys):
-        return "<p class='note'>There is nothing to plot.</p>"
+        return NOTHING
     low = min(0.0, ys.min()) if y_from_zero else ys.min()
     axes = Axes.around((xs.min(), xs.max()), (low, ys.max()), width, height)
     drawn = "".join(_curve(axes, curve) for curve in curves)
@@ -93,7 +95,9 @@ def _readout(one: Series) -> dict:
     return {"name": one.name, "color": one.color, "x": x, "y": y}
 
 
-def with_cross_hair(axes: Axes, x_label: str, label: str, drawn: str, readouts: list[dict]) -> str:
+def with_cross_hair(
+    axes: Axes, x_label: str, label: str, drawn: str, readouts: list[dict]
+) -> Markup:
     """Return a drawing whose cross-hair reads the values.
 
     Args:
@@ -110,7 +114,7 @@ def with_cross_hair(axes: Axes, x_label: str, label: str, drawn: str, readouts: 
         "series": readouts,
     }
     embedded = escape(json.dumps(data, separators=(",", ":")), quote=True)
-    return (
+    return Markup(
         f'<div class="plot" data-plot="{embedded}">'
         f"<svg viewBox='0 0 {axes.width} {axes.height}' role='img' "
         f"aria-label='{escape(label or x_label, quote=True)}'>"

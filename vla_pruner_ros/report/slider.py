@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
 from vla_pruner_ros.report.images import data_uri, encode_jpeg
+from vla_pruner_ros.report.rendering import part
 
 
 def animation_slider(
@@ -16,7 +16,7 @@ def animation_slider(
     captions: Sequence[str] | None = None,
     frames_per_second: float = 6.0,
     alt: str = "frame",
-) -> str:
+) -> Markup:
     """Return a player of pictures, embedded in the page.
 
     Args:
@@ -36,13 +36,4 @@ def animation_slider(
         {"image": address, "caption": caption}
         for address, caption in zip(addresses, captions, strict=True)
     ]
-    # "</" would end the script element that carries the data
-    embedded = json.dumps(content).replace("</", "<\\/")
-    return (
-        f"<div class='slider' data-rate='{frames_per_second:g}'>"
-        f"<img src='{addresses[0]}' alt='{escape(alt, quote=True)}'>"
-        "<div class='controls'><button type='button'>Play</button>"
-        f"<input type='range' min='0' max='{len(frames) - 1}' value='0' aria-label='frame'>"
-        f"<output></output></div><p class='caption'>{escape(captions[0])}</p>"
-        f"<script type='application/json'>{embedded}</script></div>"
-    )
+    return part("slider", content, f"{frames_per_second:g}", alt)

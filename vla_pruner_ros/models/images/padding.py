@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-PADDINGS = ("bottom_right", "center")
-
 
 def resize_with_padding(image: np.ndarray, side: int, padding: str) -> np.ndarray:
     """uint8 [H, W, 3] -> uint8 [side, side, 3], the aspect ratio kept.

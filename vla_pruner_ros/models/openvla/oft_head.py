@@ -9,14 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.checkpoints import fill_component, load_component
+from vla_pruner_ros.models.openvla.oft_options import HEAD_FILES, PROPRIO_FILES, REFUSED_FILES
 from vla_pruner_ros.models.policy import CheckpointError
 
-HEAD_FILES = "action_head--*.pt"
-PROPRIO_FILES = "proprio_projector--*.pt"
-REFUSED_FILES = {
-    "vision_backbone--*.pt": "the FiLM variant of OpenVLA-OFT",
-    "noisy_action_projector--*.pt": "the diffusion head of OpenVLA-OFT",
-}
 DIFFUSION_KEYS = ("noise_predictor.", "noise_scheduler.", "time_encoder.")
 
 

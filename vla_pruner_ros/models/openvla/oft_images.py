@@ -11,9 +11,7 @@ from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.libero_jpeg import jpeg_round_trip
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE
 from vla_pruner_ros.models.images.tensorflow_resize import crop_center, resize_lanczos
-from vla_pruner_ros.models.policy import CheckpointError
 
-IMAGE_PATHS = ("camera", "libero", "libero_upright")
 CROP_AREA = 0.9
 """Share of the picture that training crops kept on average; evaluation cuts out the middle."""
 
@@ -27,11 +25,6 @@ class ImagePath:
 
     name: str = "camera"
     center_crop: bool = True
-
-    def __post_init__(self) -> None:
-        if self.name not in IMAGE_PATHS:
-            allowed = ", ".join(IMAGE_PATHS)
-            raise CheckpointError(f"image_path must be one of {allowed}, got {self.name!r}")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> uint8 [224, 224, 3]."""

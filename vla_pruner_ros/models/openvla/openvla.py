@@ -6,7 +6,6 @@ Sequence: [BOS][256 visual][rest of the prompt, ending in 29871], causal, positi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,12 +17,12 @@ from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.execution.drafting import Drafter, accepted_path, chain
 from vla_pruner_ros.models.execution.timing import StageClock
+from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, check_images, resize_bicubic
 from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts, PrismaticPolicy
 from vla_pruner_ros.models.policy import Observation
-from vla_pruner_ros.models.tokenizer import Tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.step import PruningStep
 
@@ -34,23 +33,9 @@ USUAL_PROMPT = 128
 """Tokens beside the visual ones, guesses included, that the cache has room for from the start."""
 
 
-def matches(directory: Path, config: dict) -> bool:
-    """OpenVLA's own model type; OpenVLA-OFT shares it and is asked first."""
-    return config.get("model_type") == "openvla"
-
-
-def load(
-    directory: Path,
-    config: dict,
-    device: torch.device,
-    dtype: torch.dtype,
-    pruning: PruningConfig,
-    unnorm_key: str | None = None,
-    tokenizer: Tokenizer | None = None,
-) -> OpenVlaPolicy:
-    """See loading.load_policy."""
-    parts = PrismaticParts.load(directory, config, device, dtype, unnorm_key, tokenizer)
-    return OpenVlaPolicy(parts, pruning)
+def load(checkpoint: Checkpoint) -> OpenVlaPolicy:
+    """See families.Family.load."""
+    return OpenVlaPolicy(PrismaticParts.load(checkpoint), checkpoint.pruning)
 
 
 @dataclass(frozen=True)

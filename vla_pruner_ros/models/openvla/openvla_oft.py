@@ -8,7 +8,6 @@ hidden states at 29871 and all placeholders but the last.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,58 +17,43 @@ from vla_pruner_ros.models.actions import ACTION_DIM, Bounds
 from vla_pruner_ros.models.decoder.pruned_decoder import Select
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.execution.timing import StageClock
+from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images.preprocessing import check_images, checked_state
 from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla import oft_head
 from vla_pruner_ros.models.openvla.oft_images import ImagePath
+from vla_pruner_ros.models.openvla.oft_options import Options
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts, PrismaticPolicy
 from vla_pruner_ros.models.policy import CheckpointError, Observation
-from vla_pruner_ros.models.tokenizer import Tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.step import PruningStep
 
 FAMILY = "openvla_oft"
 STOP = 2
+USUAL_CAMERAS, USUAL_CHUNK = 2, 8
+"""Of LIBERO's checkpoints."""
 BOUNDS_EPSILON = 1e-8
 
 
-def matches(directory: Path, config: dict) -> bool:
-    """OpenVLA's model type with component files beside the weights."""
-    patterns = (oft_head.HEAD_FILES, oft_head.PROPRIO_FILES, *oft_head.REFUSED_FILES)
-    is_openvla = config.get("model_type") == "openvla"
-    return is_openvla and any(any(directory.glob(pattern)) for pattern in patterns)
-
-
-def load(
-    directory: Path,
-    config: dict,
-    device: torch.device,
-    dtype: torch.dtype,
-    pruning: PruningConfig,
-    unnorm_key: str | None = None,
-    tokenizer: Tokenizer | None = None,
-    num_cameras: int = 2,
-    chunk_size: int = 8,
-    image_path: str = "camera",
-    center_crop: bool = True,
-) -> OpenVlaOftPolicy:
-    """See loading.load_policy. Its further options, which no file of the checkpoint tells:
-
-    num_cameras: images per step. chunk_size: actions per pass (8 for LIBERO).
-    image_path: camera, or libero for images straight from that simulator (see oft_images.py).
-    center_crop: as trained with image augmentation.
-    """
+def load(checkpoint: Checkpoint, options: Options) -> OpenVlaOftPolicy:
+    """See families.Family.load."""
+    directory, device, dtype = checkpoint.directory, checkpoint.device, checkpoint.dtype
     oft_head.refuse_unsupported(directory)
-    images = ImagePath(image_path, center_crop)
-    parts = PrismaticParts.load(
-        directory, config, device, dtype, unnorm_key, tokenizer, BOUNDS_EPSILON
-    )
+    parts = PrismaticParts.load(checkpoint, BOUNDS_EPSILON)
     width = parts.model.language_model.config.hidden_size
     head = oft_head.load_head(directory, width, device, dtype)
     if head is not None and head.action_dim != ACTION_DIM:
         raise CheckpointError(f"the action head gives {head.action_dim} numbers, not {ACTION_DIM}")
     projector = oft_head.load_proprio_projector(directory, width, device, dtype)
-    return OpenVlaOftPolicy(parts, pruning, head, projector, images, num_cameras, chunk_size)
+    return OpenVlaOftPolicy(
+        parts,
+        checkpoint.pruning,
+        head,
+        projector,
+        ImagePath(options.image_path or "camera", options.center_crop is not False),
+        options.num_cameras or USUAL_CAMERAS,
+        options.chunk_size or USUAL_CHUNK,
+    )
 
 
 @dataclass(frozen=True)

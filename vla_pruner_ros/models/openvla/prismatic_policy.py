@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vla_pruner_ros.models.actions import ACTION_DIM, ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import choose_statistics, is_trained, read_statistics
+from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, Normalization
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
@@ -34,25 +33,18 @@ class PrismaticParts:
     trained: bool
 
     @classmethod
-    def load(
-        cls,
-        directory: Path,
-        config: dict,
-        device: torch.device,
-        dtype: torch.dtype,
-        unnorm_key: str | None,
-        tokenizer: Tokenizer | None,
-        bounds_epsilon: float = 0.0,
-    ) -> PrismaticParts:
-        """The small files first: their troubles show before gigabytes are read."""
-        source = str(directory)
-        key, statistics = choose_statistics(read_statistics(directory, config), unnorm_key, source)
+    def load(cls, checkpoint: Checkpoint, bounds_epsilon: float = 0.0) -> PrismaticParts:
+        """Read the small files first: their troubles show before gigabytes are read."""
+        directory, config = checkpoint.directory, checkpoint.config
+        key, statistics = choose_statistics(
+            read_statistics(directory, config), checkpoint.unnorm_key, str(directory)
+        )
         bounds = Bounds(statistics.get("action", {}), f"{key}, action", bounds_epsilon)
         if bounds.size != ACTION_DIM:
             raise CheckpointError(f"{key} has {bounds.size}-dimensional actions, not {ACTION_DIM}")
-        tokenizer = tokenizer or load_tokenizer(directory)
-        normalize = Normalization.read(directory, device)
-        model = PrismaticModel.load(directory, config, device, dtype)
+        tokenizer = checkpoint.tokenizer or load_tokenizer(directory)
+        normalize = Normalization.read(directory, checkpoint.device)
+        model = PrismaticModel.load(directory, config, checkpoint.device, checkpoint.dtype)
         tokens = ActionTokens(action_vocabulary(config, model.language_model.config))
         trained = is_trained(config)
         return cls(model, tokenizer, normalize, bounds, tokens, key, statistics, trained)

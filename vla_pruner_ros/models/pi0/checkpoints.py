@@ -51,10 +51,6 @@ PREFIXES = (
 """Applied in this order. The output layer is tied to the embedding, and some files hold only it."""
 
 
-def is_pi0(config: dict) -> bool:
-    return "pi0" in (config.get("model_type"), config.get("type"))
-
-
 def is_lerobot(config: dict) -> bool:
     return config.get("type") == "pi0"
 

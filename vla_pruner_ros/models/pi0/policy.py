@@ -25,20 +25,21 @@ from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.checkpoints import WeightFiles, is_trained, read_optional_json
 from vla_pruner_ros.models.decoder.pruned_decoder import Select
 from vla_pruner_ros.models.execution.timing import StageClock
+from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images import on_device as device_images
-from vla_pruner_ros.models.images.padding import PADDINGS, resize_with_padding
+from vla_pruner_ros.models.images.padding import resize_with_padding
 from vla_pruner_ros.models.images.preprocessing import Normalization, check_images, checked_state
 from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.pi0.checkpoints import (
     Statistics,
     cameras_of,
     is_lerobot,
-    is_pi0,
     module_name,
     network_config,
 )
 from vla_pruner_ros.models.pi0.decoding import Pi0Decoder
 from vla_pruner_ros.models.pi0.network import Pi0Network
+from vla_pruner_ros.models.pi0.options import Options
 from vla_pruner_ros.models.policy import ActionChunk, CheckpointError, Observation, PolicyError
 from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
@@ -48,71 +49,46 @@ from vla_pruner_ros.pruning.step import PruningStep
 FAMILY = "pi0"
 MAX_PROMPT = 48
 """Tokens of an instruction in training, BOS and newline included."""
-MAX_CAMERAS = 3
+USUAL_CAMERAS = 2
 
 
-def matches(directory: Path, config: dict) -> bool:
-    return is_pi0(config)
-
-
-def load(
-    directory: Path,
-    config: dict,
-    device: torch.device,
-    dtype: torch.dtype,
-    pruning: PruningConfig,
-    unnorm_key: str | None = None,
-    tokenizer: Tokenizer | None = None,
-    num_cameras: int = 0,
-    num_flow_steps: int = 0,
-    noise_seed: int = 0,
-    image_padding: str = "",
-) -> Pi0Policy:
-    """See loading.load_policy. unnorm_key must be left out: there is one set of statistics.
-
-    num_cameras: images per step, 1 to 3; 0: as config.json names them (LeRobot), else 2.
-    num_flow_steps: integration steps; 0: the checkpoint's, usually 10.
-    noise_seed: of the noise that every flow starts from.
-    image_padding: where black goes (images/padding.py); empty: as the layout's own software does.
-    """
-    if unnorm_key is not None:
+def load(checkpoint: Checkpoint, options: Options) -> Pi0Policy:
+    """See families.Family.load. There is one set of statistics, so no unnorm_key."""
+    directory, config = checkpoint.directory, checkpoint.config
+    if checkpoint.unnorm_key is not None:
         raise CheckpointError("a pi0 checkpoint has one set of statistics; leave unnorm_key out")
     built = network_config(config)
     weights = WeightFiles(directory, rename=module_name)
     statistics = Statistics.read(directory, config, weights)
     statistics.check_widths(built.max_state_dim, built.max_action_dim)
-    options = Options(
-        num_cameras=num_cameras or cameras_of(config) or 2,
-        num_flow_steps=num_flow_steps or built.num_inference_steps,
-        noise_seed=noise_seed,
-        image_padding=image_padding or ("center" if is_lerobot(config) else "bottom_right"),
-    )
-    tokenizer = tokenizer or load_tokenizer(directory)
-    normalize = _read_normalization(directory, device)
-    network = Pi0Network.load(built, weights, device, dtype)
+    tokenizer = checkpoint.tokenizer or load_tokenizer(directory)
+    normalize = _read_normalization(directory, checkpoint.device)
+    network = Pi0Network.load(built, weights, checkpoint.device, checkpoint.dtype)
     parts = Pi0Parts(network, tokenizer, normalize, statistics, is_trained(config))
-    return Pi0Policy(parts, pruning, options, device)
+    flow = _flow(options, config, built)
+    return Pi0Policy(parts, checkpoint.pruning, flow, checkpoint.device)
 
 
 @dataclass(frozen=True)
-class Options:
-    """See load."""
+class Flow:
+    """Options in force: those given, and the checkpoint's for the others."""
 
     num_cameras: int
     num_flow_steps: int
     noise_seed: int
     image_padding: str
 
-    def __post_init__(self) -> None:
-        if not 1 <= self.num_cameras <= MAX_CAMERAS:
-            raise CheckpointError(f"num_cameras must be 1 to {MAX_CAMERAS}, got {self.num_cameras}")
-        if self.num_flow_steps < 1:
-            raise CheckpointError(f"num_flow_steps must be above 0, got {self.num_flow_steps}")
-        if self.image_padding not in PADDINGS:
-            allowed = ", ".join(PADDINGS)
-            raise CheckpointError(
-                f"image_padding must be one of {allowed}, got {self.image_padding!r}"
-            )
+
+def _flow(options: Options, config: dict, built) -> Flow:
+    steps = options.num_flow_steps or built.num_inference_steps
+    if steps < 1:
+        raise CheckpointError(f"num_flow_steps must be above 0, the checkpoint says {steps}")
+    return Flow(
+        num_cameras=options.num_cameras or cameras_of(config) or USUAL_CAMERAS,
+        num_flow_steps=steps,
+        noise_seed=options.noise_seed or 0,
+        image_padding=options.image_padding or ("center" if is_lerobot(config) else "bottom_right"),
+    )
 
 
 def _read_normalization(directory: Path, device: torch.device) -> Normalization:
@@ -157,7 +133,7 @@ class Pi0Policy(PrunedPolicy):
     can_miss_cameras = True
 
     def __init__(
-        self, parts: Pi0Parts, pruning: PruningConfig, options: Options, device: torch.device
+        self, parts: Pi0Parts, pruning: PruningConfig, options: Flow, device: torch.device
     ) -> None:
         config = parts.network.config
         self.network, self.tokenize = parts.network, parts.tokenize

@@ -1,13 +1,11 @@
-"""The behaviour of the reports: cross-hair of the plots, players of the sliders."""
-
-SCRIPT = """
+// Behaviour of the reports: cross-hair of the plots, players of the sliders.
 for (const plot of document.querySelectorAll('.plot[data-plot]')) {
   const data = JSON.parse(plot.dataset.plot), svg = plot.querySelector('svg');
   const cross = plot.querySelector('.cross'), tip = plot.querySelector('.tip');
   const show = (visible) => {
     cross.style.visibility = tip.style.visibility = visible ? 'visible' : 'hidden';
   };
-  const digits = (value) => value === null ? '\\u2013' : Number(value.toPrecision(4));
+  const digits = (value) => value === null ? '\u2013' : Number(value.toPrecision(4));
   const nearest = (xs, x) => xs.reduce(
     (best, value, place) => Math.abs(value - x) < Math.abs(xs[best] - x) ? place : best, 0);
   svg.addEventListener('mousemove', (event) => {
@@ -57,4 +55,3 @@ for (const slider of document.querySelectorAll('.slider')) {
   range.addEventListener('input', () => { stop(); draw(); });
   draw();
 }
-"""
