@@ -16,7 +16,7 @@ def chunk(values, sequence=0, stamp=0, gripper=1.0):
     """A chunk whose action i moves values[i] along x."""
     return [
         PlannedAction(
-            np.array([x, 0, 0, 0, 0, 0, gripper], dtype=np.float32), i, sequence, stamp, 1
+            np.array([x, 0, 0, 0, 0, 0, gripper], dtype=np.float32), i, sequence, stamp, 1, stamp
         )
         for i, x in enumerate(values)
     ]
@@ -30,10 +30,10 @@ def played(queue: ActionQueue) -> list[tuple[int, int]]:
 def test_actions_come_out_in_order_and_then_nothing():
     queue = ActionQueue()
     queue.replace(chunk([1, 2, 3]), now=0, period=0.1)
-    assert queue.image_stamp == 0
+    assert queue.next.image_stamp == 0
     assert played(queue) == [(0, 0), (0, 1), (0, 2)]
     assert queue.pop() is None
-    assert queue.image_stamp is None
+    assert queue.next is None
 
 
 def test_new_chunk_replaces_what_is_left():

@@ -105,8 +105,7 @@ def test_a_workspace_that_cannot_be_held_stops_motion():
         actions = b.listen(EndEffectorAction, ACTION)
         b.activate()
         b.show_until(lambda: len(actions) >= 2, "motion")
-        b.node.motion._silence = b.node.runner.silence = lambda: ""
-        b.node.motion.check_pose = lambda settings: None
+        b.node.runner.readiness._reasons = lambda: iter(())
         assert b.set_parameter("workspace", [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]).successful
         b.until(lambda: actions[-1].stop, "a stop")
         assert "position is not known" in b.node.health.problem

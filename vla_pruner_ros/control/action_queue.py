@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,8 @@ class PlannedAction:
     """One action of a chunk.
 
     values: float32 [7], as ActionChunk.actions; step: index in its chunk; sequence: the inference;
-    image_stamp: when the image behind it was taken (ns); epoch: of the gate when it was computed.
+    image_stamp: when the image behind it was taken, on the node's clock (ns); captured: the same
+    moment on playback time (ns); epoch: of the gate when it was computed.
     """
 
     values: np.ndarray
@@ -20,6 +21,14 @@ class PlannedAction:
     sequence: int
     image_stamp: int
     epoch: int
+    captured: int = 0
+
+    def lateness(self, now: int, period: float) -> float:
+        """Return how far (s) `now`, on playback time (ns), is past the moment it was meant for.
+
+        Action i of a chunk is meant for i periods (s) after its image.
+        """
+        return (now - self.captured) * 1e-9 - self.step * period
 
 
 class ActionQueue:
@@ -39,9 +48,9 @@ class ActionQueue:
         return len(self._waiting)
 
     @property
-    def image_stamp(self) -> int | None:
-        """Stamp of the image behind the next action (ns), None where nothing waits."""
-        return self._waiting[0].image_stamp if self._waiting else None
+    def next(self) -> PlannedAction | None:
+        """The action that comes out next, None if nothing waits."""
+        return self._waiting[0] if self._waiting else None
 
     def replace(
         self,
@@ -53,7 +62,7 @@ class ActionQueue:
     ) -> None:
         """Put a chunk in place of the actions still waiting.
 
-        now: node clock (ns); period: time between actions (s); compensate: skip what has passed;
+        now: playback time (ns); period: time between actions (s); compensate: skip what has passed;
         blend_steps: over that many actions, go linearly from the old chunk to the new one.
         """
         passed = self._passed(chunk, now, period) if compensate else 0
@@ -71,7 +80,7 @@ class ActionQueue:
     def _passed(chunk: list[PlannedAction], now: int, period: float) -> int:
         if not chunk:
             return 0
-        age = (now - chunk[0].image_stamp) * 1e-9
+        age = (now - chunk[0].captured) * 1e-9
         return min(max(0, int(age / period)), len(chunk) - 1)
 
 
@@ -85,11 +94,5 @@ def blend(old: list[PlannedAction], new: list[PlannedAction], steps: int) -> lis
         share = (i + 1) / (steps + 1)
         values = share * new[i].values + (1.0 - share) * old[i].values
         values[6] = new[i].values[6]
-        blended[i] = PlannedAction(
-            values.astype(np.float32),
-            new[i].step,
-            new[i].sequence,
-            new[i].image_stamp,
-            new[i].epoch,
-        )
+        blended[i] = replace(new[i], values=values.astype(np.float32))
     return blended

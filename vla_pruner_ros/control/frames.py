@@ -62,6 +62,11 @@ class FrameBuffer:
         with self._lock:
             return [frame.arrival if frame else None for frame in self._newest]
 
+    def newest(self) -> list[CameraFrame | None]:
+        """Return the newest frame of each camera, used or not."""
+        with self._lock:
+            return list(self._newest)
+
     def silence(self) -> list[float]:
         """Return for how long (s) each camera was silent, or awaited where it never came."""
         with self._lock:

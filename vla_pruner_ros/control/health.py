@@ -11,7 +11,8 @@ import numpy as np
 class Health:
     """Counters, failures in a row and the sentence that explains the present state.
 
-    Thread safe. `problem` is what keeps the node from moving right now, empty where nothing does.
+    Thread safe. `problem` is what keeps the node from moving right now, empty where nothing does;
+    `waiting`: that it may vanish by itself.
     """
 
     def __init__(self) -> None:
@@ -19,6 +20,8 @@ class Health:
         self._counts: Counter[str] = Counter()
         self._failures_in_a_row = 0
         self._problem = ""
+        self._waiting = False
+        self._cause = ""
         self.latency = LatencyWindow()
         self.overhead = LatencyWindow()
 
@@ -26,7 +29,7 @@ class Health:
         with self._lock:
             self._counts.clear()
             self._failures_in_a_row = 0
-            self._problem = ""
+            self._problem, self._waiting = "", False
             self.latency.clear()
             self.overhead.clear()
 
@@ -53,32 +56,44 @@ class Health:
         with self._lock:
             return self._problem
 
-    def set_problem(self, sentence: str) -> bool:
+    @property
+    def waiting(self) -> bool:
+        with self._lock:
+            return self._waiting
+
+    def set_problem(self, sentence: str, waiting: bool = False) -> bool:
         """Set what holds the node; return whether that is news."""
         with self._lock:
             is_news = sentence != self._problem
-            self._problem = sentence
+            self._problem, self._waiting = sentence, waiting
             return is_news
 
-    def failed(self, sentence: str) -> int:
-        """Count a failed inference; return how many there were in a row."""
+    def wait_for(self, cause: str, sentence: str) -> bool:
+        """Set a problem that may vanish by itself; return whether its cause is news."""
         with self._lock:
-            self._failures_in_a_row += 1
+            is_news = not self._waiting or cause != self._cause
+            self._problem, self._waiting, self._cause = sentence, True, cause
+            return is_news
+
+    def failed(self, sentence: str, latches: bool = True) -> int:
+        """Count a failed inference; return how many of those that latch there were in a row."""
+        with self._lock:
+            self._failures_in_a_row += latches
             self._counts["failures"] += 1
-            self._problem = sentence
+            self._problem, self._waiting = sentence, False
             return self._failures_in_a_row
 
     def succeeded(self) -> None:
         with self._lock:
             self._failures_in_a_row = 0
             self._counts["inferences"] += 1
-            self._problem = ""
+            self._problem, self._waiting = "", False
 
     def forgive(self) -> None:
         """Start the row of failures anew, after a reset by a person."""
         with self._lock:
             self._failures_in_a_row = 0
-            self._problem = ""
+            self._problem, self._waiting = "", False
 
 
 class LatencyWindow:

@@ -31,7 +31,7 @@ class ActionLimits:
         action: np.ndarray,
         gripper: float | None = None,
         position: np.ndarray | None = None,
-        pending: Sequence[np.ndarray] = (),
+        pending: np.ndarray | Sequence[np.ndarray] = (),
     ) -> tuple[np.ndarray, list[str]]:
         """Return (action within the limits, names of the limits that were met).
 
@@ -71,7 +71,7 @@ class ActionLimits:
         self,
         translation: np.ndarray,
         position: np.ndarray | None,
-        pending: Sequence[np.ndarray],
+        pending: np.ndarray | Sequence[np.ndarray],
         met: list[str],
     ) -> np.ndarray:
         if position is None or not np.isfinite(position).all():

@@ -13,13 +13,13 @@ class Worker:
 
     Calls start at least `min_period()` seconds apart: a wake-up that comes too early is kept until
     then, so that `work` finds the newest frame. What `work` raises is given to `on_error`, and the
-    thread goes on.
+    thread goes on: also what is no Exception, as a panic in a library written in Rust.
     """
 
     def __init__(
         self,
         work: Callable[[], None],
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[BaseException], None],
         min_period: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._work = work
@@ -37,6 +37,15 @@ class Worker:
     def busy(self) -> bool:
         with self._condition:
             return self._busy
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def busy_for(self) -> float:
+        """Return for how long (s) the running call has been running, 0.0 if none is."""
+        with self._condition:
+            return time.monotonic() - self._last_start if self._busy else 0.0
 
     def wake(self) -> None:
         with self._condition:
@@ -63,15 +72,15 @@ class Worker:
         while self._next():
             try:
                 self._work()
-            except Exception as error:  # the thread must survive whatever a policy raises
+            except BaseException as error:  # the thread must survive whatever a policy raises
                 self._tell(error)
             finally:
                 self._finish()
 
-    def _tell(self, error: Exception) -> None:
+    def _tell(self, error: BaseException) -> None:
         try:
             self._on_error(error)
-        except Exception:  # a log or publisher that is gone: nobody is left to tell but stderr
+        except BaseException:  # a log or publisher that is gone: nobody is left to tell but stderr
             traceback.print_exc()
 
     def _next(self) -> bool:

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from vla_pruner_ros.models.cancellation import check_cancelled
 from vla_pruner_ros.models.policy import CheckpointError
 
 GROUP_ELEMENTS = 64 * 2**20
@@ -130,6 +131,7 @@ class WeightFiles:
             for path, group in self._groups(names):
                 with _open(path) as tensors:
                     for name in group:
+                        check_cancelled()
                         # A copy even where nothing changes: the file's pages must not stay mapped.
                         tensor = _get(tensors, path, self._stored_as[name])
                         yield name, tensor.to(device, dtype, copy=True)

@@ -17,6 +17,10 @@ class PolicyError(RuntimeError):
     """The policy cannot answer this observation; the message says what to change."""
 
 
+class InputError(PolicyError):
+    """This observation cannot be answered, though another one may be; the message says why."""
+
+
 class CheckpointError(PolicyError):
     """The checkpoint cannot be used; the message names the file or key and the remedy."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -17,6 +18,14 @@ from rclpy.executors import (
     MultiThreadedExecutor,
 )
 from rclpy.signals import SignalHandlerOptions
+
+from vla_pruner_ros.nodes.terminal import OutputRelay
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, the ask of another program, and a terminal that closes."""
+
+END_PATIENCE = 5.0
+"""Longest wait (s) for callbacks under way once the node was closed. The stop was sent before."""
 
 
 class _PatientPool(ThreadPoolExecutor):
@@ -48,17 +57,25 @@ class NodeExecutor(MultiThreadedExecutor):
         self._executor = _PatientPool(num_threads)
 
 
+def set_on_stop_signals(event: threading.Event) -> None:
+    """Let every signal of STOP_SIGNALS set an event, and do nothing else."""
+    for number in STOP_SIGNALS:
+        # nohup starts a program that is to outlive its terminal with SIGHUP ignored.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: event.set())
+
+
 def init_rclpy(args: list[str] | None) -> threading.Event:
-    """Initialise rclpy; return the event that SIGINT and SIGTERM set instead of ending it."""
+    """Initialise rclpy; return the event that STOP_SIGNALS set instead of ending it."""
     told_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told_to_stop.set())
+    set_on_stop_signals(told_to_stop)
+    OutputRelay().start()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     return told_to_stop
 
 
 def run_node(make_node: Callable[[], Any], args: list[str] | None = None, threads: int = 3) -> int:
-    """Spin a node until SIGINT or SIGTERM; return the exit code.
+    """Spin a node until one of STOP_SIGNALS; return the exit code.
 
     rclpy's own signal handlers shut the context down at once, and a stopping arm controller could
     no longer publish its stop. So signals only set an event here: the node's `close()` runs while
@@ -113,6 +130,7 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
     spinner = threading.Thread(target=spin, name="executor")
     spinner.start()
     told_to_stop.wait()
+    _end_anyway(getattr(node, "closing_patience", 0.0) + END_PATIENCE)
     node.close()
     executor.shutdown()
     spinner.join()
@@ -120,6 +138,19 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
     rclpy.try_shutdown()
     # Ctrl-C in a terminal reaches this process twice, from the terminal and from ros2 launch; the
     # second one may come while Python ends, when it would count as death by a signal.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     return 1 if failures else 0
+
+
+def _end_anyway(patience: float) -> None:
+    """End the process after `patience` seconds, though a callback still runs: a checkpoint that
+    loads for minutes, or a driver that never answers, must not keep it."""
+
+    def end() -> None:
+        print("Ended without waiting for what was still running", file=sys.stderr)
+        os._exit(1)
+
+    timer = threading.Timer(patience, end)
+    timer.daemon = True
+    timer.start()

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from vla_pruner_ros.models.checkpoints import read_json
-from vla_pruner_ros.models.policy import CheckpointError, PolicyError
+from vla_pruner_ros.models.policy import CheckpointError, InputError
 
 IMAGE_SIZE = 224
 PATCH_SIZE = 14
@@ -25,24 +25,24 @@ PATCHES = (IMAGE_SIZE // PATCH_SIZE) ** 2
 
 
 def check_images(images: list[np.ndarray], cameras: int) -> None:
-    """Raises PolicyError unless there are `cameras` uint8 [H, W, 3] arrays."""
+    """Raises InputError unless there are `cameras` uint8 [H, W, 3] arrays."""
     if len(images) != cameras:
-        raise PolicyError(f"the model takes {cameras} image(s) per step, got {len(images)}")
+        raise InputError(f"the model takes {cameras} image(s) per step, got {len(images)}")
     for index, image in enumerate(images):
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
             kind = getattr(image, "dtype", type(image).__name__)
-            raise PolicyError(f"image {index} must be a uint8 array, got {kind}")
+            raise InputError(f"image {index} must be a uint8 array, got {kind}")
         if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise PolicyError(f"image {index} must be [H, W, 3] RGB, got {list(image.shape)}")
+            raise InputError(f"image {index} must be [H, W, 3] RGB, got {list(image.shape)}")
 
 
 def checked_state(state: np.ndarray | None, size: int) -> np.ndarray:
-    """float64 [size]. Raises PolicyError for another length, or values that are not finite."""
+    """float64 [size]. Raises InputError for another length, or values that are not finite."""
     values = np.asarray([] if state is None else state, dtype=np.float64)
     if values.shape != (size,):
-        raise PolicyError(f"the model takes a state of {size} numbers, got {values.size}")
+        raise InputError(f"the model takes a state of {size} numbers, got {values.size}")
     if not np.isfinite(values).all():
-        raise PolicyError("the state holds NaN or infinite values; check the joint states")
+        raise InputError("the state holds NaN or infinite values; check the joint states")
     return values
 
 

@@ -13,7 +13,7 @@ from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, Normalization
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
-from vla_pruner_ros.models.policy import CheckpointError, PolicyError
+from vla_pruner_ros.models.policy import CheckpointError, InputError
 from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -85,7 +85,7 @@ class PrismaticPolicy(PrunedPolicy):
         ids = prompt.complete(self.tokenize(prompt.prompt_text(instruction)))
         length, limit = self.num_visual + len(ids) + others, len(self.decoder.positions)
         if length > limit:
-            raise PolicyError(
+            raise InputError(
                 f"the instruction is too long: {length} tokens with images and action, "
                 f"the model's context holds {limit}"
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vla_pruner_ros.models.policy import PolicyError
+from vla_pruner_ros.models.policy import InputError
 
 BOS = 1
 EMPTY_TOKEN = 29871
@@ -13,10 +13,10 @@ def prompt_text(instruction: str) -> str:
     """The sentence around the task.
 
     Raises:
-        PolicyError: an empty instruction.
+        InputError: an empty instruction.
     """
     if not instruction.strip():
-        raise PolicyError("the instruction is empty; tell the robot what to do")
+        raise InputError("the instruction is empty; tell the robot what to do")
     return f"In: What action should the robot take to {instruction.lower()}?\nOut:"
 
 

@@ -40,7 +40,12 @@ from vla_pruner_ros.models.pi0.checkpoints import (
 from vla_pruner_ros.models.pi0.decoding import Pi0Decoder
 from vla_pruner_ros.models.pi0.network import Pi0Network
 from vla_pruner_ros.models.pi0.options import Options
-from vla_pruner_ros.models.policy import ActionChunk, CheckpointError, Observation, PolicyError
+from vla_pruner_ros.models.policy import (
+    ActionChunk,
+    CheckpointError,
+    InputError,
+    Observation,
+)
 from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -177,7 +182,7 @@ class Pi0Policy(PrunedPolicy):
         images = observation.images
         cameras = tuple(number for number, image in enumerate(images) if image is not None)
         if not cameras or len(images) != self.num_cameras:
-            raise PolicyError(
+            raise InputError(
                 f"the model takes {self.num_cameras} image(s) per step, of which some may be None, "
                 f"got {len(images)} with {len(cameras)} picture(s)"
             )
@@ -195,12 +200,12 @@ class Pi0Policy(PrunedPolicy):
     def _prompt_ids(self, instruction: str) -> list[int]:
         """BOS, instruction, newline."""
         if not instruction.strip():
-            raise PolicyError("the instruction is empty; tell the robot what to do")
+            raise InputError("the instruction is empty; tell the robot what to do")
         bos = self.config.vlm_config.text_config.bos_token_id
         ids = self.tokenize(instruction.rstrip("\n") + "\n")
         ids = ids if ids[:1] == [bos] else [bos, *ids]
         if len(ids) > MAX_PROMPT:
-            raise PolicyError(
+            raise InputError(
                 f"the instruction is too long: {len(ids)} tokens, the model takes {MAX_PROMPT}"
             )
         return ids

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vla_pruner_ros.models.execution.device_memory import device_memory_mb
+
+if TYPE_CHECKING:
+    from vla_pruner_ros.nodes.vla_pruner.node import VlaPrunerNode
 
 _LOST = "Images were lost on the way here: see Large pictures in docs/reference/node.md."
 _WARNING_COUNTS = {
@@ -20,8 +23,7 @@ _WARNING_COUNTS = {
 class Reporter:
     """Publishes `/diagnostics` and logs when the level changes."""
 
-    def __init__(self, node: Any) -> None:
-        """node: a VlaPrunerNode."""
+    def __init__(self, node: VlaPrunerNode) -> None:
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._last_level = b""
@@ -37,7 +39,7 @@ class Reporter:
         self._publisher.publish(diagnostics_message(state, node.get_name(), stamp))
         level, sentence = judge(state)
         if level != self._last_level:
-            node.get_logger().info(f"Diagnostics: {sentence}")
+            node.log.info(f"Diagnostics: {sentence}")
         self._last_level = level
 
     def state(self) -> dict[str, Any]:
@@ -51,7 +53,8 @@ class Reporter:
         return {
             "lifecycle": node.lifecycle,
             "held": runner.held,
-            "waiting": runner.waiting,
+            "waiting": health.waiting,
+            "reasons": [r.sentence for r in runner.readiness.reasons()] if runner.readiness else [],
             "problem": health.problem,
             "instruction": runner.instruction,
             "model": policy.family if policy else "",

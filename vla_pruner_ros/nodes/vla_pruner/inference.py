@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from vla_pruner_ros.control.clock import Instant
 from vla_pruner_ros.control.frames import CameraFrame
 from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.conversions.instruction_and_state import state_from_joint_state
-from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, VlaPolicy
-from vla_pruner_ros.nodes.vla_pruner.not_ready import NotReady
+from vla_pruner_ros.models.policy import (
+    ActionChunk,
+    InputError,
+    Observation,
+    PolicyError,
+    VlaPolicy,
+)
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
-from vla_pruner_ros.nodes.vla_pruner.readiness import silent_state
-
-CLOCK_TOLERANCE = 0.05
-"""A stamp this far (s) in the future is taken for jitter between clocks."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +27,16 @@ class Task:
     """What one inference works on; epoch and settings are those of its start.
 
     frames: one per camera, None for one that inference goes on without; one at least is there.
+    now: when it was put together.
     """
 
     frames: list[CameraFrame | None]
     instruction: str
     joint_state: Any | None
-    joint_state_arrival: float
     settings: NodeSettings
     epoch: int
     memory: int
-    now: int
+    now: Instant
 
     @property
     def present(self) -> list[CameraFrame]:
@@ -73,16 +75,13 @@ class InferenceRunner:
         """Run the policy on a task.
 
         Raises:
-            NotReady: the frames are too old or a state is missing.
-            ValueError: an image or joint state cannot be converted.
+            InputError: an image or joint state cannot be used.
             PolicyError: the policy refused, or its actions are not finite or not [steps, 7].
         """
-        self._check_age(task)
-        observation = Observation(
-            [to_rgb(frame.message) if frame else None for frame in task.frames],
-            task.instruction,
-            self._state(task),
-        )
+        try:
+            observation = self._observe(task)
+        except ValueError as error:
+            raise InputError(str(error)) from None
         self._prepare(task)
         start = time.perf_counter()
         chunk = self.policy.act(observation)
@@ -99,27 +98,12 @@ class InferenceRunner:
             )
         return Result(task, observation, chunk, seconds)
 
-    def _check_age(self, task: Task) -> None:
-        limit = task.settings.max_image_age
-        age = (task.now - task.stamp) * 1e-9
-        if age > limit:
-            raise NotReady(
-                f"The newest image is {age:.2f} s old, older than max_image_age {limit:.2f} s: "
-                "check the camera, the network and that the clocks are synchronised"
-            )
-        if age < -max(CLOCK_TOLERANCE, limit):
-            raise NotReady(
-                f"The newest image is stamped {-age:.2f} s in the future: synchronise the clocks "
-                "of the camera's computer and this one"
-            )
-
-    def _state(self, task: Task) -> np.ndarray | None:
-        if not self.policy.state_dim:
-            return None
-        silent = silent_state(task.joint_state_arrival, task.settings)
-        if silent:
-            raise NotReady(silent)
-        return state_from_joint_state(task.joint_state, task.settings.state_joints)
+    def _observe(self, task: Task) -> Observation:
+        state = None
+        if self.policy.state_dim:
+            state = state_from_joint_state(task.joint_state, task.settings.state_joints)
+        images = [to_rgb(frame.message) if frame else None for frame in task.frames]
+        return Observation(images, task.instruction, state)
 
     def _prepare(self, task: Task) -> None:
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""What the node listens to: cameras, instruction, joint states, pose. Callbacks only store."""
+"""The node's subscriptions: cameras, instruction, joint states, pose. Callbacks only store."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
-from vla_pruner_ros.control.health import Health
+from vla_pruner_ros.control.freshness import Received
 from vla_pruner_ros.nodes.messages import to_nanoseconds
+from vla_pruner_ros.nodes.vla_pruner.host import Host
+from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
@@ -25,49 +27,62 @@ _NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class NodeInputs:
-    """Subscriptions of a configured node and the newest message of each."""
+    """Subscriptions of a configured node and the newest message of each.
+
+    Storing and reading may happen on any thread. joint_state, pose: None before the first.
+    """
 
     def __init__(
         self,
-        node: Any,
-        health: Health,
+        node: Host,
         callback_group: Any,
         on_frames: Callable[[], None],
         on_instruction: Callable[[str], None],
-        on_pose: Callable[[PoseStamped], None],
-        is_listening: Callable[[], bool],
     ) -> None:
-        settings = node.parameters.settings
-        self._node = node
-        self._health = health
-        self._on_frames = on_frames
-        self._is_listening = is_listening
-        self.frames = FrameBuffer(len(settings.image_topics), settings.max_camera_spread)
-        self.joint_state: JointState | None = None
-        self.joint_state_arrival = float("-inf")
+        """Subscribe to everything.
 
-        def subscribe(message_type, topic, callback, qos, group=callback_group):
-            return node.create_subscription(
-                message_type, topic, callback, qos, callback_group=group
-            )
+        Args:
+            node: the node to subscribe on.
+            callback_group: of all callbacks but those of instructions.
+            on_frames: called when a complete set of frames is there.
+            on_instruction: called with the text of each instruction, one after the other.
+        """
+        settings = node.parameters.settings
+        self._node, self._health = node, node.health
+        self._on_frames = on_frames
+        self.frames = FrameBuffer(len(settings.image_topics), settings.max_camera_spread)
+        self.joint_state: Received[JointState] | None = None
+        self.pose: Received[PoseStamped] | None = None
 
         self._topics = self.topics(settings)
-        image_type = CompressedImage if settings.image_transport == "compressed" else Image
-        self._subscriptions = [
-            self._subscribe_camera(image_type, topic, camera, callback_group)
-            for camera, topic in enumerate(self._topics)
-        ]
+        self._subscriptions: list[Any] = []
+        try:
+            self._subscribe(settings.image_transport, callback_group, on_instruction)
+        except BaseException:  # a name that is no topic: nothing of a failed configure stays
+            self.destroy()
+            raise
+
+    def _subscribe(
+        self, image_transport: str, group: Any, on_instruction: Callable[[str], None]
+    ) -> None:
+        image_type = CompressedImage if image_transport == "compressed" else Image
+        for camera, topic in enumerate(self._topics):
+            self._subscriptions.append(self._subscribe_camera(image_type, topic, camera, group))
         # One after the other: of two instructions at once the later one must win.
-        in_order = MutuallyExclusiveCallbackGroup()
-        reliable = QoSProfile(depth=10)
-        self._subscriptions += [
-            subscribe(String, "instruction", lambda m: on_instruction(m.data), reliable, in_order),
-            subscribe(JointState, "joint_states", self._on_joint_state, qos_profile_sensor_data),
-            subscribe(PoseStamped, "end_effector_pose", on_pose, qos_profile_sensor_data),
-        ]
+        in_order, reliable = MutuallyExclusiveCallbackGroup(), QoSProfile(depth=10)
+        for message_type, topic, callback, qos, its_group in (
+            (String, "instruction", lambda m: on_instruction(m.data), reliable, in_order),
+            (JointState, "joint_states", self._on_joint_state, qos_profile_sensor_data, group),
+            (PoseStamped, "end_effector_pose", self._on_pose, qos_profile_sensor_data, group),
+        ):
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    message_type, topic, callback, qos, callback_group=its_group
+                )
+            )
 
     @staticmethod
-    def topics(settings: Any) -> list[str]:
+    def topics(settings: NodeSettings) -> list[str]:
         """Return the topics subscribed to; compressed ones follow image_transport's naming."""
         if settings.image_transport == "raw":
             return list(settings.image_topics)
@@ -108,7 +123,7 @@ class NodeInputs:
     def _camera_callback(self, camera: int) -> Callable[[Any], None]:
         def on_image(message: Any) -> None:
             self._health.count("frames")
-            if not self._is_listening():
+            if not self._node.gate.is_open:
                 return
             stamp = to_nanoseconds(message.header.stamp) or self._now_unstamped()
             settings = self._node.parameters.settings
@@ -126,5 +141,12 @@ class NodeInputs:
         return self._node.get_clock().now().nanoseconds
 
     def _on_joint_state(self, message: JointState) -> None:
-        self.joint_state = message
-        self.joint_state_arrival = time.monotonic()
+        self.joint_state = received(message)
+
+    def _on_pose(self, message: PoseStamped) -> None:
+        self.pose = received(message)
+
+
+def received(message: Any) -> Received:
+    """Return a message with a header as it came now."""
+    return Received(message, to_nanoseconds(message.header.stamp), time.monotonic_ns())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -14,10 +15,13 @@ from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
+from vla_pruner_ros.control.clock import MotionClock
 from vla_pruner_ros.control.gate import MotionGate
 from vla_pruner_ros.control.health import Health
+from vla_pruner_ros.models.cancellation import cancellable, check_cancelled
 from vla_pruner_ros.models.execution.device_memory import free_device_memory
 from vla_pruner_ros.models.policy import VlaPolicy
+from vla_pruner_ros.nodes.log import Log
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
 from vla_pruner_ros.nodes.vla_pruner.loading import (
@@ -27,8 +31,8 @@ from vla_pruner_ros.nodes.vla_pruner.loading import (
 )
 from vla_pruner_ros.nodes.vla_pruner.parameters import LiveParameters, NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
+from vla_pruner_ros.nodes.vla_pruner.watchdog import WATCHDOG_PERIOD, Watchdog
 
-WATCHDOG_PERIOD = 0.05
 REPORT_PERIOD = 1.0
 
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -41,10 +45,11 @@ def transition(callback: Callable) -> Callable:
     def wrapped(self: VlaPrunerNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(self, state)
-        except Exception as error:
+        except BaseException as error:
             name = callback.__name__.removeprefix("on_")
             self.health.set_problem(str(error))
-            self.get_logger().error(f"{name} failed: {error}\n{traceback.format_exc()}")
+            self.log.error(f"{name} failed: {error}")
+            self.log.traceback(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
 
     return wrapped
@@ -63,14 +68,21 @@ class VlaPrunerNode(LifecycleNode):
         **node_options: Any,
     ) -> None:
         super().__init__(name, **node_options)
+        self.log = Log(self.get_logger())
         self._load = load
+        self._closing = threading.Event()
         self.lifecycle = "unconfigured"
         self.parameters = LiveParameters(self, self._on_parameters)
         self.health = Health()
         self.gate = MotionGate()
+        clock = self.get_clock()
+        self.motion_clock = MotionClock(
+            lambda: clock.now().nanoseconds, lambda: clock.ros_time_is_active
+        )
         self.runner = PolicyRunner(self, ReentrantCallbackGroup())
         self.motion = self.runner.motion
         self.reporter = Reporter(self)
+        self.watchdog = Watchdog(self._look, self.log.error)
         self.create_service(Trigger, "~/reset", self._on_reset)
         self._create_timers()
         self._serve_while_configuring()
@@ -78,17 +90,20 @@ class VlaPrunerNode(LifecycleNode):
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
             ),
-            post_callback=lambda _: self.runner.forget_frames(),
+            post_callback=lambda _: self.runner.clear_frames(),
         )
 
     def _create_timers(self) -> None:
-        # Steady time: a simulated clock that stands still must not stop the watchdog.
+        # Steady time: a simulated clock that stands still must not stop the executor's beat.
         steady, group = Clock(clock_type=ClockType.STEADY_TIME), MutuallyExclusiveCallbackGroup()
         for period, callback in (
-            (WATCHDOG_PERIOD, self.runner.watch),
+            (WATCHDOG_PERIOD, self.watchdog.beat),
             (REPORT_PERIOD, self.reporter.report),
         ):
             self.create_timer(period, callback, callback_group=group, clock=steady)
+
+    def _look(self) -> None:
+        self.runner.watch(self.watchdog.executor_stalled)
 
     def _serve_while_configuring(self) -> None:
         """Give the transitions a group of their own: a checkpoint takes minutes to load, and state
@@ -97,6 +112,21 @@ class VlaPrunerNode(LifecycleNode):
             if service.srv_name.endswith("/change_state"):
                 service.callback_group = MutuallyExclusiveCallbackGroup()
                 service.callback_group.add_entity(service)
+                service.callback = self._answer_always(service.callback)
+
+    def _answer_always(self, change_state: Callable) -> Callable:
+        """Answer a transition that does not fit the state: rclpy of Jazzy raises instead, which
+        ends the executor."""
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                self.log.error(f"The transition was refused: {error}")
+                response.success = False
+                return response
+
+        return answer
 
     # --- Transitions -------------------------------------------------------------------------
 
@@ -105,28 +135,35 @@ class VlaPrunerNode(LifecycleNode):
         self.lifecycle = "configuring"
         try:
             policy = self._load_checked(self.parameters.freeze())
-        except Exception as error:  # whatever a checkpoint brings: stay unconfigured and say why
-            self.health.set_problem(str(error))
-            self.get_logger().error(f"configure failed: {error}")
-            self.get_logger().debug(traceback.format_exc())
-            traceback.clear_frames(error.__traceback__)
-            free_device_memory()
-            self.parameters.thaw()
-            self.lifecycle = "unconfigured"
+            self.health.clear()
+            self.reporter.clear()
+            self.runner.build(policy)
+        except BaseException as error:  # whatever a checkpoint brings, panics of Rust included
+            self._undo_configure(error)
             return FAILURE
-        self.health.clear()
-        self.reporter.clear()
-        self.runner.build(policy)
         self.lifecycle = "inactive"
         return super().on_configure(state)
 
+    def _undo_configure(self, error: BaseException) -> None:
+        """Stay unconfigured and say why."""
+        self.health.set_problem(str(error))
+        self.log.error(f"configure failed: {error}")
+        self.log.debug(traceback.format_exc())
+        traceback.clear_frames(error.__traceback__)
+        self._dismantle()
+
     @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        refused = self._why_not_activate()
+        if refused:
+            self.health.set_problem(refused)
+            self.log.error(refused)
+            return FAILURE
         super().on_activate(state)
         self.runner.begin()
         self.lifecycle = "active"
         instruction = self.runner.instruction
-        self.get_logger().info(
+        self.log.info(
             f"Active, instruction: {instruction!r}"
             if instruction
             else "Active, waiting for an instruction"
@@ -160,10 +197,18 @@ class VlaPrunerNode(LifecycleNode):
         super().on_error(state)
         return SUCCESS
 
+    @property
+    def closing_patience(self) -> float:
+        """Longest time (s) that close() takes on purpose."""
+        return self._patience
+
     def close(self) -> None:
-        """Stop motion and free everything, while publishing still works."""
+        """Stop motion and free everything, while publishing still works; end a load under way."""
+        self._closing.set()
         self._stop_moving()
-        self._dismantle()
+        self.watchdog.stop()
+        if self.lifecycle != "configuring":  # else the transition itself cleans up
+            self._dismantle()
 
     def destroy_node(self) -> None:
         """Leave the graph now: rclpy forgets the state machine, whose services hold the node, and
@@ -173,19 +218,37 @@ class VlaPrunerNode(LifecycleNode):
 
     # --- Building and taking down -------------------------------------------------------------
 
+    def _why_not_activate(self) -> str:
+        if self._closing.is_set():
+            return "The node is shutting down"
+        own = (self.get_name(), self.get_namespace())
+        if self.get_node_names_and_namespaces().count(own) > 1:
+            return (
+                f"Another node named {self.get_fully_qualified_name()} is running: two would drive "
+                "one arm. End it, or rename one; a killed one vanishes after about 20 s"
+            )
+        return ""
+
     def _load_checked(self, settings: NodeSettings) -> VlaPolicy:
+        with cancellable(self._closing):
+            policy = self._load_and_try(settings)
+            check_cancelled()
+            return policy
+
+    def _load_and_try(self, settings: NodeSettings) -> VlaPolicy:
         started = time.monotonic()
         policy = self._load(settings)
         check_policy(policy, settings)
+        check_cancelled()
         if not check_uses_image(policy, settings.instruction):
-            self.get_logger().warning(
+            self.log.warning(
                 "The policy gave the same action for a black and a white image: it may be ignoring "
                 "the camera. Check the checkpoint before letting it drive an arm"
             )
         if not policy.trained:
-            self.get_logger().warning("The weights are UNTRAINED: the actions mean nothing")
+            self.log.warning("The weights are UNTRAINED: the actions mean nothing")
         seconds = time.monotonic() - started
-        self.get_logger().info(f"Loaded a {policy.family} policy in {seconds:.1f} s")
+        self.log.info(f"Loaded a {policy.family} policy in {seconds:.1f} s")
         return policy
 
     def _stop_moving(self) -> None:
@@ -195,7 +258,7 @@ class VlaPrunerNode(LifecycleNode):
                 self.lifecycle = "inactive"
 
     def _warn_of_hanging(self) -> None:
-        self.get_logger().warning("An inference is still running; its result will be dropped")
+        self.log.warning("An inference is still running; its result will be dropped")
 
     def _dismantle(self) -> None:
         if not self.runner.dismantle(self._patience):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -14,6 +12,7 @@ from vla_pruner_ros.conversions.overlay import draw_kept
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.msg import ActionChunk, PruningStatus
 from vla_pruner_ros.nodes.messages import status_message, to_duration, to_time
+from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.inference import Result
 
 
@@ -23,7 +22,7 @@ class Outputs:
     tokens: what the last inference kept, for the diagnostics.
     """
 
-    def __init__(self, node: Any) -> None:
+    def __init__(self, node: Host) -> None:
         create, qos = node.create_lifecycle_publisher, QoSProfile(depth=10)
         self._chunks = create(ActionChunk, "~/action_chunk", qos)
         self._status = create(PruningStatus, "~/pruning", qos)
@@ -37,9 +36,10 @@ class Outputs:
     @staticmethod
     def plan(result: Result, sequence: int) -> list[PlannedAction]:
         """Return the chunk's actions, each with where it came from."""
-        stamp = result.task.stamp
+        task, stamp = result.task, result.task.stamp
+        captured = task.now.playback - (task.now.stamp - stamp)
         return [
-            PlannedAction(values, step, sequence, stamp, result.task.epoch)
+            PlannedAction(values, step, sequence, stamp, task.epoch, captured)
             for step, values in enumerate(np.asarray(result.chunk.actions, dtype=np.float32))
         ]
 
@@ -71,7 +71,7 @@ def _chunk_message(result: Result, sequence: int) -> ActionChunk:
         image_stamps=[to_time(frame.stamp if frame else 0) for frame in task.frames],
         sequence=sequence,
         instruction=task.instruction,
-        inference_start=to_time(task.now),
+        inference_start=to_time(task.now.stamp),
         inference_time=to_duration(result.seconds),
         steps=len(actions),
         period=1.0 / task.settings.control_rate,

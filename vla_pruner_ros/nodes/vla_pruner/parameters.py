@@ -102,7 +102,7 @@ SPECS = (
          "float32, and change actions.", choices=QUANTIZATIONS, when="configure"),
     Spec("num_threads", 0, "CPU threads of torch; 0 leaves torch's own choice.", 0, 1024,
          when="configure"),
-    # Inputs
+    # NodeInputs
     Spec("image_topics", ("image_raw",), "One image topic per camera, in the model's order.",
          when="configure"),
     Spec("image_transport", "raw", "raw: sensor_msgs/Image; compressed: CompressedImage.",
@@ -133,6 +133,10 @@ SPECS = (
     Spec("workspace", (),
          "Box the end effector stays in, in action_frame: x_min y_min z_min x_max y_max z_max (m); "
          "empty: no box. Needs end_effector_pose."),
+    Spec("arm_latency", 0.2,
+         "Longest time (s) from a published action to the arm that starts it, and from a pose "
+         "measured without a stamp to its arrival: a workspace counts on motions that the pose "
+         "does not show yet.", 0.0, 5.0),
     Spec("latency_compensation", True,
          "Skip the actions of a chunk whose time passed while it was computed."),
     Spec("blend_steps", 0, "Actions over which a new chunk is blended into the old one.", 0, 100),
@@ -142,6 +146,9 @@ SPECS = (
     Spec("max_consecutive_failures", 5,
          "Failed inferences in a row after which motion is held until ~/reset or re-activation.",
          1, 1000),
+    Spec("inference_timeout", 10.0,
+         "An inference that takes longer than this (s) is reported, and motion stops until one "
+         "succeeds.", 0.1, 3600.0),
     Spec("transition_timeout", 2.0,
          "Longest wait (s) for a running inference on deactivate, cleanup and shutdown.",
          0.0, 60.0),
@@ -199,7 +206,7 @@ def _refuse_deletion(parameters: list[Any]) -> None:
 
 
 class LiveParameters:
-    """Declares the parameters on a node and holds the Settings in force.
+    """Declares the parameters on a node and holds the NodeSettings in force.
 
     `settings` may be read from any thread: a refused change leaves it as it was, an accepted one
     replaces it before the service answers.
@@ -245,10 +252,10 @@ class LiveParameters:
                 self._refuse_frozen(changes)
                 self.settings = make_settings({**self._current(), **changes})
         except ValueError as error:
-            self._node.get_logger().warning(f"Parameter refused: {error}")
+            self._node.log.warning(f"Parameter refused: {error}")
             return SetParametersResult(successful=False, reason=str(error))
         for name, value in changes.items():
-            self._node.get_logger().info(f"Parameter {name} is now {value!r}")
+            self._node.log.info(f"Parameter {name} is now {value!r}")
         self._on_change(changes)
         return SetParametersResult(successful=True)
 

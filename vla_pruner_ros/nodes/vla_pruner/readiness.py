@@ -1,58 +1,159 @@
-"""What has fallen silent while the arm may be moving."""
+"""Whether the arm may move, and if not, why. Asked here by everyone."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from vla_pruner_ros.nodes.vla_pruner.end_effector import EndEffector
+from vla_pruner_ros.control.clock import Instant, MotionClock
+from vla_pruner_ros.control.freshness import is_silent, stamp_problem
+from vla_pruner_ros.control.poses import Pose
+from vla_pruner_ros.nodes.messages import to_pose
+from vla_pruner_ros.nodes.vla_pruner.host import HasSettings
 from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
-from vla_pruner_ros.nodes.vla_pruner.not_ready import NotReady
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
 
-def silence(
-    inputs: NodeInputs,
-    end_effector: EndEffector,
-    settings: NodeSettings,
-    needs_state: bool,
-) -> str:
-    """Return a sentence about the input that stopped, empty where all that is needed arrives.
+class NotReady(Exception):  # noqa: N818 - a reason to wait, not an error
+    """Nothing can be inferred from what is there; the sentence names what is awaited."""
 
-    An inference checks its own inputs; this is for the time between two, while a chunk plays.
+
+@dataclass(frozen=True)
+class Reason:
+    """One cause that keeps the arm from moving and may vanish by itself.
+
+    cause: a short name that stays the same, such as "camera"; sentence: what is wrong and what to
+    do about it.
     """
-    return (
-        _silent_cameras(inputs, settings)
-        or (silent_state(inputs.joint_state_arrival, settings) if needs_state else "")
-        or (_silent_pose(end_effector, settings) if settings.workspace else "")
-    )
+
+    cause: str
+    sentence: str
 
 
-def _silent_cameras(inputs: NodeInputs, settings: NodeSettings) -> str:
-    limit, topics = settings.max_image_age, settings.image_topics
-    silent = [camera for camera, age in enumerate(inputs.frames.silence()) if age > limit]
-    goes_on = settings.on_camera_loss == "continue" and len(silent) < len(topics)
-    if not silent or goes_on:
-        return ""
-    names = ", ".join(topics[camera] for camera in silent)
-    return f"No image on {names} for over {limit:.2f} s: motion stops"
+class Readiness:
+    """Answers whether the arm may move by what a configured node's inputs deliver.
 
-
-def _silent_pose(end_effector: EndEffector, settings: NodeSettings) -> str:
-    try:
-        end_effector.pose(settings)
-    except NotReady as reason:
-        return str(reason)
-    return ""
-
-
-def silent_state(arrival: float, settings: NodeSettings) -> str:
-    """Return a sentence where the newest joint state is too old, else an empty one.
-
-    arrival: of that joint state, time.monotonic() (s); -inf before the first.
+    Any thread may ask; every answer looks at the present. instruction: in force, "" if there is
+    none. stalled: a sentence about a thread that makes no progress, "" if all do.
     """
-    if time.monotonic() - arrival <= settings.max_state_age:
-        return ""
-    return (
-        "The model needs the robot's state, but no joint state arrived for over "
-        f"{settings.max_state_age:.2f} s: motion stops"
-    )
+
+    def __init__(
+        self, inputs: NodeInputs, parameters: HasSettings, clock: MotionClock, needs_state: bool
+    ) -> None:
+        """Watch over inputs.
+
+        Args:
+            inputs: the newest message of each.
+            parameters: holder of the settings in force.
+            clock: the node's clocks.
+            needs_state: whether the model takes the robot's joint state.
+        """
+        self._inputs, self._parameters, self._clock = inputs, parameters, clock
+        self._needs_state = needs_state
+        self.instruction = ""
+        self.stalled = ""
+
+    def reasons(self) -> list[Reason]:
+        """Return every present cause that forbids motion, the most basic first; empty: none."""
+        return list(self._reasons())
+
+    def first(self) -> Reason | None:
+        """Return the most basic cause, None if the arm may move."""
+        return next(self._reasons(), None)
+
+    def pose(self) -> Pose:
+        """Return the end effector's present pose in action_frame.
+
+        Raises:
+            NotReady: there is none, it is too old, in another frame, or no pose at all.
+        """
+        settings, received = self._parameters.settings, self._inputs.pose
+        now, limit = self._clock.read(), settings.max_state_age
+        if is_silent(received, limit, now):
+            raise NotReady(
+                f"No end_effector_pose has arrived for over {limit:.2f} s: the parameter workspace "
+                "needs it; publish it, or empty workspace"
+            )
+        problem = stamp_problem(
+            "The newest end_effector_pose", received.age_by_stamp(now), limit, "max_state_age"
+        )
+        if problem:
+            raise NotReady(problem)
+        frame = received.message.header.frame_id
+        if frame != settings.action_frame:
+            raise NotReady(
+                f"end_effector_pose is given in frame '{frame}', but actions and workspace are in "
+                f"'{settings.action_frame}': publish the pose in that frame, or set action_frame"
+            )
+        try:
+            return to_pose(received.message.pose)
+        except ValueError as error:
+            raise NotReady(f"end_effector_pose cannot be used: {error}") from None
+
+    def pose_if_known(self) -> Pose | None:
+        """Return the end effector's present pose, None if there is no usable one."""
+        try:
+            return self.pose()
+        except NotReady:
+            return None
+
+    def pose_measured(self) -> int:
+        """Return when the newest pose was measured, on playback time (ns)."""
+        received, now = self._inputs.pose, self._clock.read()
+        return received.measured(now) if received else now.playback
+
+    def _reasons(self) -> Iterator[Reason]:
+        settings, now = self._parameters.settings, self._clock.read()
+        if self.stalled:
+            yield Reason("stalled", self.stalled)
+        yield from self._clock_reasons(settings)
+        if not self.instruction:
+            yield Reason(
+                "instruction",
+                "Waiting for an instruction: publish one on the instruction topic",
+            )
+        yield from self._camera_reasons(settings, now)
+        if self._needs_state:
+            yield from self._state_reasons(settings, now)
+        if settings.workspace:
+            try:
+                self.pose()
+            except NotReady as reason:
+                yield Reason("pose", str(reason))
+
+    def _clock_reasons(self, settings: NodeSettings) -> Iterator[Reason]:
+        still = self._clock.stood_still()
+        if still > settings.max_image_age:
+            yield Reason(
+                "clock",
+                "The simulated clock stands still: check what publishes /clock, or set "
+                "use_sim_time to false",
+            )
+
+    def _camera_reasons(self, settings: NodeSettings, now: Instant) -> Iterator[Reason]:
+        limit, topics, frames = settings.max_image_age, settings.image_topics, self._inputs.frames
+        silent = [camera for camera, age in enumerate(frames.silence()) if age > limit]
+        if silent and not (settings.on_camera_loss == "continue" and len(silent) < len(topics)):
+            names = ", ".join(topics[camera] for camera in silent)
+            yield Reason("camera", f"No image on {names} for over {limit:.2f} s: motion stops")
+        for camera, frame in enumerate(frames.newest()):
+            if frame and camera not in silent:
+                age = (now.stamp - frame.stamp) * 1e-9
+                what = f"The newest image on {topics[camera]}"
+                problem = stamp_problem(what, age, limit, "max_image_age")
+                if problem:
+                    yield Reason("image_stamp", problem)
+
+    def _state_reasons(self, settings: NodeSettings, now: Instant) -> Iterator[Reason]:
+        received, limit = self._inputs.joint_state, settings.max_state_age
+        if is_silent(received, limit, now):
+            yield Reason(
+                "joint_state",
+                "The model needs the robot's state, but no joint state arrived for over "
+                f"{limit:.2f} s: motion stops",
+            )
+            return
+        age = received.age_by_stamp(now)
+        problem = stamp_problem("The newest joint state", age, limit, "max_state_age")
+        if problem:
+            yield Reason("joint_state", problem)

@@ -1,4 +1,4 @@
-"""Newest frames in, motion out, or a sentence why not: what an active node does."""
+"""Newest frames in, motion out, or a sentence why not: the work of an active node."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from vla_pruner_ros.control.frames import CameraFrame
 from vla_pruner_ros.control.worker import Worker
 from vla_pruner_ros.conversions.instruction_and_state import clean_instruction
 from vla_pruner_ros.models.execution.device_memory import free_device_memory, is_out_of_memory
-from vla_pruner_ros.models.policy import VlaPolicy
+from vla_pruner_ros.models.policy import InputError, VlaPolicy
+from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.inference import InferenceRunner, Result, Task
 from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
 from vla_pruner_ros.nodes.vla_pruner.motion import Motion
-from vla_pruner_ros.nodes.vla_pruner.not_ready import NotReady
 from vla_pruner_ros.nodes.vla_pruner.outputs import Outputs
-from vla_pruner_ros.nodes.vla_pruner.readiness import silence
+from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
+from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness, Reason
 
 MAX_INSTRUCTION = 1000
 """Characters of an instruction; tasks are sentences, and prompts have a length to fit in."""
@@ -32,22 +33,20 @@ class PolicyRunner:
     the policy. Between them stand the frame buffer (newest frame only) and the motion gate (nothing
     computed before a reset, instruction, clock jump or deactivation gets through after it).
 
-    instruction: in force, cleaned. waiting: something is missing that may come by itself.
-    held: motion stays closed until a person resets or activates again.
+    instruction: in force, cleaned. held: motion stays closed until a person resets or activates
+    again. readiness: None while not configured.
     """
 
-    def __init__(self, node: Any, callback_group: Any) -> None:
-        """node: has parameters, health and gate."""
+    def __init__(self, node: Host, callback_group: Any) -> None:
         self._node, self._group = node, callback_group
         self._health, self._gate = node.health, node.gate
-        self.motion = Motion(
-            node, node.gate, node.health, callback_group, self.silence, self.wait_for
-        )
+        self.motion = Motion(node, callback_group)
         self.outputs = Outputs(node)
         self.policy: VlaPolicy | None = None
         self.inputs: NodeInputs | None = None
-        self.instruction = ""
-        self.held = self.waiting = False
+        self.readiness: Readiness | None = None
+        self._instruction = ""
+        self.held = False
         self._inference: InferenceRunner | None = None
         self._worker: Worker | None = None
         self._memory = self._sequence = 0
@@ -55,8 +54,18 @@ class PolicyRunner:
         self._free_since = float("-inf")
 
     @property
-    def _settings(self) -> Any:
+    def _settings(self) -> NodeSettings:
         return self._node.parameters.settings
+
+    @property
+    def instruction(self) -> str:
+        return self._instruction
+
+    @instruction.setter
+    def instruction(self, text: str) -> None:
+        self._instruction = text
+        if self.readiness:
+            self.readiness.instruction = text
 
     # --- Life ---------------------------------------------------------------------------------
 
@@ -64,20 +73,23 @@ class PolicyRunner:
         """Take a policy in and listen; nothing moves before begin()."""
         self._sequence = 0
         self._missing = []
-        self.instruction = clean_instruction(self._settings.instruction)
         self.policy = policy
         self._inference = InferenceRunner(policy)
-        self._worker = Worker(
-            self._infer, self._on_failure, lambda: PACING / self._settings.control_rate
-        )
+        self._start_worker()
         self.inputs = NodeInputs(
             self._node,
-            self._health,
             self._group,
-            on_frames=self._worker.wake,
+            on_frames=lambda: self._worker.wake(),
             on_instruction=self.take_instruction,
-            on_pose=self.motion.end_effector.store,
-            is_listening=lambda: self._gate.is_open,
+        )
+        self.readiness = Readiness(
+            self.inputs, self._node.parameters, self._node.motion_clock, policy.state_dim > 0
+        )
+        self.instruction = clean_instruction(self._settings.instruction)
+
+    def _start_worker(self) -> None:
+        self._worker = Worker(
+            self._infer, self._on_failure, lambda: PACING / self._settings.control_rate
         )
 
     def begin(self) -> None:
@@ -86,7 +98,7 @@ class PolicyRunner:
         self.held = False
         self._health.forgive()
         self._memory += 1
-        self.motion.start()
+        self.motion.start(self.readiness)
         self._gate.open()
 
     def stop(self) -> None:
@@ -104,8 +116,7 @@ class PolicyRunner:
         ended = self._worker is None or self._worker.stop(patience)
         if self.inputs:
             self.inputs.destroy()
-        self._worker = self.inputs = self._inference = self.policy = None
-        self.motion.end_effector.clear()
+        self._worker = self.inputs = self.readiness = self._inference = self.policy = None
         return ended
 
     # --- What changes the task ----------------------------------------------------------------
@@ -114,7 +125,7 @@ class PolicyRunner:
         instruction = clean_instruction(text)
         if len(instruction) > MAX_INSTRUCTION:
             self._health.count("instructions_refused")
-            self._node.get_logger().error(
+            self._node.log.error(
                 f"An instruction of {len(instruction)} characters was refused: at most "
                 f"{MAX_INSTRUCTION} are taken. The arm stops; send a shorter one"
             )
@@ -126,14 +137,16 @@ class PolicyRunner:
         self.clear(f"new instruction: {instruction!r}" if instruction else "no instruction")
 
     def release(self) -> bool:
-        """Forget failures and relevance on a person's word; return whether motion was held."""
+        """Clear failures and relevance on a person's word; return whether motion was held."""
+        if self._worker and not self._worker.alive:
+            self._start_worker()
         was_held, self.held = self.held, False
         self._health.forgive()
         self.clear("~/reset was called")
         return was_held
 
-    def forget_frames(self) -> None:
-        """What was seen before a jump of the clock is worth nothing."""
+    def clear_frames(self) -> None:
+        """Drop what was seen before a jump of the clock, and everything computed from it."""
         if self.inputs:
             self.inputs.frames.clear()
         self.clear("the clock jumped back")
@@ -141,7 +154,7 @@ class PolicyRunner:
     def clear(self, reason: str) -> None:
         self._memory += 1
         self.motion.halt()
-        self._node.get_logger().info(f"Starting anew: {reason}")
+        self._node.log.info(f"Starting anew: {reason}")
 
     # --- The worker's thread ------------------------------------------------------------------
 
@@ -151,12 +164,8 @@ class PolicyRunner:
         if task is None:
             return
         try:
-            self.motion.check_pose(task.settings)
             result = self._inference.run(task)
-        except NotReady as reason:
-            self._health.count("frames_unusable")
-            self.wait_for(str(reason))
-        except Exception:
+        except BaseException:
             # What failed before a reset or in an earlier life is no failure of the present one.
             if epoch == self._gate.epoch:
                 raise
@@ -167,25 +176,27 @@ class PolicyRunner:
             self._free_since = time.monotonic()
 
     def _next_task(self, epoch: int) -> Task | None:
-        inputs = self.inputs
-        if inputs is None or self._inference is None or not self._gate.is_open:
+        inputs, readiness = self.inputs, self.readiness
+        if inputs is None or readiness is None or not self._gate.is_open:
             return None
-        if not self.instruction:
-            self.wait_for("Waiting for an instruction: publish one on the instruction topic")
-            return None
-        frames = inputs.frames.take()
+        instruction, frames = self.instruction, inputs.frames.take()
         if frames is None:
             return None
         self._tell_missing(frames)
+        state = inputs.joint_state
+        reason = readiness.first()
+        if reason:
+            self._health.count("frames_unusable", reason.cause != "instruction")
+            self.wait_for(reason)
+            return None
         return Task(
             frames,
-            self.instruction,
-            inputs.joint_state,
-            inputs.joint_state_arrival,
+            instruction,
+            state.message if state else None,
             self._settings,
             epoch,
             self._memory,
-            self._node.get_clock().now().nanoseconds,
+            self._node.motion_clock.read(),
         )
 
     def _tell_missing(self, frames: list[CameraFrame | None]) -> None:
@@ -193,7 +204,7 @@ class PolicyRunner:
         missing = [topic for topic, frame in zip(topics, frames, strict=True) if frame is None]
         if missing != self._missing:
             sentence = f"Going on without {', '.join(missing)}" if missing else "All cameras again"
-            self._node.get_logger().warning(sentence)
+            self._node.log.warning(sentence)
         self._missing = missing
 
     def _deliver(self, result: Result) -> None:
@@ -206,9 +217,12 @@ class PolicyRunner:
             if not may_pass:
                 self._health.count("results_discarded")
                 return
-            self._health.succeeded()
-            self.waiting = False
-            self.motion.submit(self.outputs.plan(result, sequence))
+            late = self.motion.submit(self.outputs.plan(result, sequence))
+            if late:
+                self._health.count("results_discarded")
+                self.wait_for(late)
+            else:
+                self._health.succeeded()
             self._record(result)
             self.outputs.publish(result, sequence, self.policy, queue)
 
@@ -219,13 +233,13 @@ class PolicyRunner:
         limit = result.task.settings.pruning.target_latency
         self._health.record(result.seconds, overhead, limit)
 
-    def _on_failure(self, error: Exception) -> None:
-        logger = self._node.get_logger()
-        self.waiting = False
-        in_a_row = self._health.failed(str(error))
-        logger.error(f"Inference failed ({in_a_row} in a row): {error}", throttle_duration_sec=1.0)
+    def _on_failure(self, error: BaseException) -> None:
+        self.motion.halt()  # first of all: a log may be slow
+        logger = self._node.log
+        # What the next input may remove must not hold motion until a person comes.
+        in_a_row = self._health.failed(_sentence(error), latches=not isinstance(error, InputError))
+        logger.error(f"Inference failed ({in_a_row} in a row): {_sentence(error)}")
         logger.debug("".join(traceback.format_exception(error)))
-        self.motion.halt()
         if is_out_of_memory(error):
             # The traceback's frames hold the tensors that a failed allocation could be made from.
             # Only then: collecting takes long enough to disturb the timers that play actions.
@@ -238,24 +252,43 @@ class PolicyRunner:
 
     # --- Watching -----------------------------------------------------------------------------
 
-    def watch(self) -> None:
-        """Stop motion where an input fell silent while no inference looked at it."""
-        if not self._gate.is_open or (self.waiting and not self.motion.moving):
+    def watch(self, executor_stalled: bool = False) -> None:
+        """Stop motion if something forbids it while no inference looks at the inputs."""
+        if self._node.motion_clock.stepped_back():
+            self.clear_frames()
+        readiness = self.readiness
+        if not self._gate.is_open or readiness is None:
             return
-        silent = self.silence()
-        if silent:
-            self.wait_for(silent)
+        readiness.stalled = self._stalled_thread(executor_stalled)
+        reason = readiness.first()
+        if reason:
+            self.wait_for(reason)
 
-    def silence(self) -> str:
-        """Return a sentence about an input that fell silent, empty where all arrive."""
-        inputs, policy = self.inputs, self.policy
-        if inputs is None or policy is None:
-            return "The node is being taken down"
-        return silence(inputs, self.motion.end_effector, self._settings, policy.state_dim > 0)
+    def _stalled_thread(self, executor_stalled: bool) -> str:
+        worker, limit = self._worker, self._settings.inference_timeout
+        if executor_stalled:
+            return (
+                "The node's callbacks do not run: is the machine overloaded? If this stays, "
+                "restart the node"
+            )
+        if worker and not worker.alive:
+            return "The policy's thread has ended: call ~/reset"
+        if worker and worker.busy_for() > limit:
+            return (
+                f"The policy has not answered for over {limit:.1f} s (inference_timeout): if it "
+                "stays so, deactivate, clean up and configure the node"
+            )
+        return ""
 
-    def wait_for(self, sentence: str) -> None:
-        """Stop motion until what the sentence names is there."""
-        self.waiting = True
-        if self._health.set_problem(sentence):
-            self._node.get_logger().warning(sentence)
+    def wait_for(self, reason: Reason) -> None:
+        """Stop motion until what the reason names is there; then log it."""
         self.motion.halt()
+        if self._health.wait_for(reason.cause, reason.sentence):
+            self._node.log.warning(reason.sentence)
+
+
+def _sentence(error: BaseException) -> str:
+    """Return what an error says, with its type where that is no everyday one."""
+    if isinstance(error, Exception):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,97 @@
+"""The real process, observed from outside: terminals that stall, signals, loads that last."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+
+import pytest
+from process_helpers import WAIT, Outside, moving_subject
+
+
+@contextmanager
+def full_pipe():
+    """The writing end of a pipe that nobody reads and that takes nothing more."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(4096))
+    os.set_blocking(writing, True)
+    try:
+        yield writing
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_terminal_that_nobody_reads_stops_nothing_but_the_log():
+    """The whole process froze in mid-motion at its next line, SIGTERM included."""
+    with full_pipe() as terminal, moving_subject(output=terminal) as (outside, process):
+        for number in range(40):
+            assert outside.set_parameter("seed", number).successful
+        outside.until_moving()
+        outside.stop_camera()
+        silent = time.monotonic()
+        outside.until(lambda: outside.stops(silent), "a stop without images")
+        assert outside.state() == "active"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_in_a_stop(number):
+    with moving_subject() as (outside, process):
+        told = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(WAIT) == 0
+        outside.until(lambda: outside.stops(told), "the stop")
+        last = outside.stops(told)[-1].at
+        assert not outside.motions(last)
+        assert outside.moving_twist_stands() == 0.0
+
+
+LOAD = """
+import sys, time
+from vla_pruner_ros.models.cancellation import check_cancelled
+from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.nodes.vla_pruner.node import VlaPrunerNode
+
+def load(settings):
+    for _ in range(600):
+        time.sleep(0.1)
+        {check}
+    raise RuntimeError("nobody cancelled")
+
+sys.exit(run_node(lambda: VlaPrunerNode(sys.argv[1], load=load), []))
+"""
+
+
+@pytest.mark.parametrize(
+    ("check", "longest", "code"), [("check_cancelled()", 3.0, 0), ("pass", 12.0, 1)]
+)
+def test_sigterm_ends_a_load(check, longest, code):
+    """Also one that never looks whether it was cancelled."""
+    outside = Outside()
+    script = LOAD.format(check=check)
+    process = subprocess.Popen([sys.executable, "-c", script, outside.name])
+    try:
+        from lifecycle_msgs.srv import ChangeState
+        from process_helpers import CONFIGURE, Transition
+
+        client = outside.node.create_client(ChangeState, f"/{outside.name}/change_state")
+        assert client.wait_for_service(WAIT)
+        client.call_async(ChangeState.Request(transition=Transition(id=CONFIGURE)))
+        outside.until(lambda: outside.state() == "configuring", "the load")
+        told = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT) == code
+        assert time.monotonic() - told < longest
+    finally:
+        process.kill()
+        process.wait()
+        outside.close()

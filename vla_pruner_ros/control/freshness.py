@@ -1,0 +1,65 @@
+"""Whether a received message is too old: by its stamp and by its arrival. Decided here alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from vla_pruner_ros.control.clock import Instant
+
+CLOCK_TOLERANCE = 0.05
+"""Seconds a stamp may lie in the future: jitter between clocks."""
+
+M = TypeVar("M")
+
+
+@dataclass(frozen=True)
+class Received(Generic[M]):
+    """A message as it came.
+
+    stamp: when it was measured, on the node's clock (ns), 0 if the sender did not say.
+    arrival: when it came, on steady time (ns).
+    """
+
+    message: M
+    stamp: int
+    arrival: int
+
+    def age_by_arrival(self, now: Instant) -> float:
+        """Return the seconds since it came."""
+        return (now.steady - self.arrival) * 1e-9
+
+    def age_by_stamp(self, now: Instant) -> float:
+        """Return the seconds since its stamp, negative if that lies in the future."""
+        return (now.stamp - self.stamp) * 1e-9 if self.stamp else 0.0
+
+    def measured(self, now: Instant) -> int:
+        """Return when it was measured, on playback time (ns)."""
+        age = self.age_by_stamp(now) if self.stamp else self.age_by_arrival(now)
+        return now.playback - round(max(0.0, age) * 1e9)
+
+
+def is_silent(received: Received | None, limit: float, now: Instant) -> bool:
+    """Return whether nothing came for `limit` seconds, or never."""
+    return received is None or received.age_by_arrival(now) > limit
+
+
+def stamp_problem(what: str, age: float, limit: float, limit_name: str) -> str:
+    """Return a sentence if a stamp's age (s) is no age to act on, else "".
+
+    Args:
+        what: subject of the sentence, such as "The newest image".
+        age: now minus the stamp (s).
+        limit: the oldest allowed (s); limit_name: its parameter.
+    """
+    if age > limit:
+        return (
+            f"{what} is {age:.2f} s old, older than {limit_name} {limit:.2f} s: "
+            "check its sender, the network and that the clocks are synchronised"
+        )
+    if age < -max(CLOCK_TOLERANCE, limit):
+        return (
+            f"{what} is stamped {-age:.2f} s in the future: synchronise the clocks of the "
+            "computer that sends it and of this one"
+        )
+    return ""
