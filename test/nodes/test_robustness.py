@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -14,6 +15,7 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
 from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.vla_pruner.diagnostics import judge
 
 ACTION = "/vla_pruner/action"
 
@@ -95,19 +97,24 @@ def test_motion_stops_though_every_thread_of_the_executor_is_busy():
             proceed.set()
 
 
+def namesakes(b) -> int:
+    return b.node.get_node_names_and_namespaces().count(("vla_pruner", "/"))
+
+
 def test_a_second_node_of_the_same_name_is_refused_activation():
     with bench(ControlledPolicy()) as b:
         namesake = rclpy.create_node("vla_pruner", context=b.client.context)
         try:
             assert b.change_state(Transition.TRANSITION_CONFIGURE)
-            count = b.node.get_node_names_and_namespaces().count
-            b.until(lambda: count(("vla_pruner", "/")) == 2, "the other in the graph")
+            b.until(lambda: namesakes(b) == 2, "the other in the graph")
             assert not b.change_state(Transition.TRANSITION_ACTIVATE)
             assert b.state() == "inactive"
-            assert "Another node" in b.node.health.problem
+            level, sentence = judge(b.node.state())
+            assert level == DiagnosticStatus.ERROR
+            assert "Another node" in sentence
         finally:
             namesake.destroy_node()
-        b.until(lambda: count(("vla_pruner", "/")) == 1, "the other gone")
+        b.until(lambda: namesakes(b) == 1, "the other gone")
         assert b.change_state(Transition.TRANSITION_ACTIVATE)
 
 
@@ -177,7 +184,7 @@ def test_a_pose_that_is_repeated_with_an_old_stamp_stops_motion():
         b.show_until(shown(lambda: moving(actions)), "motion")
         age[0] = 2.0
         b.show_until(shown(lambda: "max_state_age" in b.node.health.problem), "the stop")
-        assert actions[-1].stop
+        b.until(lambda: actions[-1].stop, "the stop")
         age[0] = -9.0
         b.show_until(shown(lambda: "future" in b.node.health.problem), "the other sentence")
         age[0], seen = 0.0, len(moving(actions))
@@ -201,7 +208,7 @@ def test_a_joint_state_that_is_repeated_with_an_old_stamp_stops_motion():
         b.show_until(shown(lambda: moving(actions)), "motion")
         age[0] = 2.0
         b.show_until(shown(lambda: "joint state" in b.node.health.problem), "the stop")
-        assert actions[-1].stop
+        b.until(lambda: actions[-1].stop, "the stop")
 
 
 def test_an_image_that_is_repeated_with_an_old_stamp_stops_a_chunk_that_plays():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from vla_pruner_ros.models.execution.device_memory import device_memory_mb
-
-if TYPE_CHECKING:
-    from vla_pruner_ros.nodes.vla_pruner.node import VlaPrunerNode
+from vla_pruner_ros.nodes.vla_pruner.host import Host
+from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 
 _LOST = "Images were lost on the way here: see Large pictures in docs/reference/node.md."
 _WARNING_COUNTS = {
@@ -20,10 +19,17 @@ _WARNING_COUNTS = {
 }
 
 
+class Reported(Host, Protocol):
+    """A node whose state can be reported."""
+
+    lifecycle: str
+    runner: PolicyRunner
+
+
 class Reporter:
     """Publishes `/diagnostics` and logs when the level changes."""
 
-    def __init__(self, node: VlaPrunerNode) -> None:
+    def __init__(self, node: Reported) -> None:
         self._node = node
         self._publisher = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self._last_level = b""
@@ -88,6 +94,8 @@ def judge(state: dict[str, Any]) -> tuple[bytes, str]:
         )
     if state["lifecycle"] == "unconfigured" and state["problem"]:
         return DiagnosticStatus.ERROR, f"Not configured: {state['problem']}"
+    if state["lifecycle"] == "inactive" and state["problem"] and not state["waiting"]:
+        return DiagnosticStatus.ERROR, f"Not active: {state['problem']}"
     if state["lifecycle"] != "active":
         return DiagnosticStatus.OK, f"Not active ({state['lifecycle']}): no motion"
     if state["problem"]:

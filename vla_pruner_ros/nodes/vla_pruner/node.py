@@ -92,6 +92,7 @@ class VlaPrunerNode(LifecycleNode):
             ),
             post_callback=lambda _: self.runner.clear_frames(),
         )
+        self.watchdog.start()
 
     def _create_timers(self) -> None:
         # Steady time: a simulated clock that stands still must not stop the executor's beat.
@@ -175,6 +176,7 @@ class VlaPrunerNode(LifecycleNode):
         self._stop_moving()
         if not self.runner.wait_idle(self._patience):
             self._warn_of_hanging()
+        self.health.forgive()
         return super().on_deactivate(state)
 
     @transition

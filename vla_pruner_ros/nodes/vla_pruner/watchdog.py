@@ -21,7 +21,7 @@ class Watchdog:
     """
 
     def __init__(self, look: Callable[[], None], report: Callable[[str], None]) -> None:
-        """Start the thread.
+        """Make the thread; start() starts it.
 
         Args:
             look: the work of one period.
@@ -31,6 +31,8 @@ class Watchdog:
         self._looks_without_beat = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def start(self) -> None:
         self._thread.start()
 
     def beat(self) -> None:
@@ -44,8 +46,8 @@ class Watchdog:
     def stop(self) -> None:
         """End the thread; it may be asked more than once, and by itself."""
         self._done.set()
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(1.0)
 
     def _run(self) -> None:
         due = time.monotonic()
