@@ -28,12 +28,13 @@ PIP := pip==26.3
 
 setup: .venv/installed install/built
 
-.venv/installed: requirements.txt scripts/install_system_packages.sh
+.venv/installed: requirements.txt requirements-peers.txt scripts/install_system_packages.sh
 	@python=$$(scripts/find_python.sh) && scripts/install_system_packages.sh "$$python" \
 	  && ([ -x .venv/bin/python ] || "$$python" -m venv .venv)
 	@echo "Installing Python packages into .venv (once, several minutes on a slow network)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "$(PIP)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.txt
 	@touch $@
 
 # Python modules are linked, not copied: only what CMake reads makes a rebuild necessary.

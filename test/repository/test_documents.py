@@ -14,6 +14,8 @@ from vla_pruner_ros.bringup import executables
 from vla_pruner_ros.resources import share_directory
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_ROS = {"vla_pruner_replay", "vla_pruner_server"}
+"""Executables that run without ROS."""
 
 
 def specs():
@@ -66,7 +68,7 @@ def test_executables_of_pip_and_colcon_exist():
     pytest.importorskip("rclpy", reason="ROS 2 is not installed: the nodes cannot be imported")
     found = declared_executables()
     assert all(callable(function) for function in found.values())
-    assert found.keys() == executables.MODULES.keys() | {"vla_pruner_replay"}
+    assert found.keys() == executables.MODULES.keys() | WITHOUT_ROS
     for module in executables.MODULES.values():
         assert callable(import_module(f"vla_pruner_ros.{module}").main)
 
@@ -81,7 +83,7 @@ def test_executables_say_that_ros_is_missing(monkeypatch, capsys, missing, words
         executables, "find_spec", lambda name: None if name == missing else real(name)
     )
     for name, function in declared_executables().items():
-        if name != "vla_pruner_replay":
+        if name not in WITHOUT_ROS:
             assert function() == 2
             said = capsys.readouterr().err
             assert said.startswith(f"{name} cannot run: ")

@@ -19,7 +19,8 @@ FLOORS = (
     {"models"},
     {"conversions", "control"},
     {"bags"},
-    {"replay", "serving"},
+    {"serving"},
+    {"replay"},
     {"nodes"},
     {"bringup"},
 )

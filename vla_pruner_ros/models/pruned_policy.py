@@ -27,7 +27,7 @@ from vla_pruner_ros.models.policy import (
 )
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.methods import Signals
-from vla_pruner_ros.pruning.state import PruningState
+from vla_pruner_ros.pruning.state import PruningState, SavedHistory
 from vla_pruner_ros.pruning.step import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
 
@@ -252,6 +252,18 @@ class PrunedPolicy(ABC):
     def reset(self) -> None:
         """See VlaPolicy.reset."""
         self.pruning_state.reset()
+
+    def save_history(self) -> SavedHistory:
+        """Return the pruning state of the robot served last, to be given to restore_history."""
+        return self.pruning_state.save()
+
+    def restore_history(self, saved: SavedHistory | None) -> None:
+        """Go on with another robot's pruning state, or with none at all (None)."""
+        self.reset()
+        if saved is None:
+            self.pruning_state.renew_budget()
+        else:
+            self.pruning_state.restore(saved)
 
     def unpruned_plan(self) -> PruningStep:
         """Runs every token and remembers nothing."""

@@ -80,6 +80,9 @@ class PruningMethod(ABC):
         """The tensors that hold what it carries."""
         return []
 
+    def load(self, values: list[Tensor]) -> None:  # noqa: B027 - most carry nothing
+        """Go on with what buffers() held in another method of the same kind."""
+
 
 class Full(PruningMethod):
     """No pruning."""
@@ -213,6 +216,12 @@ class Random(PruningMethod):
 
     def buffers(self) -> list[Tensor]:
         return [] if self._step is None else [self._step]
+
+    def load(self, values: list[Tensor]) -> None:
+        if self._step is None and values:
+            self._step = torch.empty_like(values[0])
+        for buffer, value in zip(self.buffers(), values, strict=False):
+            buffer.copy_(value)
 
 
 def _hash(values: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import Signals, make_method
+from vla_pruner_ros.pruning.methods import PruningMethod, Signals, make_method
 from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
 from vla_pruner_ros.pruning.step import PruningStep, StepMeasurement
@@ -27,6 +27,18 @@ BUDGET_FIELDS = (
     "fine_motion",
     "coarse_motion",
 )
+
+
+@dataclass(frozen=True)
+class SavedHistory:
+    """The state of one robot's steps: see PruningState.save."""
+
+    config: PruningConfig
+    buffers: list[list[Tensor]]
+    updates: int
+    steps_since_full: int
+    planned: PruningStep | None
+    budget: Budget
 
 
 class PruningState:
@@ -236,6 +248,41 @@ class PruningState:
                 for buffer, value in zip(part.buffers(), values, strict=False):
                     buffer.copy_(value)
             self._relevance.updates, self._steps_since_full, self._planned = host
+
+    def save(self) -> SavedHistory:
+        """Copy what this robot's steps have left behind, so that another's can go on here.
+
+        The buffers' contents are copied, the buffers stay: a captured graph holds their addresses.
+        """
+        return SavedHistory(
+            config=self._config,
+            buffers=[[buffer.clone() for buffer in part.buffers()] for part in self._parts],
+            updates=self._relevance.updates,
+            steps_since_full=self._steps_since_full,
+            planned=self._planned,
+            budget=self._budget,
+        )
+
+    def restore(self, saved: SavedHistory) -> None:
+        """Go on where save() was called; the settings of then come back too."""
+        self.config = saved.config
+        for part, values in zip(self._parts, saved.buffers, strict=True):
+            part.reset()
+            # strict=False: another robot's steps may have allocated what did not exist then.
+            for buffer, value in zip(part.buffers(), values, strict=False):
+                buffer.copy_(value)
+        self._method.load(saved.buffers[-1])
+        self._relevance.updates = saved.updates
+        self._steps_since_full, self._planned = saved.steps_since_full, saved.planned
+        self._budget = saved.budget
+
+    def renew_budget(self) -> None:
+        """Start with a budget that knows nothing; for a robot that has no saved state."""
+        self._budget = make_budget(self._config, self.num_visual, self.num_cameras)
+
+    @property
+    def _parts(self) -> tuple[TemporalRelevance, StatisticsTracker, PruningMethod]:
+        return self._relevance, self._tracker, self._method
 
     def _action_layers(self) -> tuple[int, ...]:
         if "action" not in self._method.needs and not self.always_observe:
