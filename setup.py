@@ -1,4 +1,4 @@
-"""Lays the package's data beside the modules; everything else is declared in setup.cfg."""
+"""Lays the package's data next to the modules; everything else is declared in setup.cfg."""
 
 from pathlib import Path
 

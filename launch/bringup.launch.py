@@ -116,7 +116,7 @@ def autostart(policy: LifecycleNode) -> list:
         )
 
     failed = LogInfo(
-        msg="vla_pruner could not be configured; its message above says why. Mend that, then: "
+        msg="vla_pruner could not be configured; its message above says why. Fix that, then: "
         "ros2 lifecycle set /vla_pruner configure"
     )
     return [

@@ -5,7 +5,7 @@ ros2 launch vla_pruner_ros replay.launch.py bag:=/path/to/bag checkpoint:=/path/
 
 The node takes the cameras, the instruction and the pruning that were recorded, where nothing else
 is said. The bag starts once the node is active and drives /clock; what the recorded node said is
-played on /recorded/..., beside what the running one says. For a comparison frame by frame use
+played on /recorded/..., next to what the running one says. For a comparison frame by frame use
 vla_pruner_replay, which needs no ROS.
 """
 
@@ -35,7 +35,7 @@ ARGUMENTS = (
     ("rate", "1.0", "Speed of playback; slower than 1 gives a slow model time for every frame"),
     ("loop", "false", "Play again and again; every jump of the clock back resets the node"),
 )
-"""Beside these, every argument of bringup.launch.py is taken: checkpoint, recorded_node, ..."""
+"""Next to these, every argument of bringup.launch.py is taken: checkpoint, recorded_node, ..."""
 
 
 def play_command(bag: str, rate: str, loop: str, node: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Keeps everything the tests start on loopback, and lets the soak run beside other tests."""
+"""Keeps everything the tests start on loopback, and lets the soak run next to other tests."""
 
 from __future__ import annotations
 

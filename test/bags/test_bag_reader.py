@@ -93,7 +93,7 @@ def test_directory_without_metadata(tmp_path):
     (path / "metadata.yaml").unlink()
     words, damage = words_of(path)
     assert words == WORDS
-    assert damage == ["metadata.yaml is missing; the files beside it were read alone"]
+    assert damage == ["metadata.yaml is missing; the files next to it were read alone"]
 
 
 def test_single_messages_compressed_and_no_metadata(tmp_path):

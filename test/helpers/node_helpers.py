@@ -101,7 +101,7 @@ class ControlledPolicy:
 
 
 class Bench:
-    """A node under test, a client node beside it, both spinning until the test ends."""
+    """A node under test, a client node next to it, both spinning until the test ends."""
 
     def __init__(self, context: Context, policy: Any, parameters: dict[str, Any]) -> None:
         self.policy = policy

@@ -1,4 +1,4 @@
-"""The soak test itself for one minute, beside other tests; the long run is in reliability.md."""
+"""The soak test itself for one minute, next to other tests; the long run is in reliability.md."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ RUNNING = {
         ({"new": {"clamped_rotation": 1}}, WARN, "shortened"),
         ({"trained": False}, WARN, "untrained"),
         ({"cameras_missing": ["wrist"]}, WARN, "without wrist"),
-        ({"new": {"frames_lost": 1}}, WARN, "Large pictures"),
+        ({"new": {"frames_lost": 1}}, WARN, "Check the cameras"),
         (
             {"waiting": True, "problem": "No image.", "new": {"frames_lost": 1}},
             WARN,

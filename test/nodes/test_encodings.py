@@ -100,7 +100,7 @@ def test_raw_encodings():
             if encoding in GREY:
                 left, right = round(np.mean(LEFT)), round(np.mean(RIGHT))
             tolerance = 2 if encoding in CHROMA_FIRST else 0
-            # A mosaic knows the colour beside an edge only from across it.
+            # A mosaic knows the colour next to an edge only from across it.
             assert_colours(found, left, right, tolerance, border=encoding in MOSAICS)
 
 

@@ -1,4 +1,4 @@
-"""The tool as a user runs it: results, exit status, one sentence in place of a traceback."""
+"""The tool as a user runs it: results, exit status, one sentence instead of a traceback."""
 
 from __future__ import annotations
 

@@ -164,8 +164,8 @@ BAD = {
         replaced("control_rate: 10.0", "control_rate: &x 10.0\ndescription: *x"), 4, "aliases"),
     "tabs": (replaced("  - {name: front", "\t- {name: front"), 5, "this is not YAML"),
     "a bracket that never closes": (replaced("[finger]", "[finger"), 7, "this is not YAML"),
-    "a URDF elsewhere": (GOOD + "urdf: ../other.urdf\n", 18, "must name a file beside"),
-    "a URDF at an absolute path": (GOOD + "urdf: /etc/hostname\n", 18, "must name a file beside"),
+    "a URDF elsewhere": (GOOD + "urdf: ../other.urdf\n", 18, "must name a file next to"),
+    "a URDF at an absolute path": (GOOD + "urdf: /etc/hostname\n", 18, "must name a file next to"),
     "a URDF that is not there": (GOOD + "urdf: arm.urdf\n", 18, "arm.urdf cannot be read"),
 }  # fmt: skip
 
@@ -186,7 +186,7 @@ def test_a_urdf_link_may_not_lead_out_of_the_folder(tmp_path):
     folder = tmp_path / "profiles"
     folder.mkdir()
     (folder / "arm.urdf").symlink_to(outside)
-    with pytest.raises(ProfileError, match="beside the profile"):
+    with pytest.raises(ProfileError, match="next to the profile"):
         read_profile(write(folder, GOOD + "urdf: arm.urdf\n"))
 
 

@@ -1,4 +1,4 @@
-"""What the paper leads one to expect of VLA-Pruner, beside what was measured here."""
+"""What the paper leads one to expect of VLA-Pruner, next to what was measured here."""
 
 from __future__ import annotations
 

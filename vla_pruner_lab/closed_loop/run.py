@@ -47,7 +47,7 @@ from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, TOKEN_REC
 from vla_pruner_ros.sim.tasks import task_name
 
 CHECKS = ("expert", "still")
-"""Who may act in place of a checkpoint."""
+"""Who may act instead of a checkpoint."""
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 MAX_ACTIONS = 120
 """Actions of 0.1 s an episode; the experts need at most 100 (demonstrations.collect)."""

@@ -109,7 +109,7 @@ def reference_compatible(runs: dict, run: dict, num_visual: int) -> PruningConfi
 
 
 def _load(directory: Path) -> OpenVlaPolicy:
-    # The recordings come with token ids; a checkpoint beside them needs no tokenizer.
+    # The recordings come with token ids; a checkpoint next to them needs no tokenizer.
     return load_policy(directory / "openvla" / "checkpoint", pruning=UNPRUNED, tokenizer=list)
 
 

@@ -6,7 +6,7 @@ on interruptions; a second run adds only the shards that are missing.
 With --policy, a policy moves the arm at first and the expert takes over where that got it: what
 the expert does then is recorded, so that the policy can learn a way out of its own mistakes (after
 Ross et al. 2011, "A Reduction of Imitation Learning and Structured Prediction to No-Regret Online
-Learning", with whole stretches of the expert in place of single answers: chunks need them).
+Learning", with whole stretches of the expert instead of single answers: chunks need them).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a replay costs beside the model: time to read, convert, compare and report, and memory.
+"""What a replay costs next to the model: time to read, convert, compare and report, and memory.
 
 python -m vla_pruner_lab.microbenchmarks.replay --frames 20000 --markdown FILE
 
@@ -151,7 +151,7 @@ def report(
         f"| peak growth of the process | {peak:.0f} MB |",
         f"| equal to the recording | {outcome.parity.equal} of {outcome.parity.recorded} |",
     ]
-    return "\n".join(["# Cost of a replay beside the model", "", *lines]) + "\n"
+    return "\n".join(["# Cost of a replay next to the model", "", *lines]) + "\n"
 
 
 def main() -> int:

@@ -74,7 +74,7 @@ def broken_weights() -> Iterator[BadInput]:
         ("of a list", {"weight_map": ["a"]}),
         ("without a map", {}),
     ):
-        yield _case(f"with an index {name}", "file beside it", _writes(INDEX, json.dumps(content)))
+        yield _case(f"with an index {name}", "file next to it", _writes(INDEX, json.dumps(content)))
     yield _case("with an index that is no JSON", "JSON", _writes(INDEX, "{"))
     absent = json.dumps({"weight_map": {"a": "b.safetensors"}})
     yield _case("with a shard missing", "lacks the shards", _writes(INDEX, absent))

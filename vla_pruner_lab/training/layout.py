@@ -1,4 +1,4 @@
-"""Trained networks as checkpoint directories in the official layout, and what goes in beside them.
+"""Trained networks as checkpoint directories in the official layout, and what goes in next to them.
 
 Size of the standard shape, in numbers of two bytes: embeddings and lm_head 2 x 32064 x 96 =
 6.16 M; 5 decoder layers of 4 x 96^2 + 3 x 96 x 192 = 0.46 M; two towers of 3 stored blocks of
@@ -87,7 +87,7 @@ def _as_lists(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
 def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict) -> None:
     """Write weights as a checkpoint: the start's files with its tensors replaced, marked trained.
 
-    weights: a TrainingNetwork's parameters by name. note: goes into config.json beside the mark.
+    weights: a TrainingNetwork's parameters by name. note: goes into config.json next to the mark.
     The towers' last block, which nothing runs, keeps the start's numbers; rows of the vocabulary
     that training does not use become zero.
     """

@@ -165,7 +165,7 @@ class BagReader:
         files = _bag_files(directory)
         self._metadata = read_metadata(directory)
         if files and self._metadata.problem:
-            self._damage.append(f"{self._metadata.problem}; the files beside it were read alone")
+            self._damage.append(f"{self._metadata.problem}; the files next to it were read alone")
         named = set(self._metadata.files)
         present = {path.name for path in files}
         # Files compressed as a whole are named as they were before, or with the ending.

@@ -104,7 +104,7 @@ class BagRecording:
         A disk that fails now is told by `failure`.
 
         Args:
-            remarks: put into the bag's custom_data beside what was dropped.
+            remarks: put into the bag's custom_data next to what was dropped.
 
         Returns:
             Messages written by topic.

@@ -85,7 +85,7 @@ def find_executable(name: str) -> str:
     """Return the path of one of this package's executables.
 
     Raises:
-        FileNotFoundError: it is neither on PATH nor beside this program.
+        FileNotFoundError: it is neither on PATH nor next to this program.
     """
     beside = Path(sys.argv[0]).resolve().parent / name
     found = shutil.which(name) or (str(beside) if beside.is_file() else None)

@@ -60,7 +60,7 @@ class ActionQueue:
         compensate: bool = True,
         blend_steps: int = 0,
     ) -> None:
-        """Put a chunk in place of the actions still waiting.
+        """Put a chunk instead of the actions still waiting.
 
         now: playback time (ns); period: time between actions (s); compensate: skip what has passed;
         blend_steps: over that many actions, go linearly from the old chunk to the new one.

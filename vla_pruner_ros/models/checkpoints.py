@@ -194,7 +194,7 @@ def fill_component(
 
 
 def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put a tensor in place of a (meta) parameter given by its dotted name."""
+    """Put a tensor instead of a (meta) parameter given by its dotted name."""
     owner, _, leaf = name.rpartition(".")
     setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
 
@@ -264,7 +264,7 @@ def _weight_paths(directory: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):
         raise CheckpointError(
-            f"{index} must map each tensor to the name of a file beside it; "
+            f"{index} must map each tensor to the name of a file next to it; "
             "copy or download it again"
         )
     paths = [directory / name for name in sorted(set(weight_map.values()))]

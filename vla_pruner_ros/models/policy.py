@@ -10,7 +10,7 @@ import numpy as np
 from vla_pruner_ros.pruning.config import PruningConfig
 
 UNTRAINED = "untrained"
-"""In place of a checkpoint's directory: small random weights, to try things out."""
+"""Instead of a checkpoint's directory: small random weights, to try things out."""
 
 
 class PolicyError(RuntimeError):

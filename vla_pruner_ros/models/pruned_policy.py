@@ -32,7 +32,7 @@ from vla_pruner_ros.pruning.step import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
 
 USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
-"""Budgets whose graphs are recorded before the first step, beside the configured one."""
+"""Budgets whose graphs are recorded before the first step, next to the configured one."""
 
 
 @dataclass(frozen=True)

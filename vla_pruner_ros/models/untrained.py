@@ -64,7 +64,7 @@ def write_untrained_checkpoint(
 ) -> Path:
     """Write a checkpoint with seeded random weights that load_policy reads; returns directory.
 
-    family: openvla, openvla_oft or pi0. shape: fields of TinySize, in place of size.
+    family: openvla, openvla_oft or pi0. shape: fields of TinySize, instead of size.
 
     Raises:
         ValueError: an unknown family.

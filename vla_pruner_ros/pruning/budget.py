@@ -124,7 +124,7 @@ class DeadlineBudget:
     def _slope(self) -> float:
         """Seconds per share: least squares over all that is known, drawn towards the assumption.
 
-        Shares that lie close together tell little of the slope beside the noise of their steps;
+        Shares that lie close together tell little of the slope next to the noise of their steps;
         PRIOR_SPREAD is the squared spread at which they count as much as the assumption.
         """
         shares, seconds = list(self._known), list(self._known.values())

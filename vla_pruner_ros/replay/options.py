@@ -70,7 +70,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         type=_positive,
         default=0,
         metavar="N",
-        help="every n-th frame in place of the recorded inferences",
+        help="every n-th frame instead of the recorded inferences",
     )
     group.add_argument("--limit", type=_positive, default=0, metavar="N", help="inferences at most")
     group.add_argument("--image-topic", nargs="+", action="extend", default=[], metavar="TOPIC")

@@ -360,12 +360,12 @@ def _joint_limits(given: dict) -> JointLimits:
 
 
 def _read_urdf(value: Value, path: Path) -> str:
-    """Read a URDF beside the profile; a path could lead out of the profile's folder."""
+    """Read a URDF next to the profile; a path could lead out of the profile's folder."""
     name = value.text()
     folder = path.resolve().parent
     file = (folder / name).resolve()
     if Path(name).name != name or file.parent != folder:
-        value.fail(f"urdf must name a file beside the profile, got {name!r}")
+        value.fail(f"urdf must name a file next to the profile, got {name!r}")
     try:
         if file.stat().st_size > MAX_URDF_BYTES:
             value.fail(f"urdf {name} is larger than {MAX_URDF_BYTES >> 20} MiB")

@@ -139,7 +139,7 @@ class JointLimits:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the robot, each beside the node's parameters: the smaller one holds.
+    """Limits of the robot, each next to the node's parameters: the smaller one holds.
 
     max_translation (m), max_rotation (rad) and max_gripper_step (share) of one action.
     max_jump: largest distance (rad or m) of a chunk's first target from the measured joints.

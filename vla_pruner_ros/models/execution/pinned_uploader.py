@@ -9,7 +9,7 @@ from torch import Tensor
 
 class PinnedUploader:
     """Uploads arrays by name. On CUDA each name has a page-locked buffer, so that the copy runs
-    beside the host; elsewhere the array itself is wrapped, which costs nothing."""
+    next to the host; elsewhere the array itself is wrapped, which costs nothing."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -30,7 +30,7 @@ FAMILY = "openvla"
 VAIN_PASSES = 2
 """A pass over several tokens costs little more than over one, on a CPU up to twice as much."""
 USUAL_PROMPT = 128
-"""Tokens beside the visual ones, guesses included, that the cache has room for from the start."""
+"""Tokens next to the visual ones, guesses included, that the cache has room for from the start."""
 
 
 def load(checkpoint: Checkpoint) -> OpenVlaPolicy:
@@ -146,7 +146,7 @@ class OpenVlaPolicy(PrismaticPolicy):
     ) -> InferenceOutput:
         """Keep the guesses that held and decode what is missing; waits once for each pass.
 
-        position: that of the first generated token. What is missing is drafted as a chain: beside
+        position: that of the first generated token. What is missing is drafted as a chain: next to
         the token known last, the guesses for the places after it run in the same pass; after
         VAIN_PASSES that accepted nothing it goes on token by token.
         """

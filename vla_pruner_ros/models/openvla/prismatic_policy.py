@@ -81,7 +81,7 @@ class PrismaticPolicy(PrunedPolicy):
         self.decoder_layers = (self.decoder.layers,)
 
     def _prompt_ids(self, instruction: str, others: int) -> list[int]:
-        """The prompt's ids with BOS and 29871. others: further tokens beside the visual ones."""
+        """The prompt's ids with BOS and 29871. others: further tokens next to the visual ones."""
         ids = prompt.complete(self.tokenize(prompt.prompt_text(instruction)))
         length, limit = self.num_visual + len(ids) + others, len(self.decoder.positions)
         if length > limit:

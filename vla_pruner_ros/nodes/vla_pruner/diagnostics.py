@@ -10,7 +10,7 @@ from vla_pruner_ros.models.execution.device_memory import device_memory_mb
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 
-_LOST = "Images were lost on the way here: see Large pictures in docs/reference/node.md."
+_LOST = "Images were lost on the way here: see Check the cameras in docs/how-to/run_on_a_robot.md."
 _WARNING_COUNTS = {
     "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
     "frames_unusable": "pictures, states or poses were unusable: see the log for the first reason",
@@ -89,7 +89,7 @@ def judge(state: dict[str, Any]) -> tuple[bytes, str]:
     """Return (level, sentence) of a state as Reporter.state() gives it."""
     if state["held"]:
         return DiagnosticStatus.ERROR, (
-            f"Motion is held after repeated failures: {state['problem']} Mend the cause, then call "
+            f"Motion is held after repeated failures: {state['problem']} Fix the cause, then call "
             "~/reset or deactivate and activate the node."
         )
     if state["lifecycle"] == "unconfigured" and state["problem"]:

@@ -109,7 +109,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Compared:
-    """A step beside its reference; overlap: of the kept tokens, NaN where there are none."""
+    """A step next to its reference; overlap: of the kept tokens, NaN where there are none."""
 
     step: Step
     difference: Difference

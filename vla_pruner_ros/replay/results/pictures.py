@@ -38,7 +38,7 @@ def _small(message: Any) -> np.ndarray:
 
 
 def side_by_side(images: list[np.ndarray], kept: Kept | None) -> np.ndarray:
-    """Return the cameras beside one another, pruned patches dimmed where it is known which."""
+    """Return the cameras side by side, pruned patches dimmed where it is known which."""
     if kept is not None and len(kept.indices) == len(images) and min(kept.grid) > 0:
         pairs = zip(images, kept.indices, strict=True)
         images = [draw_kept(image, indices, kept.grid) for image, indices in pairs]

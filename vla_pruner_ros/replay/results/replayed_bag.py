@@ -1,4 +1,4 @@
-"""Replayed answers as a bag: ActionChunk and PruningStatus beside the recorded ones."""
+"""Replayed answers as a bag: ActionChunk and PruningStatus next to the recorded ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ReplayedBag:
     """A new bag: the instruction and the recorded answers are copied, replayed ones added.
 
     Topics: <node>/replay/<setting>/action_chunk and .../pruning. Images are not copied; play the
-    recorded bag beside this one to see them.
+    recorded bag next to this one to see them.
     """
 
     def __init__(self, path: Path, policy: VlaPolicy) -> None:
@@ -41,7 +41,7 @@ class ReplayedBag:
     ) -> None:
         """Write one replayed inference at the stamp of its first image.
 
-        Its stamps are those of the messages it was computed from, so that it can be laid beside
+        Its stamps are those of the messages it was computed from, so that it can be laid next to
         the recorded answer to the same images; its sequence counts the replayed inferences.
         """
         base = f"{node or '/vla_pruner'}/replay/{slug(setting.name)}"
@@ -68,7 +68,7 @@ class ReplayedBag:
 
     def close(self) -> None:
         """Finish the bag; rosbag2 wants custom_data to be there."""
-        self._writer.note("vla_pruner_replay", "replayed answers beside the recorded ones")
+        self._writer.note("vla_pruner_replay", "replayed answers next to the recorded ones")
         self._writer.close()
 
 
