@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from node_helpers import ControlledPolicy, bench
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,7 +55,7 @@ def test_only_the_node_may_move_the_arm_and_the_operator_finds_its_services():
 @pytest.mark.parametrize(
     ("unsafe", "remedy"),
     [
-        (r"\byaml\.(load|full_load|unsafe_load)\(", "yaml.safe_load"),
+        (r"\byaml\.(full_load|unsafe_load)\(", "yaml.safe_load"),
         (r"\bpickle\.loads?\(", "no pickle"),
         (r"\b(eval|exec)\(", "no evaluation of text"),
         (r"trust_remote_code\s*=\s*True", "no code from checkpoints"),
@@ -68,3 +71,22 @@ def test_no_unsafe_call(unsafe, remedy):
         if not match.string[: match.start()].endswith(".")
     ]
     assert not found, remedy
+
+
+def yaml_loaders() -> list[tuple[str, str]]:
+    """Return (module, name of the loader) of every yaml.load call of the product."""
+    found = []
+    for path in (ROOT / "vla_pruner_ros").rglob("*.py"):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "yaml.load":
+                given = [*node.args[1:], *(word.value for word in node.keywords)]
+                found.append((module, ast.unparse(given[0]) if given else ""))
+    return found
+
+
+def test_yaml_is_read_with_safe_loaders():
+    assert yaml_loaders(), "no yaml.load was found: this test compares nothing"
+    for module, name in yaml_loaders():
+        loader = getattr(import_module(module), name)
+        assert issubclass(loader, (yaml.SafeLoader, yaml.CSafeLoader)), f"{module}: {name}"
