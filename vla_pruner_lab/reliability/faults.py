@@ -11,7 +11,7 @@ from typing import Any
 from lifecycle_msgs.msg import Transition
 from sensor_msgs.msg import Image
 
-from vla_pruner_lab.reliability.test_bench import TestBench
+from vla_pruner_lab.reliability.bench import TestBench
 from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
 
 Fault = Callable[[TestBench, random.Random], None]

@@ -34,7 +34,7 @@ MEMORY_LIMIT = 48.0
 
 def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
     """Run for `minutes` of wall time and return the report, see `summary`."""
-    from vla_pruner_lab.reliability.test_bench import TestBench
+    from vla_pruner_lab.reliability.bench import TestBench
 
     world = TestBench(domain)
     injected: Counter[str] = Counter()
@@ -68,7 +68,7 @@ def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
 
 
 def _simulated_hours(ticks: int) -> float:
-    from vla_pruner_lab.reliability.test_bench import TICK
+    from vla_pruner_lab.reliability.bench import TICK
 
     return ticks * TICK / 3600.0
 
