@@ -30,6 +30,8 @@ from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
 from vla_pruner_ros.replay.sweep import sweep_settings, with_changes
 from vla_pruner_ros.report import write_page
+from vla_pruner_ros.serving.client.address import is_remote
+from vla_pruner_ros.serving.client.opening import connect_policy
 
 DONE, IN_PART, NOTHING = 0, 1, 2
 
@@ -89,8 +91,14 @@ def _damage_told(reader: BagReader) -> Iterator[None]:
         raise BagError("; ".join([str(error), *damage])) from None
 
 
+REMOTE_PATIENCE = 60.0
+"""Seconds for an answer of a policy server: a replay has time."""
+
+
 def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
     """Load the checkpoint as the arguments say, else as the recorded node did."""
+    if is_remote(arguments.checkpoint):
+        return connect_policy(arguments.checkpoint, timeout=REMOTE_PATIENCE)
     cameras = arguments.image_topic or recorded.get("image_topics") or ()
     return load_policy(
         arguments.checkpoint,

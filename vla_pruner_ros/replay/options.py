@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         required=True,
-        help=f"its directory, the name of one that the package brings, or {UNTRAINED}",
+        help=f"its directory, the name of one that the package brings, {UNTRAINED}, or ws://host:port",
     )
     parser.add_argument("--out", type=Path, required=True, help="directory for the results")
     _add_sweep(parser)

@@ -9,7 +9,7 @@ _HOME = {
     "ServerSettings": "settings",
     "RemotePolicy": "client.policy",
     "is_remote": "client.address",
-    "open_policy": "client.opening",
+    "connect_policy": "client.opening",
 }
 __all__ = sorted(_HOME)
 

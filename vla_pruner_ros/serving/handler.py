@@ -70,6 +70,7 @@ class RequestHandler:
             "layout": layout.name,
             "camera_keys": list(layout.cameras[: policy.num_cameras]),
             "state_keys": list(layout.state),
+            "state_sizes": list(layout.sizes(policy.state_dim)),
             "prompt_key": layout.prompt,
             "gripper": "as trained" if layout.gripper is None else "-1 open, +1 closed",
             "pruning": asdict(self._first_pruning),
@@ -122,8 +123,11 @@ class RequestHandler:
         finally:
             self.thread.withdraw(session)
 
-    def actions(self, answer: Answer) -> np.ndarray:
-        """Return a chunk's actions as the client expects them: float32 [steps, n]."""
+    def actions(self, answer: Answer, as_trained: bool = False) -> np.ndarray:
+        """Return a chunk's actions, float32 [steps, n]: as the client expects them, or as_trained,
+        in the checkpoint's own numbers."""
+        if as_trained:
+            return np.asarray(answer.chunk.actions, dtype=np.float32)
         return self.layout.actions(answer.chunk.actions)
 
     def finish(self, session: Session, answer: Answer, received: float) -> None:

@@ -39,7 +39,8 @@ class GripperNumbers:
 class ObservationLayout:
     """Keys of an observation. A key with slashes is looked up as it stands, then level by level.
 
-    cameras: in the order of the policy's training. state: their numbers are concatenated.
+    cameras: in the order of the policy's training. state: their numbers are concatenated; the
+    last key may be given how many of them are its own (last_state_size), 0 for all that are left.
     gripper: how to turn the last number of an action to -1 open, +1 closed; None leaves it.
     """
 
@@ -48,6 +49,13 @@ class ObservationLayout:
     state: tuple[str, ...]
     prompt: str
     gripper: GripperNumbers | None = None
+    last_state_size: int = 0
+
+    def sizes(self, state_dim: int) -> tuple[int, ...]:
+        """Return how many of the state's numbers each state key carries."""
+        if len(self.state) == 2:
+            return (state_dim - self.last_state_size, self.last_state_size)
+        return (state_dim,) * len(self.state)
 
     def read(
         self, fields: Mapping[str, Any], num_cameras: int, state_dim: int, limits: WireLimits
@@ -178,6 +186,7 @@ class _Keys:
     cameras: str
     state: str
     robosuite_gripper: bool = False
+    last_state_size: int = 0
 
 
 _LIBERO = _Keys("observation/image observation/wrist_image", "observation/state", True)
@@ -187,6 +196,7 @@ _OPENPI = {
     "franka_droid": _Keys(
         "observation/exterior_image_1_left observation/wrist_image_left",
         "observation/joint_position observation/gripper_position",
+        last_state_size=1,
     ),
     "aloha": _Keys(
         "images/cam_high images/cam_low images/cam_left_wrist images/cam_right_wrist", "state"
@@ -216,7 +226,12 @@ def vla_eval_layout(profile: RobotProfile) -> ObservationLayout:
 def _layout(profile: RobotProfile, keys: _Keys, prompt: str) -> ObservationLayout:
     gripper = _robosuite_gripper(profile.action[-1]) if keys.robosuite_gripper else None
     return ObservationLayout(
-        profile.name, tuple(keys.cameras.split()), tuple(keys.state.split()), prompt, gripper
+        profile.name,
+        tuple(keys.cameras.split()),
+        tuple(keys.state.split()),
+        prompt,
+        gripper,
+        keys.last_state_size,
     )
 
 

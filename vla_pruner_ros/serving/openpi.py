@@ -23,7 +23,8 @@ class Openpi:
     """Talks openpi to one client after another's connection.
 
     Beyond openpi, a request may hold `pruning` (settings, kept until changed), `reset` (true
-    clears the history) and `request` (a number that the reply repeats). openpi has no reset: the
+    clears the history), `request` (a number that the reply repeats) and `as_trained` (true asks
+    for actions in the checkpoint's own numbers). openpi has no reset: the
     history is also cleared on a new connection, another prompt or a gap.
     """
 
@@ -37,8 +38,9 @@ class Openpi:
         async for data in socket.messages():
             received = time.monotonic()
             try:
-                answer, number = await self._answer(data, session, handler)
-                reply = _reply(answer, session, handler, number)
+                fields = await handler.decode(data)
+                answer = await self._answer(fields, session, handler)
+                reply = _reply(answer, session, handler, fields)
             except Exception as error:
                 sentence = handler.refusal(error)
                 await socket.send(sentence)
@@ -49,17 +51,15 @@ class Openpi:
             handler.finish(session, answer, received)
 
     async def _answer(
-        self, data: bytes, session: Session, handler: RequestHandler
-    ) -> tuple[Answer, Any]:
-        fields = await handler.decode(data)
+        self, fields: dict[str, Any], session: Session, handler: RequestHandler
+    ) -> Answer:
         _refuse_vla_eval(fields)
         if fields.get("pruning") is not None:
             handler.set_pruning(session, fields["pruning"])
-        number = fields.get("request")
-        if number is not None and type(number) is not int:
+        if type(fields.get("request", 0)) is not int:
             raise WireError("request must be a whole number")
         observation = await handler.read(fields)
-        return await handler.act(session, observation, fields.get("reset") is True), number
+        return await handler.act(session, observation, fields.get("reset") is True)
 
 
 def _refuse_vla_eval(fields: dict[str, Any]) -> None:
@@ -70,18 +70,20 @@ def _refuse_vla_eval(fields: dict[str, Any]) -> None:
         )
 
 
-def _reply(answer: Answer, session: Session, handler: RequestHandler, number: Any) -> bytes:
+def _reply(
+    answer: Answer, session: Session, handler: RequestHandler, fields: dict[str, Any]
+) -> bytes:
     report = answer.chunk.pruning
     timing = {"infer_ms": 1e3 * answer.inference, "queue_ms": 1e3 * answer.waited}
     if session.last_total_ms is not None:
         timing["prev_total_ms"] = session.last_total_ms
     reply = {
-        "actions": handler.actions(answer),
+        "actions": handler.actions(answer, fields.get("as_trained") is True),
         "server_timing": timing,
         "policy_timing": {f"{stage}_ms": 1e3 * s for stage, s in report.timings.items()},
         "pruning": report_fields(report, with_indices=True),
     }
-    return _pack(reply if number is None else {**reply, "request": number})
+    return _pack({**reply, "request": fields["request"]} if "request" in fields else reply)
 
 
 def _pack(value: Any) -> bytes:

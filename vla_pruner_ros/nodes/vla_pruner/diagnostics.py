@@ -80,6 +80,7 @@ class Reporter:
             "queue_length": runner.motion.queue_length,
             "queue_age": runner.motion.queue_age(),
             "device_memory_mb": device_memory_mb(),
+            **(policy.diagnostics() if hasattr(policy, "diagnostics") else {}),
             "counts": counts,
             "new": {k: v for k, v in new.items() if v},
         }

@@ -9,17 +9,27 @@ from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
+from vla_pruner_ros.serving.client.address import is_remote
+from vla_pruner_ros.serving.client.opening import connect_policy
 
 TRIAL_SIZE = (480, 640)
 TRIAL_INSTRUCTION = "move to the target"
 
 
 def load_from_settings(settings: NodeSettings) -> VlaPolicy:
-    """Load the checkpoint the parameters name.
+    """Load the checkpoint, or connect to the server, that the parameters name.
 
     Raises:
         CheckpointError: no checkpoint named, or it cannot be used; the sentence says which file.
     """
+    if is_remote(settings.checkpoint):
+        return connect_policy(
+            settings.checkpoint,
+            settings.remote_image_format,
+            settings.remote_timeout,
+            settings.remote_api_key_file,
+            pruning=settings.pruning,
+        )
     policy = load_policy(
         settings.checkpoint,
         num_cameras=len(settings.image_topics),

@@ -30,6 +30,7 @@ from vla_pruner_ros.pruning.config import (
     PruningConfig,
 )
 from vla_pruner_ros.resources import POLICIES
+from vla_pruner_ros.serving.client.address import IMAGE_FORMATS
 
 _P = PruningConfig()
 _E = ExecutionConfig()
@@ -81,7 +82,17 @@ SPECS = (
     # Model
     Spec("checkpoint", "",
          f"Directory of the checkpoint, or the name of one that comes with the package "
-         f"({', '.join(POLICIES)}); '{UNTRAINED}' makes small random weights.",
+         f"({', '.join(POLICIES)}); '{UNTRAINED}' makes small random weights; ws://host:port is a "
+         "policy server.",
+         when="configure"),
+    Spec("remote_image_format", "raw",
+         "Pictures to a policy server: raw, or jpeg to save bandwidth.", choices=IMAGE_FORMATS,
+         when="configure"),
+    Spec("remote_timeout", 1.0,
+         "Longest wait for a policy server's answer (s); a later one is dropped.", 1e-2, 60.0,
+         when="configure"),
+    Spec("remote_api_key_file", "",
+         "File with the policy server's API key; empty takes the variable VLA_PRUNER_API_KEY.",
          when="configure"),
     Spec("model", "auto", "Model family; auto matches it from the checkpoint's files.",
          when="configure"),

@@ -116,6 +116,8 @@ class PolicyRunner:
         ended = self._worker is None or self._worker.stop(patience)
         if self.inputs:
             self.inputs.destroy()
+        if hasattr(self.policy, "close"):  # a policy on a server
+            self.policy.close()
         self._worker = self.inputs = self.readiness = self._inference = self.policy = None
         return ended
 

@@ -1,0 +1,1 @@
+"""A policy that runs on another machine, seen from here as a VlaPolicy."""
