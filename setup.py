@@ -1,10 +1,16 @@
 """Lays the package's data next to the modules; everything else is declared in setup.cfg."""
 
+import re
 from pathlib import Path
 
 from setuptools import setup
 
 SHARED = ("config", "launch", "msg", "policies", "security")
+
+
+def version() -> str:
+    """Return the version of package.xml, which is the one place that holds it."""
+    return re.search(r"<version>([^<]+)</version>", Path("package.xml").read_text())[1]
 
 
 def data_files() -> list[tuple[str, list[str]]]:
@@ -18,4 +24,4 @@ def data_files() -> list[tuple[str, list[str]]]:
     return sorted(by_directory.items())
 
 
-setup(data_files=data_files())
+setup(version=version(), data_files=data_files())

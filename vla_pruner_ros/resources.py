@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def share_directory() -> Path:
         f"The shared data of {PACKAGE} was not found; source the workspace's setup file or "
         "reinstall the package."
     )
+
+
+def package_version() -> str:
+    """Return the version that package.xml gives, which is the one place that holds it."""
+    text = (share_directory() / "package.xml").read_text("utf-8")
+    found = re.search(r"<version>([^<]+)</version>", text)
+    return found[1] if found else "unknown"
 
 
 def _candidates() -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from vla_pruner_ros.bringup import executables
-from vla_pruner_ros.resources import share_directory
+from vla_pruner_ros.resources import package_version, share_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_ROS = {"vla_pruner_replay", "vla_pruner_server"}
@@ -68,9 +68,9 @@ def test_executables_of_pip_and_colcon_exist():
     pytest.importorskip("rclpy", reason="ROS 2 is not installed: the nodes cannot be imported")
     found = declared_executables()
     assert all(callable(function) for function in found.values())
-    assert found.keys() == executables.MODULES.keys() | WITHOUT_ROS
-    for module in executables.MODULES.values():
-        assert callable(import_module(f"vla_pruner_ros.{module}").main)
+    assert found.keys() == executables.EXECUTABLES.keys() | WITHOUT_ROS
+    for program in executables.EXECUTABLES.values():
+        assert callable(import_module(f"vla_pruner_ros.{program.module}").main)
 
 
 @pytest.mark.parametrize(
@@ -95,3 +95,26 @@ def test_shared_data_is_found():
     assert (share / "msg" / "PruningStatus.msg").is_file()
     assert (share / "config" / "vla_pruner.yaml").is_file()
     assert (share / "launch" / "bringup.launch.py").is_file()
+
+
+@pytest.mark.parametrize("option", ["--help", "--version"])
+@pytest.mark.parametrize("name", sorted(executables.EXECUTABLES))
+def test_help_and_version_start_nothing(monkeypatch, capsys, name, option):
+    """vla_pruner_recorder --help recorded a bag."""
+    if (name, option) == ("vla_pruner_bringup", "--help"):
+        pytest.importorskip("rclpy", reason="ROS 2 is not installed: bring-up prints its own help")
+    else:
+        monkeypatch.setattr(executables, "import_module", lambda name: pytest.fail(f"ran {name}"))
+    monkeypatch.setattr("sys.argv", [name, option])
+    assert declared_executables()[name]() == 0
+    printed = capsys.readouterr().out
+    assert (name if option == "--help" else package_version()) in printed
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_ROS))
+def test_tools_without_ros_print_their_version(monkeypatch, capsys, name):
+    monkeypatch.setattr("sys.argv", [name, "--version"])
+    with pytest.raises(SystemExit) as ended:
+        declared_executables()[name]()
+    assert ended.value.code == 0
+    assert package_version() in capsys.readouterr().out

@@ -11,6 +11,7 @@ from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.results.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
+from vla_pruner_ros.resources import package_version
 
 _EPILOG = """\
 Without --keep-ratio and --method the recorded inferences are repeated under the recorded settings
@@ -30,6 +31,8 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    version = f"vla_pruner_ros {package_version()}"
+    parser.add_argument("--version", action="version", version=version)
     parser.add_argument("bag", type=Path, help="rosbag2 directory, or one .mcap or .db3 file")
     parser.add_argument(
         "--checkpoint",

@@ -17,6 +17,7 @@ from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
+from vla_pruner_ros.resources import package_version
 from vla_pruner_ros.robots import load_profile
 from vla_pruner_ros.serving.settings import ServerSettings
 
@@ -136,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     default = ServerSettings()
     parser = argparse.ArgumentParser("vla_pruner_server", description=__doc__.split(": ", 1)[1])
     add = parser.add_argument
+    add("--version", action="version", version=f"vla_pruner_ros {package_version()}")
     add("--checkpoint", required=True, help="directory, bundled name or 'untrained'")
     add("--robot", required=True, help="robot profile: a bundled name or a YAML file")
     add("--protocol", choices=("openpi", "vla_eval"), default="openpi")
