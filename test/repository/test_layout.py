@@ -44,6 +44,7 @@ LAB_FLOORS = (
     {"rollout"},
     {"demonstrations", "latency", "conformance"},
     {"training"},
+    {"serving"},
     {"closed_loop", "microbenchmarks", "reliability", "demo"},
 )
 

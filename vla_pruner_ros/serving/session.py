@@ -12,6 +12,9 @@ import numpy as np
 from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
 from vla_pruner_ros.serving.wire.structure import WireError
 
+MOST = {"temporal_window": 64}
+"""Largest values of settings that cost memory."""
+
 
 @dataclass(eq=False)
 class Session:
@@ -41,6 +44,10 @@ class Session:
         unknown = sorted(str(name)[:40] for name in changes if name not in FIELD_NAMES)
         if unknown:
             raise WireError(f"there is no pruning setting {', '.join(unknown)}")
+        for name, most in MOST.items():
+            value = changes.get(name, 0)
+            if isinstance(value, int) and value > most:
+                raise WireError(f"{name} must be at most {most}, got {value}")
         try:
             self.pruning = replace(self.pruning, **changes)
         except (ValueError, TypeError) as error:

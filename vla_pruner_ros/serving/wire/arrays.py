@@ -110,7 +110,7 @@ def _decode_picture(fields: dict[str, Any], limits: WireLimits) -> np.ndarray:
     form = fields.get("format")
     if form == "raw":
         return _decode_array(fields, limits)
-    if form not in _FORMATS:
+    if not isinstance(form, str) or form not in _FORMATS:
         raise WireError("a picture's format must be png, jpeg or raw")
     data = _data(fields)
     try:

@@ -1,0 +1,1 @@
+"""The policy server measured and attacked: bad input, load, scaling; LIBERO's table."""
