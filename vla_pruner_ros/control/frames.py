@@ -34,10 +34,11 @@ class FrameBuffer:
         """max_spread: largest difference between the stamps of one set (s)."""
         self.max_spread = max_spread
         self.patience = math.inf
-        self._since = time.monotonic()
+        self._since = self._since_set = time.monotonic()
         self._lock = threading.Lock()
         self._newest: list[CameraFrame | None] = [None] * num_cameras
         self._is_new = [False] * num_cameras
+        self._smallest_spread = math.inf
         self.replaced = 0
 
     def put(self, camera: int, frame: CameraFrame) -> bool:
@@ -46,6 +47,8 @@ class FrameBuffer:
             self.replaced += self._is_new[camera]
             self._newest[camera] = frame
             self._is_new[camera] = True
+            if all(self._is_new):
+                self._smallest_spread = min(self._smallest_spread, _spread(self._newest))
             return self._is_complete()
 
     def take(self) -> list[CameraFrame | None] | None:
@@ -54,6 +57,7 @@ class FrameBuffer:
             if not self._is_complete():
                 return None
             self._is_new = [False] * len(self._is_new)
+            self._since_set, self._smallest_spread = time.monotonic(), math.inf
             present = self._present()
             return [f if there else None for f, there in zip(self._newest, present, strict=True)]
 
@@ -80,7 +84,8 @@ class FrameBuffer:
 
     def clear(self) -> None:
         with self._lock:
-            self._since = time.monotonic()
+            self._since = self._since_set = time.monotonic()
+            self._smallest_spread = math.inf
             self._newest = [None] * len(self._newest)
             self._is_new = [False] * len(self._is_new)
 
@@ -88,6 +93,26 @@ class FrameBuffer:
         """Return the spread of the newest stamps (s); 0.0 until every camera has delivered."""
         with self._lock:
             return _spread(self._newest) if all(self._newest) else 0.0
+
+    def apart(self, patience: float) -> tuple[float, list[int]] | None:
+        """Return why no set is complete though every camera delivers, None if that is not so.
+
+        Args:
+            patience: time (s) without a set before that is said.
+
+        Returns:
+            The smallest spread (s) seen since the last set, and the cameras with the oldest and the
+            newest stamp.
+        """
+        with self._lock:
+            waits = time.monotonic() - self._since_set > patience
+            if not waits or self._smallest_spread <= self.max_spread or not all(self._newest):
+                return None
+            if math.isinf(self._smallest_spread):
+                return None
+            stamps = [frame.stamp for frame in self._newest]
+            ends = sorted({stamps.index(min(stamps)), stamps.index(max(stamps))})
+            return self._smallest_spread, ends
 
     def _silence(self) -> list[float]:
         now = time.monotonic()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
+from collections.abc import Mapping
 
 import numpy as np
+
+QUIET = 5.0
+"""Seconds for which a cause must have been absent to be news again."""
 
 
 class Health:
@@ -22,14 +27,15 @@ class Health:
         self._problem = ""
         self._waiting = False
         self._cause = ""
+        self._announced: dict[str, float] = {}
+        self._progress_at = time.monotonic()
         self.latency = LatencyWindow()
         self.overhead = LatencyWindow()
 
     def clear(self) -> None:
         with self._lock:
             self._counts.clear()
-            self._failures_in_a_row = 0
-            self._problem, self._waiting = "", False
+            self._forgive()
             self.latency.clear()
             self.overhead.clear()
 
@@ -68,12 +74,42 @@ class Health:
             self._problem, self._waiting = sentence, waiting
             return is_news
 
-    def wait_for(self, cause: str, sentence: str) -> bool:
-        """Set a problem that may vanish by itself; return whether its cause is news."""
+    def wait_for(self, cause: str, sentence: str) -> None:
+        """Set a problem that may vanish by itself."""
         with self._lock:
-            is_news = not self._waiting or cause != self._cause
             self._problem, self._waiting, self._cause = sentence, True, cause
-            return is_news
+
+    def wait_for_all(self, sentences: Mapping[str, str]) -> list[str]:
+        """Set a problem of several causes.
+
+        Args:
+            sentences: by cause, the most basic first.
+
+        Returns:
+            The sentences of causes that are news, to be logged; a changed number is none.
+        """
+        now = time.monotonic()
+        with self._lock:
+            news = [
+                sentence
+                for cause, sentence in sentences.items()
+                if now - self._announced.get(cause, float("-inf")) > QUIET
+            ]
+            self._announced.update(dict.fromkeys(sentences, now))
+            self._problem, self._waiting = " ".join(sentences.values()), True
+            self._cause = next(iter(sentences))
+            return news
+
+    @property
+    def cause(self) -> str:
+        """Cause of the problem that is waited out."""
+        with self._lock:
+            return self._cause
+
+    def since_progress(self) -> float:
+        """Return the time (s) since the last good inference, or since the node began."""
+        with self._lock:
+            return time.monotonic() - self._progress_at
 
     def failed(self, sentence: str, latches: bool = True) -> int:
         """Count a failed inference; return how many of those that latch there were in a row."""
@@ -88,12 +124,18 @@ class Health:
             self._failures_in_a_row = 0
             self._counts["inferences"] += 1
             self._problem, self._waiting = "", False
+            self._progress_at = time.monotonic()
 
     def forgive(self) -> None:
         """Start the row of failures anew, after a reset by a person."""
         with self._lock:
-            self._failures_in_a_row = 0
-            self._problem, self._waiting = "", False
+            self._forgive()
+
+    def _forgive(self) -> None:
+        self._failures_in_a_row = 0
+        self._problem, self._waiting = "", False
+        self._announced.clear()
+        self._progress_at = time.monotonic()
 
 
 class LatencyWindow:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from vla_pruner_ros.bags.definitions import COMPRESSED_IMAGE
 from vla_pruner_ros.bags.parameter_events import first_parameters, read_parameters
 from vla_pruner_ros.bags.parameter_file import parameters_of_file
 from vla_pruner_ros.bags.reader import BagReader
@@ -53,13 +54,22 @@ def _inputs(reader: BagReader, node: str, known: dict[str, Any]) -> dict[str, An
     images = topics.images
     if not known.get("image_topics"):
         images = order_by_stamps(reader, images, answers)[0]
-    packed = all(name.endswith("/compressed") for name in images)
+    transports = [_transport(reader, name) for name in images]
     words = answers[0].instruction if answers else known.get("instruction")
     inputs = {
         "image_topics": [name.removesuffix("/compressed") for name in images],
-        "image_transport": "compressed" if packed else "raw",
+        "image_transport": transports[0],
     }
+    if len(set(transports)) > 1:
+        inputs["image_transports"] = transports
     return {**inputs, "instruction": words} if words else inputs
+
+
+def _transport(reader: BagReader, topic: str) -> str:
+    """Return how a camera's images lie in the bag, as the parameter image_transport names it."""
+    if topic.endswith("/compressed"):
+        return "compressed"
+    return "mjpeg" if reader.topics[topic].msgtype == COMPRESSED_IMAGE else "raw"
 
 
 def moved_aside(node: str) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from vla_pruner_ros.control.health import Health
 from vla_pruner_ros.models.execution.device_memory import device_memory_mb
 from vla_pruner_ros.nodes.vla_pruner.host import Host
+from vla_pruner_ros.nodes.vla_pruner.readiness import Reason
 from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 
 _LOST = "Images were lost on the way here: see Check the cameras in docs/how-to/run_on_a_robot.md."
@@ -17,6 +20,12 @@ _WARNING_COUNTS = {
     "frames_lost": _LOST,
     "instructions_refused": "instructions were refused: see the log",
 }
+
+
+PROGRESS_PATIENCE = 2.0
+"""Seconds without an inference, above its usual time, after which the node is not well."""
+MOMENTARY = ("late",)
+"""Causes that hold until the next inference; the others are asked for anew."""
 
 
 class Reported(Host, Protocol):
@@ -41,6 +50,8 @@ class Reporter:
 
     def report(self) -> None:
         node, state = self._node, self.state()
+        if node.runner.inputs:
+            node.runner.inputs.look()
         stamp = node.get_clock().now().to_msg()
         self._publisher.publish(diagnostics_message(state, node.get_name(), stamp))
         level, sentence = judge(state)
@@ -56,12 +67,13 @@ class Reporter:
         new = {k: v - self._counts_reported.get(k, 0) for k, v in counts.items()}
         self._counts_reported = counts
         pruning = node.parameters.settings.pruning
+        reasons = runner.readiness.reasons() if runner.readiness else []
         return {
             "lifecycle": node.lifecycle,
             "held": runner.held,
-            "waiting": health.waiting,
-            "reasons": [r.sentence for r in runner.readiness.reasons()] if runner.readiness else [],
-            "problem": health.problem,
+            "waiting": health.waiting or not health.problem,
+            "reasons": [reason.sentence for reason in reasons],
+            "problem": self._present_problem(reasons),
             "instruction": runner.instruction,
             "model": policy.family if policy else "",
             "trained": policy.trained if policy else None,
@@ -84,6 +96,35 @@ class Reporter:
             "counts": counts,
             "new": {k: v for k, v in new.items() if v},
         }
+
+    def _present_problem(self, reasons: list[Reason]) -> str:
+        """Return what keeps the node from moving now, never a reason that is past."""
+        health, runner = self._node.health, self._node.runner
+        active = self._node.lifecycle == "active"
+        if active and reasons and (health.waiting or not health.problem):
+            return " ".join(reason.sentence for reason in reasons)
+        if active and health.waiting and health.cause not in MOMENTARY:
+            return "Waiting for the next inference: all inputs are here again"
+        if health.problem or not active:
+            return health.problem
+        return self._no_progress(health, runner)
+
+    def _no_progress(self, health: Health, runner: PolicyRunner) -> str:
+        """Return a sentence if no inference completes though nothing forbids it."""
+        usual = health.latency.percentile(95)
+        limit = PROGRESS_PATIENCE + (0.0 if math.isnan(usual) else 3.0 * usual)
+        if math.isnan(usual) and runner.busy_for():
+            limit = self._node.parameters.settings.inference_timeout
+        if health.since_progress() <= limit:
+            return ""
+        discarded = health.counts().get("results_discarded", 0)
+        return (
+            f"No inference has completed for over {limit:.1f} s, though all inputs are here: "
+            f"{discarded} results were discarded because the instruction changed, the clock "
+            "jumped or ~/reset was called meanwhile"
+            if discarded
+            else f"No inference has completed for over {limit:.1f} s, though all inputs are here"
+        )
 
 
 def judge(state: dict[str, Any]) -> tuple[bytes, str]:

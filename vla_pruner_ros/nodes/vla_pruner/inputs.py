@@ -14,7 +14,9 @@ from std_msgs.msg import String
 
 from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 from vla_pruner_ros.control.freshness import Received
+from vla_pruner_ros.nodes.graph import TopicDoctor
 from vla_pruner_ros.nodes.messages import to_nanoseconds
+from vla_pruner_ros.nodes.subscribing import LatchedSubscription, qos_overrides
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
@@ -22,8 +24,6 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
-
-_NEWEST_FRAME = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class NodeInputs:
@@ -54,49 +54,69 @@ class NodeInputs:
         self.joint_state: Received[JointState] | None = None
         self.pose: Received[PoseStamped] | None = None
 
-        self._topics = self.topics(settings)
+        self._topics = camera_topics(settings)
         self._subscriptions: list[Any] = []
+        self._cameras: list[Any] = []
+        self._latched: LatchedSubscription | None = None
+        self._by_topic: dict[str, Any] = {}
+        self._doctor = TopicDoctor(node)
         try:
-            self._subscribe(settings.image_transport, callback_group, on_instruction)
+            self._subscribe(callback_group, on_instruction)
         except BaseException:  # a name that is no topic: nothing of a failed configure stays
             self.destroy()
             raise
 
-    def _subscribe(
-        self, image_transport: str, group: Any, on_instruction: Callable[[str], None]
-    ) -> None:
-        image_type = CompressedImage if image_transport == "compressed" else Image
-        for camera, topic in enumerate(self._topics):
-            self._subscriptions.append(self._subscribe_camera(image_type, topic, camera, group))
+    def _subscribe(self, group: Any, on_instruction: Callable[[str], None]) -> None:
+        for camera, (topic, image_type) in enumerate(self._topics):
+            self._cameras.append(self._subscribe_camera(image_type, topic, camera, group))
+            self._subscriptions.append(self._cameras[-1])
         # One after the other: of two instructions at once the later one must win.
-        in_order, reliable = MutuallyExclusiveCallbackGroup(), QoSProfile(depth=10)
-        for message_type, topic, callback, qos, its_group in (
-            (String, "instruction", lambda m: on_instruction(m.data), reliable, in_order),
-            (JointState, "joint_states", self._on_joint_state, qos_profile_sensor_data, group),
-            (PoseStamped, "end_effector_pose", self._on_pose, qos_profile_sensor_data, group),
+        in_order = MutuallyExclusiveCallbackGroup()
+        self._latched = LatchedSubscription(
+            self._node, String, "instruction", lambda m: on_instruction(m.data), in_order
+        )
+        self._by_topic["instruction"] = self._latched.subscription
+        for message_type, topic, callback in (
+            (JointState, "joint_states", self._on_joint_state),
+            (PoseStamped, "end_effector_pose", self._on_pose),
         ):
-            self._subscriptions.append(
-                self._node.create_subscription(
-                    message_type, topic, callback, qos, callback_group=its_group
-                )
+            self._by_topic[topic] = self._node.create_subscription(
+                message_type,
+                topic,
+                callback,
+                qos_profile_sensor_data,
+                callback_group=group,
+                qos_overriding_options=qos_overrides(),
             )
+            self._subscriptions.append(self._by_topic[topic])
 
-    @staticmethod
-    def topics(settings: NodeSettings) -> list[str]:
-        """Return the topics subscribed to; compressed ones follow image_transport's naming."""
-        if settings.image_transport == "raw":
-            return list(settings.image_topics)
-        suffix = "/compressed"
-        return [t if t.endswith(suffix) else t + suffix for t in settings.image_topics]
+    def why_silent(self, topic: str) -> str:
+        """Return what the ROS graph says about a silent topic, "" if nothing."""
+        return self._doctor.why_silent(self._by_topic[topic])
+
+    def why_camera_silent(self, camera: int) -> str:
+        """Return what the ROS graph says about a silent camera, "" if nothing."""
+        return self._doctor.why_silent(self._cameras[camera])
+
+    def clock_is_published(self) -> bool:
+        """Return whether anybody publishes /clock."""
+        return self._doctor.is_published("/clock")
 
     def destroy(self) -> None:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        if self._latched:
+            self._latched.destroy()
+
+    def look(self) -> None:
+        """Look for publishers that latched an instruction; to be called now and then."""
+        if self._latched:
+            self._latched.look()
 
     def cameras_missing(self) -> list[str]:
         """Return the topics of cameras that inference goes on without."""
-        return [self._topics[camera] for camera in self.frames.missing()]
+        return [self._topics[camera][0] for camera in self.frames.missing()]
 
     def camera_ages(self) -> list[float | None]:
         """Return the time since each camera last delivered (s), None where it never did."""
@@ -109,7 +129,13 @@ class NodeInputs:
         def subscribe(**events: Any) -> Any:
             callback = self._camera_callback(camera)
             return self._node.create_subscription(
-                image_type, topic, callback, _NEWEST_FRAME, callback_group=group, **events
+                image_type,
+                topic,
+                callback,
+                QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+                callback_group=group,
+                qos_overriding_options=qos_overrides(),
+                **events,
             )
 
         def on_lost(event: Any) -> None:
@@ -145,6 +171,25 @@ class NodeInputs:
 
     def _on_pose(self, message: PoseStamped) -> None:
         self.pose = received(message)
+
+
+def camera_topics(settings: NodeSettings) -> list[tuple[str, Any]]:
+    """Return topic and message type of each camera.
+
+    raw is an Image, compressed a CompressedImage on `<topic>/compressed` as image_transport names
+    it, mjpeg a CompressedImage on the topic itself, as drivers of MJPEG cameras publish it. A name
+    that ends in /compressed says so by itself.
+    """
+    suffix, found = "/compressed", []
+    transports = settings.image_transports or [settings.image_transport] * len(
+        settings.image_topics
+    )
+    for topic, transport in zip(settings.image_topics, transports, strict=True):
+        if transport == "compressed" and not topic.endswith(suffix):
+            topic += suffix
+        is_raw = transport == "raw" and not topic.endswith(suffix)
+        found.append((topic, Image if is_raw else CompressedImage))
+    return found
 
 
 def received(message: Any) -> Received:

@@ -35,6 +35,7 @@ from vla_pruner_ros.serving.client.address import IMAGE_FORMATS
 _P = PruningConfig()
 _E = ExecutionConfig()
 _MAX_INT = 2**31 - 1
+TRANSPORTS = ("raw", "compressed", "mjpeg")
 
 
 SPECS = (
@@ -116,8 +117,13 @@ SPECS = (
     # NodeInputs
     Spec("image_topics", ("image_raw",), "One image topic per camera, in the model's order.",
          when="configure"),
-    Spec("image_transport", "raw", "raw: sensor_msgs/Image; compressed: CompressedImage.",
-         choices=("raw", "compressed"), when="configure"),
+    Spec("image_transport", "raw",
+         "raw: sensor_msgs/Image; compressed: CompressedImage on <topic>/compressed; mjpeg: "
+         "CompressedImage on the topic itself, as MJPEG cameras publish it.",
+         choices=TRANSPORTS, when="configure"),
+    Spec("image_transports", (),
+         "image_transport of each camera, where they differ; empty: image_transport for all.",
+         when="configure"),
     Spec("max_image_age", 0.5,
          "A frame older than this (s) yields no action; when frames stop for this long, motion "
          "stops.", 1e-3, 60.0),
@@ -196,8 +202,18 @@ def make_settings(values: dict[str, Any]) -> NodeSettings:
     _check_workspace(checked["workspace"])
     if not checked["image_topics"] or not all(checked["image_topics"]):
         raise ValueError("image_topics must name at least one topic, and none may be empty")
+    _check_transports(checked["image_transports"], len(checked["image_topics"]))
     pruning = PruningConfig(**{name: checked.pop(name) for name in _PRUNING_NAMES})
     return NodeSettings(pruning, Values(**checked))
+
+
+def _check_transports(transports: tuple[str, ...], cameras: int) -> None:
+    unknown = [name for name in transports if name not in TRANSPORTS]
+    if unknown or (transports and len(transports) != cameras):
+        raise ValueError(
+            f"image_transports must be empty or name one of {', '.join(TRANSPORTS)} for each of "
+            f"the {cameras} image_topics, got {list(transports)}"
+        )
 
 
 def _check_workspace(box: tuple[float, ...]) -> None:

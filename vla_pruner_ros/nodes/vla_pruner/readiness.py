@@ -108,9 +108,11 @@ class Readiness:
             yield Reason("stalled", self.stalled)
         yield from self._clock_reasons(settings)
         if not self.instruction:
+            graph = self._inputs.why_silent("instruction")
+            hint = f" ({graph})" if "carries" in graph or "offers" in graph else ""
             yield Reason(
                 "instruction",
-                "Waiting for an instruction: publish one on the instruction topic",
+                f"Waiting for an instruction: publish one on the instruction topic{hint}",
             )
         yield from self._camera_reasons(settings, now)
         if self._needs_state:
@@ -124,25 +126,44 @@ class Readiness:
     def _clock_reasons(self, settings: NodeSettings) -> Iterator[Reason]:
         still = self._clock.stood_still()
         if still > settings.max_image_age:
-            yield Reason(
-                "clock",
-                "The simulated clock stands still: check what publishes /clock, or set "
-                "use_sim_time to false",
+            what = (
+                "The simulated clock stands still: check what publishes /clock"
+                if self._inputs.clock_is_published()
+                else "use_sim_time is true, and nobody publishes /clock: start the simulation or "
+                "the player"
             )
+            yield Reason("clock", f"{what}, or set use_sim_time to false")
 
     def _camera_reasons(self, settings: NodeSettings, now: Instant) -> Iterator[Reason]:
         limit, topics, frames = settings.max_image_age, settings.image_topics, self._inputs.frames
         silent = [camera for camera, age in enumerate(frames.silence()) if age > limit]
         if silent and not (settings.on_camera_loss == "continue" and len(silent) < len(topics)):
             names = ", ".join(topics[camera] for camera in silent)
-            yield Reason("camera", f"No image on {names} for over {limit:.2f} s: motion stops")
+            graph = [self._inputs.why_camera_silent(camera) for camera in silent]
+            why = "".join(f"; {reason}" for reason in graph if reason)
+            yield Reason(
+                f"camera {names}", f"No image on {names} for over {limit:.2f} s: motion stops{why}"
+            )
+        yield from self._spread_reasons(settings, silent)
         for camera, frame in enumerate(frames.newest()):
             if frame and camera not in silent:
                 age = (now.stamp - frame.stamp) * 1e-9
                 what = f"The newest image on {topics[camera]}"
                 problem = stamp_problem(what, age, limit, "max_image_age")
                 if problem:
-                    yield Reason("image_stamp", problem)
+                    yield Reason(f"image_stamp {camera}", problem)
+
+    def _spread_reasons(self, settings: NodeSettings, silent: list[int]) -> Iterator[Reason]:
+        """Yield the reason if every camera delivers and their stamps never fit together."""
+        found = None if silent else self._inputs.frames.apart(settings.max_image_age)
+        if found:
+            spread, cameras = found
+            names = " and ".join(settings.image_topics[camera] for camera in cameras)
+            yield Reason(
+                "camera_spread",
+                f"The stamps of {names} are {spread:.2f} s apart, more than max_camera_spread "
+                f"{settings.max_camera_spread:.2f} s: synchronise the cameras, or raise it",
+            )
 
     def _state_reasons(self, settings: NodeSettings, now: Instant) -> Iterator[Reason]:
         received, limit = self._inputs.joint_state, settings.max_state_age
@@ -150,10 +171,15 @@ class Readiness:
             yield Reason(
                 "joint_state",
                 "The model needs the robot's state, but no joint state arrived for over "
-                f"{limit:.2f} s: motion stops",
+                f"{limit:.2f} s: motion stops"
+                + _in_brackets(self._inputs.why_silent("joint_states")),
             )
             return
         age = received.age_by_stamp(now)
         problem = stamp_problem("The newest joint state", age, limit, "max_state_age")
         if problem:
             yield Reason("joint_state", problem)
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""

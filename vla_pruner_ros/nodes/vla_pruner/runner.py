@@ -186,10 +186,10 @@ class PolicyRunner:
             return None
         self._tell_missing(frames)
         state = inputs.joint_state
-        reason = readiness.first()
-        if reason:
-            self._health.count("frames_unusable", reason.cause != "instruction")
-            self.wait_for(reason)
+        reasons = readiness.reasons()
+        if reasons:
+            self._health.count("frames_unusable", reasons[0].cause != "instruction")
+            self.wait_for(*reasons)
             return None
         return Task(
             frames,
@@ -262,9 +262,9 @@ class PolicyRunner:
         if not self._gate.is_open or readiness is None:
             return
         readiness.stalled = self._stalled_thread(executor_stalled)
-        reason = readiness.first()
-        if reason:
-            self.wait_for(reason)
+        reasons = readiness.reasons()
+        if reasons:
+            self.wait_for(*reasons)
 
     def _stalled_thread(self, executor_stalled: bool) -> str:
         worker, limit = self._worker, self._settings.inference_timeout
@@ -282,11 +282,15 @@ class PolicyRunner:
             )
         return ""
 
-    def wait_for(self, reason: Reason) -> None:
-        """Stop motion until what the reason names is there; then log it."""
+    def wait_for(self, *reasons: Reason) -> None:
+        """Stop motion until what the reasons name is there; then log each that is news."""
         self.motion.halt()
-        if self._health.wait_for(reason.cause, reason.sentence):
-            self._node.log.warning(reason.sentence)
+        for sentence in self._health.wait_for_all({r.cause: r.sentence for r in reasons}):
+            self._node.log.warning(sentence)
+
+    def busy_for(self) -> float:
+        """Return for how long (s) the present inference has run, 0.0 if there is none."""
+        return self._worker.busy_for() if self._worker else 0.0
 
 
 def _sentence(error: BaseException) -> str:

@@ -1,0 +1,104 @@
+"""Subscriptions that hear what was published before, and follow qos_overrides."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+REMEMBERED = 64
+"""Messages that are known again when they arrive a second time."""
+
+
+def qos_overrides(name: str | None = None) -> QoSOverridingOptions:
+    """Return the options with which parameters `qos_overrides.<topic>.subscription.*` are followed.
+
+    name: tells two subscriptions to one topic apart.
+    """
+    kinds = (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
+    return QoSOverridingOptions(policy_kinds=kinds, entity_id=name)
+
+
+class LatchedSubscription:
+    """A subscription that hears what comes and what was latched before; each message once.
+
+    A transient-local subscription hears no volatile publisher, and a volatile one hears nothing of
+    the past. So a second one is made as soon as a transient-local publisher is there: look() has to
+    be called now and then. What both hear is taken from the first.
+    """
+
+    def __init__(
+        self,
+        node: Any,
+        message_type: Any,
+        topic: str,
+        callback: Callable[[Any], None],
+        group: Any = None,
+        depth: int = 10,
+    ) -> None:
+        """Subscribe.
+
+        Args:
+            group: a mutually exclusive callback group, because the later message must win.
+        """
+        self._node, self._message_type, self._topic = node, message_type, topic
+        self._callback, self._group, self._depth = callback, group, depth
+        self._seen: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+        self._lock = threading.Lock()
+        self._latched: Any = None
+        self.subscription = self._subscribe(
+            DurabilityPolicy.VOLATILE, qos_overriding_options=qos_overrides()
+        )
+        self.look()
+
+    def look(self) -> None:
+        """Listen to what was latched if somebody latches."""
+        if self._latched is not None or self.subscription is None:
+            return
+        publishers = self._node.get_publishers_info_by_topic(self.subscription.topic_name)
+        if any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers):
+            self._latched = self._subscribe(DurabilityPolicy.TRANSIENT_LOCAL)
+
+    def destroy(self) -> None:
+        """End it."""
+        for subscription in (self.subscription, self._latched):
+            if subscription is not None:
+                self._node.destroy_subscription(subscription)
+        self.subscription = self._latched = None
+
+    def _subscribe(self, durability: DurabilityPolicy, **options: Any) -> Any:
+        policy = QoSProfile(
+            depth=self._depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability
+        )
+        return self._node.create_subscription(
+            self._message_type,
+            self._topic,
+            self._once,
+            policy,
+            callback_group=self._group,
+            **options,
+        )
+
+    def _once(self, message: Any, info: Any) -> None:
+        mark = (source_time(info), hash(str(message)))
+        with self._lock:
+            if mark in self._seen:
+                return
+            self._seen.append(mark)
+        self._callback(message)
+
+
+def source_time(info: Any) -> int:
+    """Return when a message was published (ns): a dict in Humble to Kilted, an object later."""
+    if isinstance(info, dict):
+        return int(info["source_timestamp"])
+    return int(info.source_timestamp)
