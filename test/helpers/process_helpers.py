@@ -58,7 +58,7 @@ class Outside:
     """Observes a node from outside, shows it images and asks its services.
 
     seen: every action and twist in the order of receipt. clock_offset: seconds by which the
-    stamps of what is sent are ahead of this computer's clock.
+    stamps of what is sent are ahead of this computer's clock. name: of the node, with namespace.
     """
 
     def __init__(self, name: str = "") -> None:
@@ -71,7 +71,7 @@ class Outside:
         self.on_action: Callable[[EndEffectorAction], None] = lambda message: None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=self.domain)
-        self.node = rclpy.create_node(f"outside_{self.name}", context=self._context)
+        self.node = rclpy.create_node(f"outside_{next(_NUMBERS)}", context=self._context)
         deep = QoSProfile(depth=1000)
         for kind, message_type, callback in (
             ("action", EndEffectorAction, self._on_action),

@@ -37,11 +37,12 @@ def camera_drop_out(world: TestBench, chance: random.Random) -> None:
 
 def joint_state_drop_out(world: TestBench, chance: random.Random) -> None:
     world.joints_on = False
-    _expect_rest(
-        world,
-        "joint states stopped",
-        lambda inputs: time.monotonic() - inputs.joint_state_arrival,
-    )
+
+    def age(inputs: NodeInputs) -> float | None:
+        state = inputs.joint_state
+        return None if state is None else time.monotonic() - state.arrival * 1e-9
+
+    _expect_rest(world, "joint states stopped", age)
     world.joints_on = True
 
 

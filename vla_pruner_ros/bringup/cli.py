@@ -7,18 +7,20 @@ vla_pruner_bringup checkpoint:=/path/to/checkpoint bag:=/path/to/bag loop:=true
 
 from __future__ import annotations
 
-import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from vla_pruner_ros.bags.reader import BagError
 from vla_pruner_ros.bringup import simulation
-from vla_pruner_ros.bringup.client import PolicyClient
+from vla_pruner_ros.bringup.client import GivenUpError, PolicyClient
 from vla_pruner_ros.bringup.parameters import is_true, policy_parameters
 from vla_pruner_ros.bringup.processes import Processes
+from vla_pruner_ros.nodes.spin import set_on_stop_signals
+from vla_pruner_ros.nodes.terminal import OutputRelay
 from vla_pruner_ros.resources import share_directory
 
 DEFAULTS = {
@@ -108,18 +110,31 @@ def player_arguments(given: dict[str, str]) -> list[str]:
     return arguments + parameter("recorded_node", given["recorded_node"])
 
 
-def autostart(given: dict[str, str]) -> bool:
-    """Configure and activate the node; say so and return False where that fails."""
+def autostart(given: dict[str, str], gives_up: Callable[[], bool]) -> bool:
+    """Configure and activate the node; say so and return False if that fails.
+
+    Args:
+        given: the arguments.
+        gives_up: asked all along; once it is true, nothing is activated any more.
+    """
     target = f"/{given['namespace'].strip('/')}/vla_pruner".replace("//", "/")
-    with PolicyClient("vla_pruner_bringup", target) as client:
-        if client.configure() and client.activate():
-            return True
-    print("vla_pruner could not be started; its message above says why", file=sys.stderr)
-    return False
+    with PolicyClient("vla_pruner_bringup", target, gives_up) as client:
+        try:
+            if not client.configure() or gives_up():
+                return False
+            if not client.wait_until_alone():
+                print(f"Another node named {target} is running: end it first", file=sys.stderr)
+                return False
+            return not gives_up() and client.activate()
+        except GivenUpError:
+            return False
+        except TimeoutError as error:
+            print(error, file=sys.stderr)
+            return False
 
 
 def main() -> int:
-    """Run until Ctrl-C, SIGTERM or the end of one of the nodes; return the exit code."""
+    """Run until Ctrl-C, SIGTERM, SIGHUP or the end of one of the nodes; return the exit code."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         known = {**DEFAULTS, **REPLAY_DEFAULTS}
         print(__doc__ + "\nArguments: " + ", ".join(f"{k}:={v}" for k, v in known.items()))
@@ -131,12 +146,14 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     told_to_stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told_to_stop.set())
+    set_on_stop_signals(told_to_stop)
+    OutputRelay().start()
     with Processes() as processes:
         start(processes, given)
-        if is_true(given["autostart"]) and not autostart(given):
-            return 1
+        if is_true(given["autostart"]) and not autostart(
+            given, lambda: told_to_stop.is_set() or bool(processes.ended())
+        ):
+            return 0 if told_to_stop.is_set() else _failed(processes)
         if given["bag"]:
             processes.start("vla_pruner_player", *player_arguments(given))
         while not told_to_stop.wait(0.2):
@@ -144,3 +161,10 @@ def main() -> int:
                 print(f"{name} ended; stopping the others", file=sys.stderr)
                 return processes.stop(name) if name == "vla_pruner_player" else 1
     return 0
+
+
+def _failed(processes: Processes) -> int:
+    ended = ", ".join(processes.ended())
+    what = f"{ended} ended" if ended else "vla_pruner could not be started"
+    print(f"{what}; its message above says why", file=sys.stderr)
+    return 1

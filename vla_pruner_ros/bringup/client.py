@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import rclpy
@@ -16,13 +18,34 @@ from std_msgs.msg import String
 
 from vla_pruner_ros.nodes.spin import spin_on
 
+LOOK_PERIOD = 0.05
+"""Seconds between two looks whether a call was given up."""
+
+
+class GivenUpError(Exception):
+    """A call was not answered because the caller no longer wants it."""
+
 
 class PolicyClient:
     """Talks to a vla_pruner node from plain sequential code; spins on a thread of its own."""
 
-    def __init__(self, name: str = "vla_pruner_client", target: str = "vla_pruner") -> None:
+    def __init__(
+        self,
+        name: str = "vla_pruner_client",
+        target: str = "vla_pruner",
+        gives_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Start to spin.
+
+        Args:
+            name: of the client's own node.
+            target: name of the node to talk to.
+            gives_up: asked while a call waits; if true, the call raises GivenUpError.
+        """
+        self._gives_up = gives_up
         if not rclpy.ok():
-            rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+            # The program's own NAME:=VALUE arguments would be taken for remappings.
+            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
         self.node = rclpy.create_node(name)
         self._target = target
         self._executor = SingleThreadedExecutor()
@@ -71,6 +94,28 @@ class PolicyClient:
     def instruct(self, text: str) -> None:
         self._instructions.publish(String(data=text))
 
+    def wait_until_alone(self, timeout: float = 30.0) -> bool:
+        """Wait until one node alone has the target's name: of one that was killed, the graph keeps
+        an image for about 20 s, and two would drive one arm."""
+        full = self.node.resolve_service_name(self._target)
+
+        def is_alone() -> bool:
+            nodes = self.node.get_node_names_and_namespaces()
+            return sum(f"{space.rstrip('/')}/{name}" == full for name, space in nodes) <= 1
+
+        return self._wait(is_alone, timeout)
+
+    def _wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Return whether a condition came true in time; GivenUpError if the caller gave up."""
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if self._gives_up():
+                raise GivenUpError
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(LOOK_PERIOD)
+        return True
+
     def _change_state(self, transition: int, timeout: float) -> bool:
         request = ChangeState.Request(transition=Transition(id=transition))
         return self._call(ChangeState, "change_state", request, timeout).success
@@ -79,12 +124,10 @@ class PolicyClient:
         service = f"{self._target}/{name}"
         client = self.node.create_client(service_type, service)
         try:
-            if not client.wait_for_service(min(timeout, 30.0)):
+            if not self._wait(client.service_is_ready, min(timeout, 30.0)):
                 raise TimeoutError(f"The service {service} is not there: is the node running?")
-            answered = threading.Event()
             future = client.call_async(request)
-            future.add_done_callback(lambda _: answered.set())
-            if not answered.wait(timeout):
+            if not self._wait(future.done, timeout):
                 raise TimeoutError(f"The service {service} did not answer within {timeout:.0f} s")
             return future.result()
         finally:

@@ -19,6 +19,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.cancellation import check_cancelled
+from vla_pruner_ros.models.checkpoint_files import (
+    check_component,
+    check_config,
+    check_weights,
+    read_text,
+)
 from vla_pruner_ros.models.policy import CheckpointError
 
 GROUP_ELEMENTS = 64 * 2**20
@@ -35,11 +41,10 @@ PROGRESS_BYTES = 2**30
 
 def read_json(path: Path) -> dict:
     """Raises CheckpointError where the file is missing or is not a JSON object."""
+    text = read_text(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path.name} is missing in {path.parent}") from None
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
@@ -52,7 +57,9 @@ def read_config(directory: Path) -> dict:
         raise CheckpointError(
             f"checkpoint {directory} is not a directory; give the folder that holds config.json"
         )
-    return read_json(directory / "config.json")
+    config = read_json(directory / "config.json")
+    check_config(config, str(directory / "config.json"))
+    return config
 
 
 def read_optional_json(path: Path) -> dict:
@@ -161,6 +168,7 @@ def load_component(path: Path, prefixes: tuple[str, ...] = ("module.",)) -> dict
     Raises:
         CheckpointError: damaged, or holding anything but tensors; pickled code is never run.
     """
+    check_component(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
@@ -280,6 +288,7 @@ def _is_file_name(name: object) -> bool:
 
 
 def _open(path: Path):
+    check_weights(path)
     try:
         return safe_open(os.fspath(path), framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:

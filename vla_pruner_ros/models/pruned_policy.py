@@ -244,6 +244,10 @@ class PrunedPolicy(ABC):
             )
         return inference, actions
 
+    def check_instruction(self, instruction: str) -> None:
+        """Raise InputError if the model cannot take an instruction; any thread may ask."""
+        return
+
     def wait(self) -> None:
         """Until the device has done all it was told."""
         if self.device.type == "cuda":

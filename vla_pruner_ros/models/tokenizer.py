@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from vla_pruner_ros.models.policy import CheckpointError
+from vla_pruner_ros.models.checkpoint_files import read_text
+from vla_pruner_ros.models.policy import CheckpointError, InputError
 
 Tokenizer = Callable[[str], "list[int]"]
 """A prompt -> its token ids. The beginning-of-sequence id may be left out."""
@@ -25,12 +26,24 @@ def load_tokenizer(directory: Path) -> Tokenizer:
             f"{directory} has no tokenizer.json; copy the tokenizer files of the checkpoint's "
             "base model into it"
         )
+    text = read_text(path)
     try:
-        tokenizer = FileTokenizer.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
+        tokenizer = FileTokenizer.from_str(text)
+    except BaseException as error:  # plain Exception, or a panic of Rust that is none
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         raise CheckpointError(f"{path} cannot be read as a tokenizer: {error}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     # An instruction that spells </s> means these letters, not the end of the sequence.
     tokenizer.encode_special_tokens = True
-    return lambda text: tokenizer.encode(text).ids
+
+    def encode(text: str) -> list[int]:
+        try:
+            return tokenizer.encode(text).ids
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            raise InputError(f"the tokenizer failed on the instruction: {error}") from None
+
+    return encode

@@ -18,8 +18,11 @@ from rclpy.node import Node
 
 @dataclass(frozen=True)
 class Spec:
-    """One parameter; the type is that of the default. `when`: live, or configure (refused while
-    configured). `low` and `high` are inclusive. `choices` lists the values of a string."""
+    """One parameter; the type is that of the default.
+
+    when: live, configure (refused while configured) or start (only the command line and a file can
+    set it). low, high: both inclusive. choices: the values of a string.
+    """
 
     name: str
     default: Any
@@ -85,10 +88,13 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     text = spec.description
     if spec.when == "configure":
         text += " Takes effect on configure; cannot change while configured."
+    if spec.when == "start":
+        text += " Set at the start of the node; the network cannot change it."
     constraints = "one of: " + ", ".join(spec.choices) if spec.choices else ""
     made = ParameterDescriptor(
         name=spec.name, description=text, additional_constraints=constraints, dynamic_typing=True
     )
+    made.read_only = spec.when == "start"
     if isinstance(spec.default, float):
         made.type = ParameterType.PARAMETER_DOUBLE
         if spec.low is not None:

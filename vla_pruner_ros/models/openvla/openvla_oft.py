@@ -98,9 +98,13 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         """Lanczos to 224x224 and the centre crop of training, see oft_images.py."""
         return self.images(image)
 
+    @property
+    def other_tokens(self) -> int:
+        return self.placeholders + 2
+
     def _prepare(self, observation: Observation) -> OftInputs:
         check_images(observation.images, self.num_cameras)
-        ids = self._prompt_ids(observation.instruction, others=self.placeholders + 2)
+        ids = self._prompt_ids(observation.instruction, self.other_tokens)
         state = self._prepare_state(observation.state)
         frames = observation.images
         if self.resizes_on_device:

@@ -91,6 +91,15 @@ class PrismaticPolicy(PrunedPolicy):
             )
         return ids
 
+    def check_instruction(self, instruction: str) -> None:
+        """See PrunedPolicy.check_instruction."""
+        self._prompt_ids(instruction, self.other_tokens)
+
+    @property
+    def other_tokens(self) -> int:
+        """Tokens next to the visual ones and the prompt's."""
+        return ACTION_DIM
+
     def _upload_ids(self, name: str, ids: list[int]) -> Tensor:
         return self._upload(name, np.asarray(ids, dtype=np.int64))
 

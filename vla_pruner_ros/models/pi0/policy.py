@@ -197,6 +197,10 @@ class Pi0Policy(PrunedPolicy):
         pictures = self._upload_pictures(observation.images, self._view)
         return Pi0Inputs(pictures, self._upload("ids", ids), self._upload("state", state))
 
+    def check_instruction(self, instruction: str) -> None:
+        """See PrunedPolicy.check_instruction."""
+        self._prompt_ids(instruction)
+
     def _prompt_ids(self, instruction: str) -> list[int]:
         """BOS, instruction, newline."""
         if not instruction.strip():

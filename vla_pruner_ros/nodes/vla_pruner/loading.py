@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from vla_pruner_ros.models.checkpoint_files import check_inside
 from vla_pruner_ros.models.execution.config import ExecutionConfig
-from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.policy import CheckpointError, Observation, VlaPolicy
+from vla_pruner_ros.models.loading import checkpoint_directory, load_policy
+from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, Observation, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
+from vla_pruner_ros.resources import policy_directory
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
 
@@ -22,6 +24,8 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
     Raises:
         CheckpointError: no checkpoint named, or it cannot be used; the sentence says which file.
     """
+    if settings.checkpoint_root:
+        _check_root(settings.checkpoint, settings.checkpoint_root)
     if is_remote(settings.checkpoint):
         return connect_policy(
             settings.checkpoint,
@@ -48,6 +52,11 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
             f"{settings.model}: set model to auto or to {policy.family}"
         )
     return policy
+
+
+def _check_root(checkpoint: str, root: str) -> None:
+    if checkpoint != UNTRAINED and policy_directory(checkpoint) is None:
+        check_inside(checkpoint_directory(checkpoint), root)
 
 
 def check_policy(policy: VlaPolicy, settings: NodeSettings) -> None:

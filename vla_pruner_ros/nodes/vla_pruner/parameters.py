@@ -95,6 +95,9 @@ SPECS = (
     Spec("remote_api_key_file", "",
          "File with the policy server's API key; empty takes the variable VLA_PRUNER_API_KEY.",
          when="configure"),
+    Spec("checkpoint_root", "",
+         "Directory that every checkpoint must lie in, apart from those of the package; empty: "
+         "any.", when="start"),
     Spec("model", "auto", "Model family; auto matches it from the checkpoint's files.",
          when="configure"),
     Spec("device", "auto", "Torch device; auto takes cuda where there is one.", when="configure"),
@@ -303,7 +306,7 @@ def markdown_table() -> str:
         allowed = ", ".join(spec.choices)
         if spec.low is not None:
             allowed = f"{spec.low:g} to {spec.high:g}"
-        mark = " *(configure)*" if spec.when == "configure" else ""
+        mark = "" if spec.when == "live" else f" *({spec.when})*"
         lines.append(f"| `{spec.name}` | `{default!r}` | {allowed} | {spec.description}{mark} |")
     return "\n".join(lines)
 
@@ -311,5 +314,8 @@ def markdown_table() -> str:
 if __name__ == "__main__":
     print("# Parameters of the vla_pruner node\n")
     print("Live ones change the very next inference. Those marked *(configure)* are read on")
-    print("configure and refused while the node is configured.\n")
+    print(
+        "configure and refused while the node is configured; *(start)* ones only the command line"
+    )
+    print("and a file can set.\n")
     print(markdown_table())

@@ -85,7 +85,7 @@ class PolicyRunner:
         self.readiness = Readiness(
             self.inputs, self._node.parameters, self._node.motion_clock, policy.state_dim > 0
         )
-        self.instruction = clean_instruction(self._settings.instruction)
+        self.instruction = self._accepted(self._settings.instruction)
 
     def _start_worker(self) -> None:
         self._worker = Worker(
@@ -124,19 +124,37 @@ class PolicyRunner:
     # --- What changes the task ----------------------------------------------------------------
 
     def take_instruction(self, text: str) -> None:
-        instruction = clean_instruction(text)
-        if len(instruction) > MAX_INSTRUCTION:
-            self._health.count("instructions_refused")
-            self._node.log.error(
-                f"An instruction of {len(instruction)} characters was refused: at most "
-                f"{MAX_INSTRUCTION} are taken. The arm stops; send a shorter one"
-            )
-            instruction = ""
+        """Follow an instruction from now on; one that cannot be followed stops the arm."""
+        instruction = self._accepted(text)
         # A publisher that repeats itself must not make the policy forget.
         if instruction == self.instruction:
             return
         self.instruction = instruction
         self.clear(f"new instruction: {instruction!r}" if instruction else "no instruction")
+
+    def _accepted(self, text: str) -> str:
+        """Return an instruction cleaned, "" if it cannot be followed."""
+        instruction = clean_instruction(text)
+        refused = self._why_refused(instruction) if instruction else ""
+        if not refused:
+            return instruction
+        self._health.count("instructions_refused")
+        self._node.log.error(f"An instruction was refused, the arm stops: {refused}")
+        return ""
+
+    def _why_refused(self, instruction: str) -> str:
+        if len(instruction) > MAX_INSTRUCTION:
+            return (
+                f"it has {len(instruction)} characters, at most {MAX_INSTRUCTION} are taken: send "
+                "a shorter one"
+            )
+        check = getattr(self.policy, "check_instruction", None)  # a policy of one's own may lack it
+        try:
+            if check:
+                check(instruction)
+        except BaseException as error:  # a tokenizer may panic, which is no Exception
+            return _sentence(error)
+        return ""
 
     def release(self) -> bool:
         """Clear failures and relevance on a person's word; return whether motion was held."""
