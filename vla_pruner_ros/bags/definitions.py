@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.typesys import (
@@ -63,11 +64,36 @@ def store_for(connections: Iterable[Connection], distribution: str | None) -> Ty
             store.register(_embedded_types(connection))
         except (TypesysError, SyntaxError, KeyError):
             continue  # this type stays unknown, or is the distribution's
+    for name in _endless(store):
+        del store.fielddefs[name]
     standard = standard_store(_distribution(distribution))
     for name in standard.fielddefs.keys() - store.fielddefs.keys():
         store.fielddefs[name] = standard.fielddefs[name]
         store.types[name] = standard.types[name]
     return store
+
+
+def _endless(store: Typestore) -> set[str]:
+    """Return the types that contain themselves: reading one would never end."""
+    parts = {name: _parts(fields) for name, (_, fields) in store.fielddefs.items()}
+    while True:  # take away types of which all parts are known to end, until none is left
+        ending = {name for name, inner in parts.items() if not inner & parts.keys()}
+        if not ending:
+            return set(parts)
+        parts = {name: inner for name, inner in parts.items() if name not in ending}
+
+
+def _parts(fields: Iterable[Any]) -> set[str]:
+    """Return the names of the types that a type's fields name."""
+
+    def names(description: Any) -> Iterator[str]:
+        if isinstance(description, str):
+            yield description
+        elif isinstance(description, tuple):
+            for part in description:
+                yield from names(part)
+
+    return {name for _, description in fields for name in names(description)}
 
 
 def standard_name(msgtype: str) -> str:

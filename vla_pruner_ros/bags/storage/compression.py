@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import lz4.frame
 
@@ -16,6 +18,13 @@ else:
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 DECOMPRESSION_ERRORS = (zstd.ZstdError, EOFError, RuntimeError, ValueError)
 """What damaged data raises: lz4 reports a RuntimeError."""
+
+MAX_GROWTH, MAX_SMALL = 200, 1 << 30
+"""A file may unpack to so many times its size, or to so many bytes if that is more: images with
+noise grow twofold, simulated ones about 50 times."""
+SPARE_DISK = 1 << 30
+"""Bytes that unpacking leaves free on the disk."""
+_PIECE = 1 << 20
 
 
 def decompress(data: bytes, compression: str, max_size: int) -> bytes:
@@ -53,11 +62,28 @@ def unpack_file(path: Path, directory: Path) -> tuple[Path, str]:
         The unpacked file, and what was wrong with the data ("" if nothing); what could be unpacked
         before the damage is kept.
     """
-    target = directory / path.stem
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("not a regular file")
+    target, limit = directory / path.stem, max(MAX_SMALL, MAX_GROWTH * path.stat().st_size)
     with path.open("rb") as packed, target.open("wb") as unpacked:
         try:
             with zstd.open(packed, "rb") as source:
-                shutil.copyfileobj(source, unpacked)
+                _copy(source, unpacked, limit)
         except (zstd.ZstdError, EOFError) as error:
             return target, f"{path.name} is damaged: {error}"
     return target, ""
+
+
+def _copy(source: BinaryIO, target: BinaryIO, limit: int) -> None:
+    """Copy what unpacks; ValueError if it is more than `limit` bytes or fills the disk."""
+    size = 0
+    while piece := source.read(_PIECE):
+        size += len(piece)
+        if size > limit:
+            raise ValueError(
+                f"it unpacks to more than {limit} bytes, which no recording does: unpack it with "
+                "zstd -d if you trust it"
+            )
+        if size % (64 * _PIECE) < _PIECE and shutil.disk_usage(target.name).free < SPARE_DISK:
+            raise ValueError("the disk is too full to unpack it: set TMPDIR to a larger one")
+        target.write(piece)

@@ -9,12 +9,23 @@ from typing import Protocol
 
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import Reader, ReaderError
+from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
 
+from vla_pruner_ros.bags.storage.compression import decompress
 from vla_pruner_ros.bags.storage.mcap_outline import McapOutline, outline_mcap
+from vla_pruner_ros.bags.storage.mcap_records import MAX_RECORD
 from vla_pruner_ros.bags.storage.mcap_scan import McapScan
 from vla_pruner_ros.bags.storage.sqlite_scan import SqliteScan, log_beside
 
 SUFFIXES = (".mcap", ".db3")
+
+# rosbags unpacks a chunk to whatever it holds: 10 GB fit in 328 kB.
+DECOMPRESSORS.update(
+    {
+        name: lambda data, size, name=name: decompress(data, name, min(size, MAX_RECORD))
+        for name in ("zstd", "lz4")
+    }
+)
 
 
 class Storage(Protocol):
