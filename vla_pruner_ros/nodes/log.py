@@ -8,6 +8,8 @@ from typing import Any
 
 MAX_LENGTH = 1000
 """Characters of one line; tracebacks are longer and have lines of their own."""
+MAX_TRACEBACK = 60
+"""Lines of a traceback's end that are logged."""
 BURST, PER_SECOND = 50.0, 10.0
 """Lines that may come at once, and per second in the long run."""
 
@@ -55,8 +57,10 @@ class Log:
     def traceback(self, text: str) -> None:
         """Log a traceback: lines stay, other control characters do not."""
         if self._may_pass():
-            lines = [printable(line) for line in text.splitlines()[-60:]]
-            self._logger.error("\n".join(lines))
+            lines = text.splitlines()
+            if len(lines) > MAX_TRACEBACK:
+                lines = [lines[0], "  ...", *lines[-MAX_TRACEBACK:]]
+            self._logger.error("\n".join(map(printable, lines)))
 
     def _may_pass(self) -> bool:
         with self._lock:

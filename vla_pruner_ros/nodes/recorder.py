@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
@@ -25,7 +26,7 @@ from vla_pruner_ros.bags.recording import BagRecording
 from vla_pruner_ros.nodes.messages import message_class
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
 from vla_pruner_ros.nodes.parameter_specs import declare_read_only
-from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.nodes.spin import EndNode, run_node
 from vla_pruner_ros.nodes.vla_pruner.parameters import SPEC_BY_NAME
 
 DEFAULT_CAMERAS = SPEC_BY_NAME["image_topics"].default
@@ -95,6 +96,12 @@ class RecorderNode(Node):
             if found:
                 self.get_logger().error(f"Messages {words}: {dict(found)}")
 
+    def on_callback_error(self, error: BaseException) -> None:
+        """Go on recording after a callback failed; the executor calls this."""
+        self.get_logger().error(
+            f"A callback failed: {error!r}\n{''.join(traceback.format_exception(error))}"
+        )
+
     def _drain(self, subscription: Any) -> None:
         """Take what DDS holds already but no callback has been given."""
         for _ in range(DEPTH):
@@ -147,7 +154,7 @@ class RecorderNode(Node):
     def _look(self) -> None:
         """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
         if self.recording.failure is not None:
-            raise RuntimeError(f"the bag cannot be written: {self.recording.failure}")
+            raise EndNode(f"the bag cannot be written: {self.recording.failure}")
         self.snapshot.look()
         published = dict(self.get_topic_names_and_types()) if self._awaited else {}
         for topic, wanted in list(self._awaited.items()):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -28,15 +31,30 @@ END_PATIENCE = 5.0
 """Longest wait (s) for callbacks under way once the node was closed. The stop was sent before."""
 
 
+MAX_ERRORS, ERROR_WINDOW = 200, 10.0
+"""Failed callbacks within so many seconds after which a node cannot go on."""
+
+
+class EndNode(Exception):  # noqa: N818 - raised by a callback to end its node
+    """The node cannot go on and must end; the sentence says why."""
+
+
 class _PatientPool(ThreadPoolExecutor):
     """Hands a callback over and waits until a thread has begun it."""
+
+    def __init__(self, num_threads: int, on_error: Callable[[BaseException], None]) -> None:
+        super().__init__(num_threads)
+        self._on_error = on_error
 
     def submit(self, callback: Callable[[], Any]) -> Future:
         begun = threading.Event()
 
         def run() -> None:
             begun.set()
-            callback()
+            try:
+                callback()
+            except BaseException as error:  # rclpy keeps Exceptions for spin(); a panic ends here
+                self._on_error(error)
 
         future = super().submit(run)
         begun.wait()
@@ -54,7 +72,57 @@ class NodeExecutor(MultiThreadedExecutor):
     def __init__(self, num_threads: int, context: Any = None) -> None:
         super().__init__(num_threads=num_threads, context=context)
         self._executor.shutdown()
-        self._executor = _PatientPool(num_threads)
+        self._executor = _PatientPool(num_threads, self._on_panic)
+        self._on_error: Callable[[BaseException], None] | None = None
+        self._errors: deque[float] = deque(maxlen=MAX_ERRORS)
+
+    def add_node(self, node: Any) -> bool:
+        """Add a node; its `on_callback_error` is called with what a callback raises."""
+        if hasattr(node, "on_callback_error"):
+            self._on_error = node.on_callback_error
+        answer_always(node)
+        return super().add_node(node)
+
+    def survive(self, error: BaseException) -> bool:
+        """Report what a callback raised; return whether the executor may go on."""
+        self._errors.append(time.monotonic())
+        full = len(self._errors) == MAX_ERRORS
+        too_many = full and self._errors[-1] - self._errors[0] < ERROR_WINDOW
+        if self._on_error is None or isinstance(error, EndNode) or too_many:
+            return False
+        self._on_error(error)
+        return True
+
+    def _on_panic(self, error: BaseException) -> None:
+        if not self.survive(error):
+            print(f"A callback ended with {error!r}", file=sys.stderr)
+
+
+def answer_always(node: Any) -> None:
+    """Let every service of a node answer, rclpy's own included, though its handler fails.
+
+    The answer is the response as it was made: success is false in it. A caller without an answer
+    would wait for ever, and rclpy would end the executor.
+    """
+
+    def guarded(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        @functools.wraps(handler)
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return handler(request, response)
+            except EndNode:
+                raise
+            except BaseException as error:
+                node.on_callback_error(error)
+                return response
+
+        answer.is_guarded = True
+        return answer
+
+    if hasattr(node, "on_callback_error"):
+        for service in node.services:
+            if not getattr(service.callback, "is_guarded", False):
+                service.callback = guarded(service.callback)
 
 
 def set_on_stop_signals(event: threading.Event) -> None:
@@ -106,11 +174,12 @@ def spin_on(executor: Executor) -> None:
             return
         except InvalidHandle:
             continue
-        except RuntimeError as error:
+        except Exception as error:
             # A callback that came due as the executor's threads were shut down.
-            if "after shutdown" not in str(error):
+            if isinstance(error, RuntimeError) and "after shutdown" in str(error):
+                return
+            if not isinstance(executor, NodeExecutor) or not executor.survive(error):
                 raise
-            return
 
 
 def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
@@ -123,7 +192,8 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
             spin_on(executor)
         except BaseException as error:
             failures.append(error)
-            node.get_logger().fatal(f"Stopping because a callback failed: {error!r}")
+            what = str(error) if isinstance(error, EndNode) else f"a callback failed: {error!r}"
+            node.get_logger().fatal(f"Stopping because {what}")
         finally:
             told_to_stop.set()
 

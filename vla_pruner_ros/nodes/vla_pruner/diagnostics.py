@@ -18,6 +18,7 @@ _WARNING_COUNTS = {
     "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
     "frames_unusable": "pictures, states or poses were unusable: see the log for the first reason",
     "frames_lost": _LOST,
+    "callbacks_failed": "callbacks failed: see the log",
     "instructions_refused": "instructions were refused: see the log",
 }
 

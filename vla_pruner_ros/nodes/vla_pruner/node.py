@@ -129,6 +129,14 @@ class VlaPrunerNode(LifecycleNode):
 
         return answer
 
+    def on_callback_error(self, error: BaseException) -> None:
+        """Stop motion after a callback failed, and stay serviceable; the executor calls this."""
+        self.motion.halt()
+        self.health.count("callbacks_failed")
+        self.health.set_problem(f"A callback failed: {error!r}; see the log")
+        self.log.error(f"A callback failed: {error!r}")
+        self.log.traceback("".join(traceback.format_exception(error)))
+
     # --- Transitions -------------------------------------------------------------------------
 
     @transition
