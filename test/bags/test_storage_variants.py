@@ -206,7 +206,7 @@ def test_messages_in_the_write_ahead_log_are_read(tmp_path, in_file, metadata, s
     passes, damage = read(bag / "whole.db3" if single else bag)
     assert passes == [list(range(6))] * 2
     assert damage == ([] if metadata or single else [
-        "metadata.yaml is missing; the files beside it were read alone"
+        "metadata.yaml is missing; the files next to it were read alone"
     ])  # fmt: skip
     assert {path.name: path.read_bytes() for path in bag.iterdir()} == before
 

@@ -59,7 +59,7 @@ def test_measures_and_reports_every_cell(tmp_path, capsys):
     )
     assert pruned["fraction_of_roofline"] > 0
     assert content["rates"]["openvla"]["flops"] > content["rates"]["openvla"]["bytes"] > 0
-    assert "benchmark" in content["facts"]["command"]
+    assert "vla_pruner_lab.latency" in content["facts"]["command"]
     assert page.read_text().strip() in capsys.readouterr().out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import pytest
 
@@ -10,7 +11,6 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: the demonstration n
 pytest.importorskip("metaworld", reason="MetaWorld is not installed: there is no robot to simulate")
 
 from vla_pruner_ros.bags.reader import BagReader
-from vla_pruner_ros.bringup.processes import find_executable
 from vla_pruner_ros.resources import SIMULATION_POLICY
 
 
@@ -18,7 +18,7 @@ from vla_pruner_ros.resources import SIMULATION_POLICY
 def demo(tmp_path_factory):
     """Run the demonstration once; returns (finished process, output directory)."""
     out = tmp_path_factory.mktemp("demo")
-    command = [find_executable("vla_pruner_demo"), "--out", str(out), "--inferences", "12"]
+    command = [sys.executable, "-m", "vla_pruner_lab.demo", "--out", str(out), "--inferences", "12"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     return done, out
 

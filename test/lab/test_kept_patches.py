@@ -108,5 +108,5 @@ def test_command_measures_resumes_and_writes_the_page(checkpoint, tmp_path):
     assert set(full["found"].values()) == {1.0}
     text = (page / "kept_patches.md").read_text()
     assert "### Keep 0.25, history_fill semantic" in text
-    assert "kept_places_small.webp" in text
-    Image.open(page / "kept_places_small.webp").verify()
+    assert "kept_patches_small.webp" in text
+    Image.open(page / "kept_patches_small.webp").verify()

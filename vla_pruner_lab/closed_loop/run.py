@@ -262,7 +262,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--temporal-window", nargs="+", type=int, default=[], help="w, several for an ablation")
     add("--temporal-decay", nargs="+", type=float, default=[], help="gamma")
     add("--prune-layer", nargs="+", type=int, default=[], help="K")
-    add("--lock-in-remedy", nargs="+", choices=TOKEN_RECOVERIES, default=[])
+    add("--token-recovery", nargs="+", choices=TOKEN_RECOVERIES, default=[])
     add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=[])
     add("--unpruned-first", nargs="+", type=int, default=[0],
         help="inferences of an episode that see all tokens, whatever the method")  # fmt: skip

@@ -1,4 +1,4 @@
-"""vla_pruner_demo: bring everything up, change the budget live, show what happened."""
+"""make demo: bring everything up, change the budget live, show what happened."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS_PER_INFERENCE = 1.0
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="vla_pruner_demo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m vla_pruner_lab.demo", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out"), help="where report and bag go")
     parser.add_argument("--task", default="drawer-close", help="task of the simulated robot")
     parser.add_argument(
@@ -133,7 +133,7 @@ def _facts(arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
 
     return {
         "Date": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
-        "Command": "vla_pruner_demo " + " ".join(sys.argv[1:]),
+        "Command": "python -m vla_pruner_lab.demo " + " ".join(sys.argv[1:]),
         "Machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "Python, torch": f"{platform.python_version()}, {torch.__version__}",
         "Task": arguments.task,

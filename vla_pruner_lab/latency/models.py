@@ -205,7 +205,7 @@ def _build_pi0(shape, device, dtype, seed) -> Model:
         MeanStd.checked("action", given["actions_mean"], given["actions_std"]),
     )
     tokenize = _constant_prompt(shape.prompt_tokens - 1)  # the policy adds the first
-    parts = pi0.Components(network, tokenize, Normalization(halves, halves), statistics, False)
+    parts = pi0.Pi0Parts(network, tokenize, Normalization(halves, halves), statistics, False)
     options = pi0.Flow(shape.cameras, shape.flow_steps, seed, "bottom_right")
 
     def make_policy(pruning: PruningConfig, policy_class=pi0.Pi0Policy) -> pi0.Pi0Policy:

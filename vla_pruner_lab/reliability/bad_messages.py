@@ -41,7 +41,7 @@ def raw_images() -> Iterator[BadInput]:
         message = Message(**{**whole, "data": bytes(48), **fields})
         return BadInput("raw images", f"image {name}", lambda _: to_rgb(message), words)
 
-    for encoding in ("", "RGB8", "rgb 8", "nv12", "nv99", "jpeg", "h264", "rgb8; jpeg", "../rgb8",
+    for encoding in ("", "RGB8", "rgb 8", "nv99", "jpeg", "h264", "rgb8; jpeg", "../rgb8",
                      "rgb8\x00", "x" * 1000, "8UC2", "8UC5", "32FC3", "%s%n", "彩色"):  # fmt: skip
         yield case(f"encoding {encoding[:12]!r}", "is not supported", encoding=encoding)
     for encoding in sorted(raw_pixels.NOT_COLOUR):

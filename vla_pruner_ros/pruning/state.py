@@ -297,7 +297,7 @@ class PruningState:
         )
 
     def _early_layers(self) -> range:
-        """Where dropped tokens are still seen, if the lock-in remedy looks there."""
+        """Where dropped tokens are still seen, if token_recovery looks there."""
         looks = self._config.token_recovery == "early_layers"
         looks = looks and not self._method.prunes_before_first_layer
         return range(self._config.prune_layer) if looks else range(0)
