@@ -14,6 +14,7 @@ from vla_pruner_ros.bringup import executables
 from vla_pruner_ros.resources import package_version, share_directory
 
 ROOT = Path(__file__).resolve().parents[2]
+LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
 WITHOUT_ROS = {"vla_pruner_replay", "vla_pruner_server"}
 """Executables that run without ROS."""
 
@@ -49,8 +50,17 @@ def test_configuration_names_declared_parameters_with_allowed_values(path):
 def test_links_between_documents_lead_somewhere():
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for document in documents:
-        for target in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+        for target in LINK.findall(document.read_text()):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_document_is_in_the_index():
+    index = ROOT / "docs" / "README.md"
+    linked = {(index.parent / target).resolve() for target in LINK.findall(index.read_text())}
+    pages = {path for path in index.parent.rglob("*.md") if path != index}
+    assert len(pages) > 20
+    missing = sorted(str(page.relative_to(ROOT)) for page in pages - linked)
+    assert not missing, f"Add a line to docs/README.md for {', '.join(missing)}"
 
 
 def declared_executables() -> dict[str, object]:
