@@ -18,11 +18,11 @@ from vla_pruner_ros.nodes.vla_pruner.loading import (
     check_uses_image,
     load_from_settings,
 )
-from vla_pruner_ros.nodes.vla_pruner.parameters import SPECS, make_settings
+from vla_pruner_ros.nodes.vla_pruner.parameters import make_settings
 
 
 def settings(**changed):
-    return make_settings({**{spec.name: spec.default for spec in SPECS}, **changed})
+    return make_settings(changed)
 
 
 @pytest.mark.parametrize(("family", "cameras"), [("openvla", 1), ("openvla_oft", 2), ("pi0", 1)])
@@ -66,7 +66,7 @@ def test_openvla_sees_one_camera(tmp_path):
     [
         ({"checkpoint": ""}, "checkpoint is empty"),
         ({"checkpoint": "/no/such/directory"}, "/no/such/directory"),
-        ({"model": "pi0"}, "asks for pi0"),
+        ({"model": "pi0"}, "model asks for pi0"),
         ({"device": "abacus"}, "abacus"),
     ],
 )

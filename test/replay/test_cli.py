@@ -161,7 +161,7 @@ def test_checkpoint_that_cannot_be_loaded(tmp_path, run, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--keep-ratio", "1.5"), "keep_ratio must be in (0, 1]"),
+        (("--keep-ratio", "1.5"), "keep_ratio must be at most 1, got 1.5"),
         (("--set", "colour=red"), "NAME=VALUE"),
         (("--image-topic", "/nowhere"), "/nowhere is not in the bag"),
         (("--node", "/other"), "no node /other was recorded"),

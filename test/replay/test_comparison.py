@@ -23,7 +23,8 @@ from vla_pruner_ros.replay.results.comparison import (
 )
 from vla_pruner_ros.replay.results.parity import recorded_reference
 from vla_pruner_ros.replay.results.result import sweep
-from vla_pruner_ros.replay.sweep import sweep_settings, with_changes
+from vla_pruner_ros.replay.sweep import sweep_settings
+from vla_pruner_ros.settings.assignments import with_changes
 
 CHUNKS = arrays(np.float32, (3, 7), elements=st.floats(-1, 1, width=32))
 

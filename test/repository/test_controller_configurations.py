@@ -9,7 +9,7 @@ import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: parameters need its messages")
 
-from vla_pruner_ros.nodes.vla_pruner.parameters import SPEC_BY_NAME
+from vla_pruner_ros.nodes.vla_pruner.parameters import parameter_specs
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -29,7 +29,7 @@ def read(name: str) -> dict:
 
 
 def default(name: str):
-    return SPEC_BY_NAME[name].default
+    return parameter_specs()[name].default
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_servo_does_not_cut_the_fastest_action_short(servo):
 
 
 def test_servo_does_not_halt_between_two_twists(servo):
-    slowest_twist = 1.0 / SPEC_BY_NAME["command_rate"].low
+    slowest_twist = 1.0 / parameter_specs()["command_rate"].low
     assert slowest_twist < servo["incoming_command_timeout"]
 
 

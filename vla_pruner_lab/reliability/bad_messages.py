@@ -21,7 +21,7 @@ from vla_pruner_ros.conversions.instruction_and_state import (
 )
 from vla_pruner_ros.models.openvla.prompt import prompt_text
 from vla_pruner_ros.nodes.messages import to_pose
-from vla_pruner_ros.nodes.vla_pruner.parameters import SPECS, make_settings
+from vla_pruner_ros.nodes.vla_pruner.parameters import make_settings, parameter_specs
 
 NAN, INF = float("nan"), float("inf")
 
@@ -148,27 +148,25 @@ def instructions() -> Iterator[BadInput]:
 
 
 def parameters() -> Iterator[BadInput]:
-    defaults = {spec.name: spec.default for spec in SPECS}
-
     def case(name: str, value: Any, kind: str) -> BadInput:
-        values = {**defaults, name: value}
+        values = {name: value}
         return BadInput("parameters", f"{name} {kind}", lambda _: make_settings(values), name)
 
-    for spec in SPECS:
+    for spec in parameter_specs().values():
         if spec.is_list:
             yield case(spec.name, "text", "of text")
             yield case(spec.name, [b"x"], "of bytes")
             continue
         yield case(spec.name, [spec.default], "as a list")
-        if isinstance(spec.default, bool):
+        if spec.kind is bool:
             yield case(spec.name, "true", "as text")
-        elif isinstance(spec.default, str):
+        elif spec.kind is str:
             yield case(spec.name, 1, "as a number")
         else:
             yield case(spec.name, "1", "as text")
             yield case(spec.name, spec.high * 2 + 1, "too large")
             yield case(spec.name, spec.low - 1, "too small")
-        if isinstance(spec.default, float):
+        if spec.kind is float:
             yield case(spec.name, NAN, "NaN")
             yield case(spec.name, INF, "infinite")
         if spec.choices:

@@ -8,6 +8,7 @@ See docs/how-to/add_a_model_family.md.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib import import_module
@@ -173,9 +174,10 @@ def make_options(name: str, family: Family, given: dict[str, Any]) -> Any:
         raise CheckpointError(f"{name}: {error}") from None
 
 
-def has_option(family: Family, name: str) -> bool:
-    """Return whether the family's Options have this field."""
-    return any(one.name == name for one in fields(family.Options))
+def known_options(family: Family, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the values by name that are options of the family."""
+    names = {one.name for one in fields(family.Options)}
+    return {name: value for name, value in values.items() if name in names}
 
 
 def option_specs() -> tuple[Spec, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vla_pruner_ros.models.families import (
     Checkpoint,
     Family,
     choose_family,
-    has_option,
+    known_options,
     make_options,
 )
 from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError
@@ -42,6 +42,7 @@ def load_policy(
     unnorm_key: str | None = None,
     tokenizer: Tokenizer | None = None,
     num_cameras: int = 0,
+    default_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> PrunedPolicy:
     """Load a policy.
@@ -59,6 +60,8 @@ def load_policy(
         tokenizer: prompt -> ids, instead of the checkpoint's own.
         num_cameras: images per step, for families that take several; 0 leaves it to the
             checkpoint. A family with a fixed number ignores it: compare policy.num_cameras.
+        default_options: values of options that are not given; those that the family does not have
+            are ignored.
         options: the family's own, by the names of its Options; None and "auto" leave one to the
             checkpoint.
 
@@ -73,9 +76,8 @@ def load_policy(
     directory = checkpoint_directory(checkpoint)
     config = read_config(directory)
     name, family = choose_family(directory, config, model)
-    if num_cameras and has_option(family, "num_cameras"):
-        options["num_cameras"] = num_cameras
-    made = make_options(name, family, options)
+    defaults = {**(default_options or {}), **({"num_cameras": num_cameras} if num_cameras else {})}
+    made = make_options(name, family, {**known_options(family, defaults), **options})
     if threads:
         torch.set_num_threads(threads)
     device = _checked_device(device)

@@ -1,82 +1,63 @@
-"""One declaration of a parameter: its type, range and choices, checked with a reason."""
+"""ROS parameters of settings: the one way in which every node declares and reads its own."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
     IntegerRange,
     ParameterDescriptor,
     ParameterType,
+    SetParametersResult,
 )
-from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from vla_pruner_ros.settings import Spec, specs_of
+
+S = TypeVar("S")
 
 
-@dataclass(frozen=True)
-class Spec:
-    """One parameter; the type is that of the default.
+class ParameterNode(Protocol):
+    """What declaring and reading parameters needs of an rclpy node."""
 
-    when: live, configure (refused while configured) or start (only the command line and a file can
-    set it). low, high: both inclusive. choices: the values of a string.
-    """
+    def declare_parameter(self, name: str, value: Any, descriptor: ParameterDescriptor) -> Any: ...
 
-    name: str
-    default: Any
-    description: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    when: str = "live"
+    def undeclare_parameter(self, name: str) -> None: ...
 
-    @property
-    def is_list(self) -> bool:
-        return isinstance(self.default, tuple)
+    def get_parameter(self, name: str) -> Parameter: ...
+
+    def add_on_set_parameters_callback(self, callback: Any) -> None: ...
 
 
-def check_value(spec: Spec, value: Any) -> Any:
-    """Return the value in the parameter's own type (1 becomes 1.0 where a float is meant).
+def declare(
+    node: ParameterNode, specs: Iterable[Spec], renamed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Declare the parameters and return their values, as YAML and the command line gave them.
+
+    Args:
+        node: on which they are declared.
+        specs: of the settings; those read at the start only cannot be changed afterwards.
+        renamed: old name -> name since, for parameters that were renamed.
 
     Raises:
-        ValueError: wrong type or out of range.
+        ValueError: YAML or the command line gives a parameter by its old name.
     """
-    if spec.is_list:
-        return _check_list(spec, value)
-    value = _check_scalar(spec, value)
-    if spec.choices and value not in spec.choices:
-        raise ValueError(f"{spec.name} must be one of {', '.join(spec.choices)}, got '{value}'")
-    if spec.low is not None and not spec.low <= value <= spec.high:
-        raise ValueError(f"{spec.name} must be between {spec.low} and {spec.high}, got {value}")
-    return value
+    refuse_old_overrides(node, renamed or {})
+    return {
+        spec.name: node.declare_parameter(spec.name, spec.written_default, descriptor(spec)).value
+        for spec in specs
+    }
 
 
-def _check_scalar(spec: Spec, value: Any) -> Any:
-    wanted = type(spec.default)
-    if wanted is float and type(value) is int:
-        value = float(value)
-    if type(value) is not wanted:
-        names = {float: "a number, such as 0.5", int: "an integer", str: "a string", bool: "a bool"}
-        raise ValueError(f"{spec.name} must be {names[wanted]}, got {value!r}")
-    if wanted is float and not math.isfinite(value):
-        raise ValueError(f"{spec.name} must be finite, got {value}")
-    return value
+def declare_settings(node: ParameterNode, cls: type[S]) -> S:
+    """Declare the parameters of a settings class and return the settings.
 
-
-def _check_list(spec: Spec, value: Any) -> tuple:
-    # An empty YAML list arrives without a type, as None or an empty list of anything.
-    items = () if value is None else value
-    if isinstance(items, (str, int, float)):
-        raise ValueError(f"{spec.name} must be a list, got {value!r}")
-    if spec.name != "workspace":
-        if not all(isinstance(item, str) for item in items):
-            raise ValueError(f"{spec.name} must be a list of strings, got {value!r}")
-        return tuple(items)
-    if not all(isinstance(item, (int, float)) and math.isfinite(item) for item in items):
-        raise ValueError(f"{spec.name} must be a list of finite numbers, got {value!r}")
-    return tuple(float(item) for item in items)
+    Raises:
+        ValueError: a value that is not allowed; the sentence names the parameter.
+    """
+    return cls(**declare(node, specs_of(cls)))
 
 
 def descriptor(spec: Spec) -> ParameterDescriptor:
@@ -88,30 +69,64 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     text = spec.description
     if spec.when == "configure":
         text += " Takes effect on configure; cannot change while configured."
-    if spec.when == "start":
-        text += " Set at the start of the node; the network cannot change it."
+    elif spec.when == "start":
+        text += " Read once at the start."
     constraints = "one of: " + ", ".join(spec.choices) if spec.choices else ""
     made = ParameterDescriptor(
         name=spec.name, description=text, additional_constraints=constraints, dynamic_typing=True
     )
     made.read_only = spec.when == "start"
-    if isinstance(spec.default, float):
+    if spec.is_list or spec.is_optional or spec.low is None or spec.high is None:
+        return made
+    if spec.kind is float:
         made.type = ParameterType.PARAMETER_DOUBLE
-        if spec.low is not None:
-            made.floating_point_range = [
-                FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high))
-            ]
-    elif isinstance(spec.default, int) and not isinstance(spec.default, bool):
+        made.floating_point_range = [
+            FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high))
+        ]
+    elif spec.kind is int:
         made.type = ParameterType.PARAMETER_INTEGER
         made.integer_range = [IntegerRange(from_value=int(spec.low), to_value=int(spec.high))]
     return made
 
 
-def declare_read_only(node: Node, defaults: Mapping[str, tuple[Any, str]]) -> None:
-    """Declare parameters that only the command line and a file can set.
+def refuse_old_overrides(node: ParameterNode, renamed: Mapping[str, str]) -> None:
+    """Refuse parameters that YAML or the command line gives by a name of an earlier release.
 
-    defaults: name -> default and description.
+    rclpy ignores overrides of parameters that are not declared: each old name is declared without
+    a value, looked at and undeclared.
+
+    Raises:
+        ValueError: the sentence gives the new name.
     """
-    for name, (default, description) in defaults.items():
-        described = ParameterDescriptor(description=description, read_only=True)
-        node.declare_parameter(name, default, described)
+    anything = ParameterDescriptor(dynamic_typing=True)
+    for name in renamed:
+        value = node.declare_parameter(name, None, anything).value
+        node.undeclare_parameter(name)
+        if value is not None:
+            raise ValueError(renamed_sentence(name, renamed))
+
+
+def renamed_sentence(name: str, renamed: Mapping[str, str]) -> str:
+    """Return the sentence that refuses an old name."""
+    return f"{name} is now called {renamed[name]}: set {renamed[name]} instead"
+
+
+class RefusesOldNames:
+    """A base of nodes: `ros2 param set` of an old name is refused with the new one.
+
+    The parameter services of a node call set_parameters_atomically(). rclpy's own words would be
+    that the parameter is not declared.
+
+    Attributes:
+        renamed: old name -> name since.
+    """
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """See rclpy.node.Node."""
+        for parameter in parameter_list:
+            if parameter.name in self.renamed:
+                reason = renamed_sentence(parameter.name, self.renamed)
+                return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(parameter_list)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
@@ -17,22 +18,41 @@ from rosgraph_msgs.msg import Clock
 
 from vla_pruner_ros.bags.reader import BagReader, plain_data
 from vla_pruner_ros.nodes.messages import message_class, to_time
-from vla_pruner_ros.nodes.parameter_specs import declare_read_only
+from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import init_rclpy
 from vla_pruner_ros.replay.inputs.topics import find_node
 from vla_pruner_ros.replay.live import moved_aside
+from vla_pruner_ros.settings import check_fields, setting
 
 CLOCK_PERIOD = 0.01
 """Seconds of this computer's time between two messages on /clock."""
 DEPTH = 100
 
-_DEFAULTS: dict[str, tuple[Any, str]] = {
-    "bag": ("", "rosbag2 directory or file to play."),
-    "rate": (1.0, "Speed of playback, above 0."),
-    "loop": (False, "Play again and again; the clock jumps back each time."),
-    "delay": (1.0, "Seconds before the first message, for subscribers to be found."),
-    "recorded_node": ("", "Full name of the recorded node; empty where there is one."),
-}
+
+@dataclass(frozen=True)
+class PlayerSettings:
+    """Settings of the player, read once at its start."""
+
+    bag: str = setting("", "rosbag2 directory or file to play.", when="start")
+    rate: float = setting(
+        1.0, "Speed of playback; 1 is that of the recording.", low=1e-3, high=1e3, when="start"
+    )
+    loop: bool = setting(
+        False, "Play again and again; the clock jumps back each time.", when="start"
+    )
+    delay: float = setting(
+        1.0,
+        "Seconds before the first message, for subscribers to be found.",
+        low=0.0,
+        high=3600.0,
+        when="start",
+    )
+    recorded_node: str = setting(
+        "", "Full name of the recorded node; empty where there is one.", when="start"
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class PlayerNode(Node):
@@ -40,25 +60,22 @@ class PlayerNode(Node):
 
     def __init__(self, name: str = "vla_pruner_player", **options: Any) -> None:
         super().__init__(name, **options)
-        declare_read_only(self, _DEFAULTS)
-        self._rate = self._value("rate")
-        if not self._rate > 0.0:
-            raise ValueError(f"rate must be above 0, got {self._rate}")
-        self._reader = BagReader(self._value("bag"))
+        self.settings = declare_settings(self, PlayerSettings)
+        self._reader = BagReader(self.settings.bag)
         self._clock = self.create_publisher(Clock, "/clock", 10)
         self._publishers_by_topic = self._make_publishers()
         if not self._publishers_by_topic:
-            raise ValueError(f"{self._value('bag')} has no message that can be played")
+            raise ValueError(f"{self.settings.bag} has no message that can be played")
 
     def play(self, wait: Callable[[float], bool]) -> int:
         """Play the bag, once or until stopped; return how many messages were played.
 
         wait: waits for so many seconds and returns whether to stop.
         """
-        played, again = 0, not wait(self._value("delay"))
+        played, again = 0, not wait(self.settings.delay)
         while again:
             count = self._play_once(wait)
-            again = self._value("loop") and count > 0 and not wait(0.0)
+            again = self.settings.loop and count > 0 and not wait(0.0)
             played += count
         for damage in self._reader.damage:
             self.get_logger().error(f"The bag is damaged: {damage}")
@@ -68,9 +85,9 @@ class PlayerNode(Node):
         count, first, started = 0, None, time.monotonic()
         for record in self._reader.messages(self._publishers_by_topic):
             first = record.time if first is None else first
-            due = started + (record.time - first) * 1e-9 / self._rate
+            due = started + (record.time - first) * 1e-9 / self.settings.rate
             while (left := due - time.monotonic()) > 0.0:
-                self._tell_time(record.time - int(left * self._rate * 1e9))
+                self._tell_time(record.time - int(left * self.settings.rate * 1e9))
                 if wait(min(left, CLOCK_PERIOD)):
                     return count
             self._tell_time(record.time)
@@ -82,7 +99,7 @@ class PlayerNode(Node):
         self._clock.publish(Clock(clock=to_time(now)))
 
     def _make_publishers(self) -> dict[str, Any]:
-        node = find_node(self._reader.topics, self._value("recorded_node"))
+        node = find_node(self._reader.topics, self.settings.recorded_node)
         aside = moved_aside(node) if node else []
         made = {}
         for topic in self._reader.topics.values():
@@ -95,9 +112,6 @@ class PlayerNode(Node):
                 name = f"/recorded{topic.name}" if topic.name in aside else topic.name
                 made[topic.name] = self.create_publisher(known_class, name, QoSProfile(depth=DEPTH))
         return made
-
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
 
 
 def main(args: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,11 +26,12 @@ from vla_pruner_ros.bags import writer as bag_writer
 from vla_pruner_ros.bags.recording import BagRecording
 from vla_pruner_ros.nodes.messages import message_class
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
-from vla_pruner_ros.nodes.parameter_specs import declare_read_only
+from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import EndNode, run_node
-from vla_pruner_ros.nodes.vla_pruner.parameters import SPEC_BY_NAME
+from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
+from vla_pruner_ros.settings import check_fields, setting
 
-DEFAULT_CAMERAS = SPEC_BY_NAME["image_topics"].default
+DEFAULT_CAMERAS = NodeSettings.image_topics
 
 POLL_PERIOD = 0.1
 """Seconds between looks for new publishers and for trouble with the disk."""
@@ -37,23 +39,44 @@ DEPTH = 2000
 IMAGE_DEPTH = 100
 """Messages DDS holds per topic while the callbacks are busy; it overwrites older ones unsaid."""
 
-_DEFAULTS: dict[str, tuple[Any, str]] = {
-    "output": ("", "Directory of the bag; empty: bags/vla_pruner_<date and time>."),
-    "node": ("vla_pruner", "Name of the vla_pruner node whose answers are recorded."),
-    "image_topics": (
-        [""],
+
+@dataclass(frozen=True)
+class RecorderSettings:
+    """Settings of the recorder, read once at its start."""
+
+    output: str = setting(
+        "", "Directory of the bag; empty: bags/vla_pruner_<date and time>.", when="start"
+    )
+    node: str = setting(
+        "vla_pruner", "Name of the vla_pruner node whose answers are recorded.", when="start"
+    )
+    image_topics: tuple[str, ...] = setting(
+        (),
         "Image topics to record; empty: those that the vla_pruner node names, and its default "
         "until it has answered.",
-    ),
-    "image_compression": (
+        when="start",
+    )
+    image_compression: str = setting(
         "none",
-        "none, png (exact) or jpeg (small, not exact): how raw images are written.",
-    ),
-    "jpeg_quality": (90, "Quality of jpeg, 1 to 100."),
-    "extra_topics": ([""], "More topics to record; their types must be ROS 2's own."),
-    "compress": (False, "Compress the bag with zstd."),
-    "queue_mb": (512, "Memory (MB) for messages the disk has not taken yet."),
-}
+        "How raw images are written: as they are, as png (exact) or as jpeg (small, not exact).",
+        choices=("none", "png", "jpeg"),
+        when="start",
+    )
+    jpeg_quality: int = setting(90, "Quality of jpeg.", low=1, high=100, when="start")
+    extra_topics: tuple[str, ...] = setting(
+        (), "More topics to record; their types must be ROS 2's own.", when="start"
+    )
+    compress: bool = setting(False, "Compress the bag with zstd.", when="start")
+    queue_mb: int = setting(
+        512,
+        "Memory (MB) for messages the disk has not taken yet.",
+        low=1,
+        high=65536,
+        when="start",
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class RecordedTopic(NamedTuple):
@@ -69,7 +92,7 @@ class RecorderNode(Node):
 
     def __init__(self, name: str = "vla_pruner_recorder", **options: Any) -> None:
         super().__init__(name, **options)
-        declare_read_only(self, _DEFAULTS)
+        self.settings = declare_settings(self, RecorderSettings)
         self._store = types.standard_store()
         self._lost: Counter[str] = Counter()
         self._told: set[str] = set()
@@ -77,7 +100,7 @@ class RecorderNode(Node):
         self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
         self._recorded: dict[str, Any] = {}
         self.snapshot = ParameterSnapshot(
-            self, self._value("node"), self._store, self._on_parameters
+            self, self.settings.node, self._store, self._on_parameters
         )
         self._look()
         self.create_timer(POLL_PERIOD, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -87,7 +110,7 @@ class RecorderNode(Node):
         """Write everything received so far and finish the bag."""
         for subscription in self._recorded.values():
             self._drain(subscription)
-        counts = self.recording.close(lost=dict(self._lost), node=self._value("node"))
+        counts = self.recording.close(lost=dict(self._lost), node=self.settings.node)
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
         self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
         if self.recording.failure is not None:
@@ -115,24 +138,18 @@ class RecorderNode(Node):
             subscription.callback(taken[0])
 
     def _open(self) -> BagRecording:
-        compression = self._value("image_compression")
-        if compression not in ("none", "png", "jpeg"):
-            raise ValueError(f"image_compression must be none, png or jpeg, got {compression!r}")
         now = datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
         return BagRecording(
-            Path(self._value("output") or f"bags/vla_pruner_{now}").expanduser(),
+            Path(self.settings.output or f"bags/vla_pruner_{now}").expanduser(),
             self._store,
-            max_queued_bytes=self._value("queue_mb") << 20,
-            image_compression=compression,
-            jpeg_quality=self._value("jpeg_quality"),
-            compress=self._value("compress"),
+            max_queued_bytes=self.settings.queue_mb << 20,
+            image_compression=self.settings.image_compression,
+            jpeg_quality=self.settings.jpeg_quality,
+            compress=self.settings.compress,
         )
 
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
-
     def _wanted(self) -> list[RecordedTopic]:
-        node = self._value("node")
+        node = self.settings.node
         named = [
             RecordedTopic("instruction", types.STRING, True),
             RecordedTopic(f"{node}/action", types.END_EFFECTOR_ACTION, True),
@@ -144,8 +161,8 @@ class RecorderNode(Node):
         ]
         # The node answers no question while it loads its model, and may act right afterwards: for
         # its first images not to be missed, its default camera is awaited from the beginning.
-        images = [topic for topic in self._value("image_topics") if topic] or DEFAULT_CAMERAS
-        more = [*images, *self._value("extra_topics")]
+        images = [topic for topic in self.settings.image_topics if topic] or DEFAULT_CAMERAS
+        more = [*images, *self.settings.extra_topics]
         named += [RecordedTopic(topic, "", None) for topic in more if topic]
         if self.get_parameter("use_sim_time").value:
             named.append(RecordedTopic("/clock", types.CLOCK, False))
@@ -217,7 +234,7 @@ class RecorderNode(Node):
     def _on_parameters(self, values: dict[str, Any], event: bytes) -> None:
         """Note the parameters in force, and record the cameras they name."""
         self._on_message("/parameter_events", types.PARAMETER_EVENT, event)
-        if any(self._value("image_topics")):
+        if any(self.settings.image_topics):
             return
         compressed = values.get("image_transport") == "compressed"
         suffix = "/compressed" if compressed else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from dataclasses import dataclass
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -15,30 +16,64 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
 from vla_pruner_ros.msg import EndEffectorAction
-from vla_pruner_ros.nodes.parameter_specs import Spec, check_value, descriptor
+from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import run_node
+from vla_pruner_ros.settings import check_fields, check_value, setting, specs_of
 from vla_pruner_ros.sim.realtime import Episode, RealTimeSimulation
 from vla_pruner_ros.sim.rendering import DEFAULT_VIEWS, QUALITIES
 from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS, instruction_for
 
-SPECS = (
-    Spec("task", "drawer-close", "MetaWorld task.", choices=tuple(INSTRUCTIONS)),
-    Spec("seed", 0, "Seed of the first episode; each later one adds 1.", 0, 2**31 - 1),
-    Spec("image_width", 224, "Width of the pictures (pixels).", 32, 1920),
-    Spec("image_height", 224, "Height of the pictures (pixels).", 32, 1080),
-    Spec("cameras", ("scene",),
-         f"Cameras, of {', '.join(DEFAULT_VIEWS)}: the first publishes image_raw, any other "
-         "<camera>/image_raw."),
-    Spec("render_quality", "fast", "fast leaves out shadows, reflections and multisampling.",
-         choices=QUALITIES),
-    Spec("base_frame", "base_link",
-         "Frame of poses and actions: x forward from the robot, y left, z up."),
-    Spec("frame_rate", 10.0, "Pictures per second (Hz).", 0.1, 60.0),
-    Spec("max_episode_time", 15.0, "Time after which an episode has failed (s).", 0.1, 3600.0),
-    Spec("reset_pause", 1.0, "Time between the end of an episode and the next one (s).", 0.0, 60.0),
-)  # fmt: skip
-LIVE = ("frame_rate", "max_episode_time", "reset_pause")
+
+@dataclass(frozen=True)
+class SimRobotSettings:
+    """Settings of the simulated robot."""
+
+    task: str = setting(
+        "drawer-close", "MetaWorld task.", choices=tuple(INSTRUCTIONS), when="start"
+    )
+    seed: int = setting(
+        0, "Seed of the first episode; each later one adds 1.", low=0, high=2**31 - 1, when="start"
+    )
+    image_width: int = setting(
+        224, "Width of the images (pixels).", low=32, high=1920, when="start"
+    )
+    image_height: int = setting(
+        224, "Height of the images (pixels).", low=32, high=1080, when="start"
+    )
+    cameras: tuple[str, ...] = setting(
+        ("scene",),
+        f"Cameras, of {', '.join(DEFAULT_VIEWS)}: the first publishes image_raw, any other "
+        "<camera>/image_raw.",
+        when="start",
+    )
+    render_quality: str = setting(
+        "fast",
+        "fast leaves out shadows, reflections and multisampling.",
+        choices=QUALITIES,
+        when="start",
+    )
+    base_frame: str = setting(
+        "base_link",
+        "Frame of poses and actions: x forward from the robot, y left, z up.",
+        when="start",
+    )
+    frame_rate: float = setting(10.0, "Images per second (Hz).", low=0.1, high=60.0)
+    max_episode_time: float = setting(
+        15.0, "Time after which an episode has failed (s).", low=0.1, high=3600.0
+    )
+    reset_pause: float = setting(
+        1.0, "Time between the end of an episode and the next one (s).", low=0.0, high=60.0
+    )
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        unknown = set(self.cameras) - set(DEFAULT_VIEWS)
+        if unknown or not self.cameras:
+            raise ValueError(f"cameras must name some of {list(DEFAULT_VIEWS)}, got {unknown}")
+
+
+LIVE = tuple(spec.name for spec in specs_of(SimRobotSettings) if spec.when == "live")
 OUTCOME_LEVEL = {
     "running": DiagnosticStatus.OK,
     "succeeded": DiagnosticStatus.OK,
@@ -60,17 +95,14 @@ class SimRobotNode(Node):
 
     def __init__(self, **node_options):
         super().__init__("sim_robot", **node_options)
-        values = {spec.name: self._declare(spec) for spec in SPECS}
-        unknown = set(values["cameras"]) - set(DEFAULT_VIEWS)
-        if unknown or not values["cameras"]:
-            raise ValueError(f"cameras must name some of {list(DEFAULT_VIEWS)}, got {unknown}")
-        self._task, self._frame = values["task"], values["base_frame"]
-        self._make_topics(values["cameras"])
+        settings = declare_settings(self, SimRobotSettings)
+        self._task, self._frame = settings.task, settings.base_frame
+        self._make_topics(settings.cameras)
         self._simulation = RealTimeSimulation(
-            lambda: _make_robot(values),
+            lambda: _make_robot(settings),
             listener=self,
-            seed=values["seed"],
-            **{name: values[name] for name in LIVE},
+            seed=settings.seed,
+            **{name: getattr(settings, name) for name in LIVE},
         )
         self._simulation.start()
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -118,12 +150,6 @@ class SimRobotNode(Node):
         if episode.outcome != self._last_outcome:
             self.get_logger().info(f"Episode {episode.number} {episode.outcome}")
         self._last_outcome = episode.outcome
-
-    def _declare(self, spec: Spec):
-        describe = descriptor(spec)
-        describe.read_only = spec.name not in LIVE
-        default = list(spec.default) if spec.is_list else spec.default
-        return check_value(spec, self.declare_parameter(spec.name, default, describe).value)
 
     def _make_topics(self, cameras: tuple[str, ...]) -> None:
         first = cameras[0]
@@ -183,7 +209,7 @@ class SimRobotNode(Node):
         return response
 
     def _on_set_parameters(self, parameters) -> SetParametersResult:
-        specs = {spec.name: spec for spec in SPECS if spec.name in LIVE}
+        specs = {spec.name: spec for spec in specs_of(SimRobotSettings) if spec.name in LIVE}
         known = [parameter for parameter in parameters if parameter.name in specs]
         try:
             values = {p.name: check_value(specs[p.name], p.value) for p in known}
@@ -214,13 +240,13 @@ def _newest_only() -> QoSProfile:
     return QoSProfile(depth=1, reliability=profile.reliability, durability=profile.durability)
 
 
-def _make_robot(values: dict) -> SimulatedRobot:
+def _make_robot(settings: SimRobotSettings) -> SimulatedRobot:
     return SimulatedRobot(
-        task=values["task"],
-        seed=values["seed"],
-        image_size=(values["image_height"], values["image_width"]),
-        cameras=values["cameras"],
-        render_quality=values["render_quality"],
+        task=settings.task,
+        seed=settings.seed,
+        image_size=(settings.image_height, settings.image_width),
+        cameras=settings.cameras,
+        render_quality=settings.render_quality,
     )
 
 

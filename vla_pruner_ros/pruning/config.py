@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
+
+from vla_pruner_ros.settings import check_fields, setting
 
 METHOD_NAMES = (
     "full",
@@ -48,93 +49,101 @@ class PruningConfig:
         ValueError: a value out of range, naming the field, the value and what is allowed.
     """
 
-    keep_ratio: float = 0.25
-    """Share of visual tokens kept, 0 < r <= 1; 1.0 is the unpruned model."""
-    token_budget: int = 0
-    """Visual tokens kept per camera; 0 means: use keep_ratio."""
-    budget_mode: str = "fixed"
-    """fixed | deadline (follow target_latency) | motion (more tokens for fine motion)."""
-    target_latency: float = 0.2
-    """Seconds one inference may take, for budget_mode deadline."""
-    fine_keep_ratio: float = 0.5
-    """Share kept during fine motion, for budget_mode motion; coarse motion: keep_ratio."""
-    fine_motion: float = 0.005
-    """Motion (m per action) below which it counts as fine, see budget.MotionBudget."""
-    coarse_motion: float = 0.015
-    """Motion (m per action) above which it counts as coarse; in between the last verdict stands."""
-    method: str = "vla_pruner"
-    """Name of the pruning method, one of METHOD_NAMES; see methods.METHODS."""
-    prune_layer: int = 3
-    """K: 0-based index of the first decoder layer that runs on the pruned sequence."""
-    temporal_window: int = 3
-    """w: steps of action attention that are remembered."""
-    temporal_decay: float = 0.8
-    """gamma, 0 < gamma <= 1: weight of each older step relative to the next newer one."""
-    history_fill: str = "full"
-    """Until the history is full: run unpruned (full, the paper) or prune by the semantic set."""
-    semantic_queries: str = "all"
-    """Prefill queries behind the semantic score: all (the paper), last, or all with each visual
-    token's mean taken over the queries that can see it (length_normalised)."""
-    action_layer: int = -1
-    """Decoder layer whose action attention is remembered; -1: mean of the second half (paper)."""
-    decay_order: str = "newest_first"
-    """newest_first (paper); oldest_first reproduces the released research code."""
-    token_recovery: str = "none"
-    """Way back for a pruned token: none (paper) | early_layers | refresh."""
-    refresh_period: int = 10
-    """Every n-th step runs unpruned when token_recovery is refresh."""
-    seed: int = 0
-    """Seed of the random method."""
+    keep_ratio: float = setting(
+        0.25, "Share of visual tokens kept; 1.0 is the unpruned model.", low=1e-4, high=1.0
+    )
+    token_budget: int = setting(
+        0, "Visual tokens kept per camera; 0 means: use keep_ratio.", low=0, high=65536
+    )
+    budget_mode: str = setting(
+        "fixed",
+        "fixed, deadline (follow target_latency) or motion (more tokens for fine motion).",
+        choices=BUDGET_MODES,
+    )
+    target_latency: float = setting(
+        0.2,
+        "Time one inference may take (s): the deadline of budget_mode deadline, and the limit "
+        "above which diagnostics count a miss.",
+        low=1e-3,
+        high=60.0,
+    )
+    fine_keep_ratio: float = setting(
+        0.5,
+        "budget_mode motion: share kept while the end effector moves finely.",
+        low=1e-4,
+        high=1.0,
+    )
+    fine_motion: float = setting(
+        0.005, "budget_mode motion: below this (m per action) motion is fine.", low=1e-6, high=1.0
+    )
+    coarse_motion: float = setting(
+        0.015,
+        "budget_mode motion: above this (m per action) motion is coarse; in between, the last "
+        "verdict stands.",
+        low=1e-6,
+        high=1.0,
+    )
+    method: str = setting("vla_pruner", "Method that chooses the tokens.", choices=METHOD_NAMES)
+    prune_layer: int = setting(
+        3,
+        "K: 0-based index of the first decoder layer that runs on the kept tokens.",
+        low=1,
+        high=1000,
+    )
+    temporal_window: int = setting(
+        3, "w: inferences whose action attention is remembered.", low=1, high=64
+    )
+    temporal_decay: float = setting(
+        0.8,
+        "gamma: weight of each older inference relative to the next newer one.",
+        low=1e-3,
+        high=1.0,
+    )
+    history_fill: str = setting(
+        "full",
+        "Until temporal_window inferences are remembered: full runs unpruned (the paper), semantic "
+        "prunes by the prompt's attention alone.",
+        choices=HISTORY_FILLS,
+    )
+    semantic_queries: str = setting(
+        "all",
+        "Prefill queries behind the semantic score: all (the paper), last, or length_normalised: "
+        "each token's mean over the queries that can see it.",
+        choices=SEMANTIC_QUERIES,
+    )
+    action_layer: int = setting(
+        -1,
+        "Decoder layer whose action attention is remembered; -1: mean of the second half (the "
+        "paper).",
+        low=-1,
+        high=1000,
+    )
+    decay_order: str = setting(
+        "newest_first",
+        "newest_first (the paper) weighs the newest inference most; oldest_first is the released "
+        "research code's order.",
+        choices=DECAY_ORDERS,
+    )
+    token_recovery: str = setting(
+        "none",
+        "Way back for tokens pruned for long: none (the paper), early_layers or refresh.",
+        choices=TOKEN_RECOVERIES,
+    )
+    refresh_period: int = setting(
+        10,
+        "Every n-th inference runs unpruned when token_recovery is refresh.",
+        low=2,
+        high=100000,
+    )
+    seed: int = setting(0, "Seed of the random method.", low=0, high=2**31 - 1)
 
     def __post_init__(self) -> None:
-        self._check_share("keep_ratio")
-        self._check_share("fine_keep_ratio")
-        self._check_share("temporal_decay")
-        self._check_above_zero("target_latency", "s")
-        self._check_above_zero("fine_motion", "m")
-        self._check_above_zero("coarse_motion", "m")
+        check_fields(self)
         if self.coarse_motion < self.fine_motion:
             raise ValueError(
                 f"coarse_motion must be at least fine_motion ({self.fine_motion} m), "
                 f"got {self.coarse_motion!r}"
             )
-        self._check_integer("token_budget", 0)
-        self._check_integer("prune_layer", 1)
-        self._check_integer("temporal_window", 1)
-        self._check_integer("action_layer", -1)
-        self._check_integer("refresh_period", 2)
-        self._check_integer("seed", 0)
-        self._check_choice("method", METHOD_NAMES)
-        self._check_choice("budget_mode", BUDGET_MODES)
-        self._check_choice("history_fill", HISTORY_FILLS)
-        self._check_choice("semantic_queries", SEMANTIC_QUERIES)
-        self._check_choice("token_recovery", TOKEN_RECOVERIES)
-        self._check_choice("decay_order", DECAY_ORDERS)
-
-    def _check_share(self, name: str) -> None:
-        value = getattr(self, name)
-        if not (_is_number(value) and 0.0 < value <= 1.0):
-            raise ValueError(f"{name} must be in (0, 1], got {value!r}")
-
-    def _check_above_zero(self, name: str, unit: str) -> None:
-        value = getattr(self, name)
-        if not (_is_number(value) and value > 0.0):
-            raise ValueError(f"{name} must be above 0 {unit}, got {value!r}")
-
-    def _check_integer(self, name: str, lowest: int) -> None:
-        value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
-            raise ValueError(f"{name} must be an integer of at least {lowest}, got {value!r}")
-
-    def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
-        value = getattr(self, name)
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _is_number(value: object) -> bool:
-    is_real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
 
 
 FIELD_NAMES = tuple(field.name for field in fields(PruningConfig))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from vla_pruner_ros.bags.parameter_events import first_parameters
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.bags.recording import recorder_remarks
 from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.models.families import option_specs
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
-from vla_pruner_ros.replay.options import choice_of, make_parser
+from vla_pruner_ros.replay.options import choice_of, loading_specs, make_parser
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.files import write_csv, write_json
 from vla_pruner_ros.replay.results.html_report import chosen_indices, make_report
@@ -28,10 +29,13 @@ from vla_pruner_ros.replay.results.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.results.result import ReplayResult, Source, sweep
 from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
-from vla_pruner_ros.replay.sweep import sweep_settings, with_changes
+from vla_pruner_ros.replay.sweep import sweep_settings
 from vla_pruner_ros.report import write_page
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
+from vla_pruner_ros.settings import AUTO, specs_of
+from vla_pruner_ros.settings.arguments import given
+from vla_pruner_ros.settings.assignments import with_changes
 
 DONE, IN_PART, NOTHING = 0, 1, 2
 
@@ -100,22 +104,27 @@ def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
     if is_remote(arguments.checkpoint):
         return connect_policy(arguments.checkpoint, timeout=REMOTE_PATIENCE)
     cameras = arguments.image_topic or recorded.get("image_topics") or ()
+    loading = given(arguments, loading_specs())
+    loading = {**_of(recorded, ("dtype", "unnorm_key")), **loading}
     return load_policy(
         arguments.checkpoint,
+        threads=loading.pop("num_threads", 0),
         num_cameras=len(cameras),
-        device=arguments.device,
-        dtype=recorded.get("dtype", "auto") if arguments.dtype == "auto" else arguments.dtype,
-        threads=arguments.threads,
-        unnorm_key=arguments.unnorm_key or recorded.get("unnorm_key", ""),
         execution=_execution(arguments, recorded),
+        # Another checkpoint may be of a family without the recorded one's options.
+        default_options=_of(recorded, [spec.name for spec in option_specs()]),
+        **loading,
+        **given(arguments, option_specs()),
     )
 
 
+def _of(recorded: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: recorded[name] for name in names if name in recorded}
+
+
 def _execution(arguments: argparse.Namespace, recorded: dict[str, Any]) -> ExecutionConfig:
-    chosen = {"draft": arguments.draft, "quantization": arguments.quantization}
-    given = {name: value for name, value in chosen.items() if value != "recorded"}
-    known = {name: recorded[name] for name in chosen if name in recorded}
-    return ExecutionConfig(graphs=not arguments.no_graphs, **{**known, **given})
+    chosen = given(arguments, specs_of(ExecutionConfig))
+    return ExecutionConfig(**{**_of(recorded, ("draft", "quantization")), **chosen})
 
 
 def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) -> Source:
@@ -126,7 +135,7 @@ def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) 
         checkpoint=str(arguments.checkpoint),
         family=policy.family,
         trained=policy.trained,
-        device=str(getattr(policy, "device", arguments.device)),
+        device=str(getattr(policy, "device", arguments.device or AUTO)),
         topics=tuple(topic for topic in used if topic),
         exact=session.exact,
     )

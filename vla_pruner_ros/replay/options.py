@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vla_pruner_ros.models.execution.config import DRAFTS, QUANTIZATIONS
+from vla_pruner_ros.models.execution.config import ExecutionConfig
+from vla_pruner_ros.models.families import option_specs
+from vla_pruner_ros.models.loading_config import LoadingConfig
 from vla_pruner_ros.models.policy import UNTRAINED
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.results.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
 from vla_pruner_ros.resources import package_version
+from vla_pruner_ros.settings import Spec, specs_of
+from vla_pruner_ros.settings.arguments import add_flags
 
 _EPILOG = """\
 Without --keep-ratio and --method the recorded inferences are repeated under the recorded settings
@@ -96,23 +100,15 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("model")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    group.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16")
-    )
-    group.add_argument(
-        "--draft", default="recorded", choices=("recorded", *DRAFTS), help="guess action tokens"
-    )
-    group.add_argument(
-        "--quantization",
-        default="recorded",
-        choices=("recorded", *QUANTIZATIONS),
-        help="of the decoder's weights",
-    )
-    group.add_argument("--no-graphs", action="store_true", help="replay no CUDA graphs")
-    group.add_argument("--unnorm-key", default="", help="data set in the checkpoint's statistics")
-    group.add_argument("--threads", type=_positive, default=0, help="CPU threads of torch")
+    group = parser.add_argument_group("model", "Not given: as recorded, else the default.")
+    add_flags(group, loading_specs(), aliases={"num_threads": "--threads"})
+    add_flags(group, specs_of(ExecutionConfig))
+    add_flags(group, option_specs())
+
+
+def loading_specs() -> tuple[Spec, ...]:
+    """Return the settings of loading but for the checkpoint, which is a required flag."""
+    return tuple(spec for spec in specs_of(LoadingConfig) if spec.name != "checkpoint")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

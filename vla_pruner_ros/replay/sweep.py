@@ -29,23 +29,3 @@ def sweep_settings(
                 name = f"{method} {100 * ratio:g} %"
                 settings[name] = ReplaySetting(name, pruning)
     return list(settings.values())
-
-
-def with_changes(base: PruningConfig, assignments: Sequence[str]) -> PruningConfig:
-    """Apply `name=value` assignments, each value read in the type of the field.
-
-    Raises:
-        ValueError: an unknown name or a value that does not fit, by name.
-    """
-    changes = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals or not hasattr(base, name):
-            known = ", ".join(vars(base))
-            raise ValueError(f"{assignment!r} is not NAME=VALUE with a NAME of: {known}")
-        kind = type(getattr(base, name))
-        try:
-            changes[name] = kind(text)
-        except ValueError:
-            raise ValueError(f"{name} takes a {kind.__name__}, got {text!r}") from None
-    return replace(base, **changes)

@@ -81,7 +81,10 @@ class Spec:
         """The range or the choices as text, empty if every value of the type is allowed."""
         if self.choices:
             return ", ".join(self.choices)
-        return "" if self.low is None else f"{self.low:g} to {self.high:g}"
+        if self.low is None:
+            return ""
+        form = "d" if self.kind is int else "g"
+        return f"{self.low:{form}} to {self.high:{form}}"
 
     @property
     def written_default(self) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from vla_pruner_ros.models.checkpoint_files import check_inside
-from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.loading import checkpoint_directory, load_policy
 from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, Observation, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
@@ -27,6 +26,7 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
     if settings.checkpoint_root:
         _check_root(settings.checkpoint, settings.checkpoint_root)
     if is_remote(settings.checkpoint):
+        _refuse_options(settings)
         return connect_policy(
             settings.checkpoint,
             settings.remote_image_format,
@@ -34,24 +34,27 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
             settings.remote_api_key_file,
             pruning=settings.pruning,
         )
-    policy = load_policy(
+    return load_policy(
         settings.checkpoint,
+        model=settings.model,
         num_cameras=len(settings.image_topics),
         device=settings.device,
         dtype=settings.dtype,
         threads=settings.num_threads,
         unnorm_key=settings.unnorm_key,
         pruning=settings.pruning,
-        execution=ExecutionConfig(
-            graphs=settings.graphs, draft=settings.draft, quantization=settings.quantization
-        ),
+        execution=settings.execution,
+        **settings.options,
     )
-    if settings.model not in ("auto", policy.family):
+
+
+def _refuse_options(settings: NodeSettings) -> None:
+    given = sorted(name for name, value in settings.options.items() if value is not None)
+    if given:
         raise CheckpointError(
-            f"The checkpoint is of family {policy.family}, but the parameter model asks for "
-            f"{settings.model}: set model to auto or to {policy.family}"
+            f"{', '.join(given)} cannot be set for a policy server: set it where the server loads "
+            "the policy, and leave it at auto here"
         )
-    return policy
 
 
 def _check_root(checkpoint: str, root: str) -> None:

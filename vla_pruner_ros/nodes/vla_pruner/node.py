@@ -22,6 +22,7 @@ from vla_pruner_ros.models.cancellation import cancellable, check_cancelled
 from vla_pruner_ros.models.execution.device_memory import free_device_memory
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.nodes.log import Log
+from vla_pruner_ros.nodes.parameter_specs import RefusesOldNames
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
 from vla_pruner_ros.nodes.vla_pruner.loading import (
@@ -32,6 +33,7 @@ from vla_pruner_ros.nodes.vla_pruner.loading import (
 from vla_pruner_ros.nodes.vla_pruner.parameters import LiveParameters, NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 from vla_pruner_ros.nodes.vla_pruner.watchdog import WATCHDOG_PERIOD, Watchdog
+from vla_pruner_ros.pruning.config import RENAMED_FIELDS
 
 REPORT_PERIOD = 1.0
 
@@ -55,11 +57,13 @@ def transition(callback: Callable) -> Callable:
     return wrapped
 
 
-class VlaPrunerNode(LifecycleNode):
+class VlaPrunerNode(RefusesOldNames, LifecycleNode):
     """A managed node around one VlaPolicy: its transitions, services and timers.
 
     What it does while active is PolicyRunner's. lifecycle: the state as diagnostics name it.
     """
+
+    renamed = RENAMED_FIELDS
 
     def __init__(
         self,

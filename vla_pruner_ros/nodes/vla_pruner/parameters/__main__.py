@@ -1,0 +1,31 @@
+"""Print docs/reference/parameters.md."""
+
+from __future__ import annotations
+
+from vla_pruner_ros.nodes.vla_pruner.parameters.settings import sections
+from vla_pruner_ros.settings import Spec
+
+
+def markdown() -> str:
+    """Return docs/reference/parameters.md; run this package to print it."""
+    lines = [
+        "# Parameters of the vla_pruner node",
+        "",
+        "Live parameters change the very next inference. Those marked *(configure)* are read on",
+        "configure and refused while the node is configured. `auto` leaves a setting to the",
+        "checkpoint.",
+    ]
+    for heading, specs in sections().items():
+        lines += ["", f"## {heading}", "", "| parameter | default | allowed | meaning |"]
+        lines += ["|---|---|---|---|", *map(_row, specs)]
+    return "\n".join(lines)
+
+
+def _row(spec: Spec) -> str:
+    mark = " *(configure)*" if spec.when == "configure" else ""
+    default = spec.written_default
+    return f"| `{spec.name}` | `{default!r}` | {spec.allowed} | {spec.description}{mark} |"
+
+
+if __name__ == "__main__":
+    print(markdown())
