@@ -22,7 +22,7 @@ from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
 from vla_pruner_ros.bringup import simulation
-from vla_pruner_ros.bringup.parameters import is_true, policy_parameters
+from vla_pruner_ros.bringup.parameters import is_true, policy_parameters, refuse_old_names
 
 PACKAGE = "vla_pruner_ros"
 
@@ -48,6 +48,7 @@ ARGUMENTS = (
 
 def make_nodes(context: LaunchContext) -> list:
     """Return the actions for the arguments as given."""
+    refuse_old_names(context.launch_configurations)
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     common = {
         "namespace": given["namespace"],

@@ -102,7 +102,7 @@ def passes(answers) -> int:
     ("arguments", "words"),
     [
         (["-p", "bag:=/nowhere"], "/nowhere does not exist"),
-        (["-p", "bag:=BAG", "-p", "rate:=0.0"], "rate must be above 0"),
+        (["-p", "bag:=BAG", "-p", "rate:=0.0"], "rate must be at least 0.001, got 0.0"),
     ],
 )
 def test_player_that_cannot_play_says_why(tmp_path, arguments, words):

@@ -72,9 +72,9 @@ def test_real_weights_are_served_and_a_sigterm_ends_the_process(checkpoints):  #
     [
         (["--robot", "nobody"], "neither a file nor a bundled profile"),
         (["--robot", "franka_libero", "--host", "0.0.0.0"], "there is no API key"),
-        (["--robot", "franka_libero", "--keep-ratio", "7"], "keep_ratio must be in"),
-        (["--robot", "franka_libero", "--set", "keep=1"], "no pruning setting 'keep'"),
-        (["--robot", "franka_libero", "--set", "seed=x"], "seed must be a number"),
+        (["--robot", "franka_libero", "--keep-ratio", "7"], "keep_ratio must be at most 1"),
+        (["--robot", "franka_libero", "--set", "keep=1"], "'keep=1' is not NAME=VALUE"),
+        (["--robot", "franka_libero", "--set", "seed=x"], "seed takes a int, got 'x'"),
         (["--robot", "franka_libero", "--api-key-file", "/nowhere"], "/nowhere"),
         (["--robot", "aloha"], "state of 8 numbers, the profile aloha gives 14"),
     ],

@@ -17,7 +17,7 @@ import yaml
 from vla_pruner_ros.bags.reader import BagError
 from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.client import GivenUpError, PolicyClient
-from vla_pruner_ros.bringup.parameters import is_true, policy_parameters
+from vla_pruner_ros.bringup.parameters import is_true, policy_parameters, refuse_old_names
 from vla_pruner_ros.bringup.processes import Processes
 from vla_pruner_ros.nodes.spin import set_on_stop_signals
 from vla_pruner_ros.nodes.terminal import OutputRelay
@@ -53,6 +53,7 @@ def parse_arguments(arguments: list[str]) -> dict[str, str]:
     given = {**DEFAULTS, **REPLAY_DEFAULTS}
     for argument in arguments:
         name, separator, value = argument.partition(":=")
+        refuse_old_names([name])
         if not separator or name not in given:
             known = ", ".join(given)
             raise ValueError(f"'{argument}' is not one of the arguments NAME:=VALUE: {known}")

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from vla_pruner_ros.bringup import simulation
+from vla_pruner_ros.pruning.config import RENAMED_FIELDS
 
 
 def is_true(value: str) -> bool:
     return value.lower() in ("true", "1", "yes", "on")
+
+
+def refuse_old_names(names: Iterable[str]) -> None:
+    """Refuse arguments that are called like a parameter of an earlier release.
+
+    Raises:
+        ValueError: the sentence gives the new name.
+    """
+    for name in names:
+        if name in RENAMED_FIELDS:
+            new = RENAMED_FIELDS[name]
+            raise ValueError(f"{name} is now called {new}: set {new} in params_file instead")
 
 
 def policy_parameters(given: dict[str, str]) -> dict[str, object]:

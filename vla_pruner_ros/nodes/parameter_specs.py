@@ -70,13 +70,15 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     if spec.when == "configure":
         text += " Takes effect on configure; cannot change while configured."
     elif spec.when == "start":
-        text += " Read once at the start."
+        text += " Set at the start of the node; the network cannot change it."
     constraints = "one of: " + ", ".join(spec.choices) if spec.choices else ""
     made = ParameterDescriptor(
         name=spec.name, description=text, additional_constraints=constraints, dynamic_typing=True
     )
     made.read_only = spec.when == "start"
     if spec.is_list or spec.is_optional or spec.low is None or spec.high is None:
+        return made
+    if spec.when == "start":  # nobody can change it, and our own sentence names the parameter
         return made
     if spec.kind is float:
         made.type = ParameterType.PARAMETER_DOUBLE

@@ -16,10 +16,11 @@ from typing import Any
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
-from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
+from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.resources import package_version
 from vla_pruner_ros.robots import load_profile
 from vla_pruner_ros.serving.settings import ServerSettings
+from vla_pruner_ros.settings.assignments import with_changes
 
 KEY_VARIABLE = "VLA_PRUNER_API_KEY"
 FIRST_INSTRUCTION = "move to the target"
@@ -99,18 +100,8 @@ async def _run(server: Any) -> int:
 
 def _pruning(assignments: Sequence[str], keep_ratio: float | None) -> PruningConfig:
     """Settings from NAME=VALUE. Raises ValueError: an unknown name or a value out of range."""
-    config, changes = PruningConfig(), {}
-    for assignment in assignments:
-        name, _, text = assignment.partition("=")
-        if name not in FIELD_NAMES:
-            raise ValueError(f"there is no pruning setting {name!r}; use {', '.join(FIELD_NAMES)}")
-        try:
-            changes[name] = type(getattr(config, name))(text)
-        except ValueError:
-            raise ValueError(f"{name} must be a number, got {text!r}") from None
-    if keep_ratio is not None:
-        changes["keep_ratio"] = keep_ratio
-    return replace(config, **changes)
+    config = with_changes(PruningConfig(), assignments)
+    return config if keep_ratio is None else replace(config, keep_ratio=keep_ratio)
 
 
 def _settings(options: argparse.Namespace) -> ServerSettings:

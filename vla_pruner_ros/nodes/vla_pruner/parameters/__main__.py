@@ -12,8 +12,8 @@ def markdown() -> str:
         "# Parameters of the vla_pruner node",
         "",
         "Live parameters change the very next inference. Those marked *(configure)* are read on",
-        "configure and refused while the node is configured. `auto` leaves a setting to the",
-        "checkpoint.",
+        "configure and refused while the node is configured; *(start)* ones only the command line",
+        "and a file can set. `auto` leaves a setting to the checkpoint.",
     ]
     for heading, specs in sections().items():
         lines += ["", f"## {heading}", "", "| parameter | default | allowed | meaning |"]
@@ -22,7 +22,7 @@ def markdown() -> str:
 
 
 def _row(spec: Spec) -> str:
-    mark = " *(configure)*" if spec.when == "configure" else ""
+    mark = "" if spec.when == "live" else f" *({spec.when})*"
     default = spec.written_default
     return f"| `{spec.name}` | `{default!r}` | {spec.allowed} | {spec.description}{mark} |"
 
