@@ -2,9 +2,9 @@
 
     python -m vla_pruner_lab.conformance DIR
 
-DIR holds any of openvla/, oft/, selection/, pruner_e2e/ (the last needs openvla/checkpoint), each
-with any number of cases. Prints a table of quantity, largest error over the cases, tolerance and
-verdict. Exit status: 0 all within tolerance, 1 something over, 2 nothing to compare.
+DIR holds any of openvla/, oft/, selection/, pruner_e2e/ (the last needs openvla/checkpoint), pi0/,
+pi05/, smolvla/, each with any number of cases. Prints a table of quantity, largest error over the
+cases, tolerance and verdict, then the recorded arrays of which a part or all has no counterpart. Exit status: 0 all within tolerance, 1 something over, 2 nothing to compare.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from vla_pruner_lab.conformance import flow_models
 from vla_pruner_lab.conformance import (
     oft as conformance_oft,
 )
@@ -30,6 +31,9 @@ SECTIONS = {
     "oft": conformance_oft.compare_model,
     "selection": conformance_selection.compare,
     "pruner_e2e": conformance_openvla.compare_pruned_runs,
+    "pi0": flow_models.compare_model,
+    "pi05": flow_models.compare_model,
+    "smolvla": flow_models.compare_model,
 }
 
 
@@ -54,13 +58,23 @@ def format_table(comparison: Comparison) -> str:
     )
 
 
+def format_remarks(comparison: Comparison) -> str:
+    """Plain text: what is compared in part or not at all, and why."""
+    parts = (("in part", comparison.notes), ("not", comparison.left_out))
+    return "\n".join(
+        f"{section}: {quantity} is compared {how}: {reason}"
+        for how, remarks in parts
+        for (section, quantity), reason in remarks.items()
+    )
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vla_pruner_lab.conformance",
         description="Compare this package with recordings of the official implementations.",
     )
     parser.add_argument(
-        "directory", type=Path, help="holds openvla/, oft/, selection/ or pruner_e2e/"
+        "directory", type=Path, help=f"holds any of {', '.join(SECTIONS)}"
     )
     directory = parser.parse_args(arguments).directory
     try:
@@ -72,6 +86,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{directory} holds none of {', '.join(SECTIONS)}", file=sys.stderr)
         return 2
     print(format_table(comparison))
+    if remarks := format_remarks(comparison):
+        print(f"\n{remarks}")
     over = [row for row in comparison.rows if not row.passes]
     print(f"\n{len(comparison.rows) - len(over)} of {len(comparison.rows)} quantities conform")
     return 1 if over else 0

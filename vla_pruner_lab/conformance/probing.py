@@ -21,12 +21,14 @@ class LayerAttention:
 
     all_rows, text_rows: float32 [layers - 1, M], means over all and over the text queries; the
         last layer has none, for nothing can be pruned after it.
+    last_rows: float32 [layers - 1, M], of the last text query.
     action_rows: float32 [layers, M], mean over the action-predicting queries.
     """
 
     all_rows: Tensor
     text_rows: Tensor
     action_rows: Tensor
+    last_rows: Tensor
 
 
 def read_attention(policy: PrunedPolicy, observation: Observation) -> LayerAttention:
@@ -48,4 +50,5 @@ def read_attention(policy: PrunedPolicy, observation: Observation) -> LayerAtten
         torch.stack([signals.semantic for signals in seen]),
         torch.stack([signals.text.mean(dim=0) for signals in seen]),
         inference.attention.mean(),
+        torch.stack([signals.last_row for signals in seen]),
     )

@@ -40,6 +40,8 @@ class Comparison:
 
     section: str = ""
     _rows: dict[tuple[str, str], ComparisonRow] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], str] = field(default_factory=dict)
+    notes: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[ComparisonRow]:
@@ -53,6 +55,14 @@ class Comparison:
         else:
             difference = np.abs(ours.astype(np.float64) - official.astype(np.float64))
             self.add_error(quantity, float(difference.max(initial=0.0)), tolerance)
+
+    def leave_out(self, quantity: str, reason: str) -> None:
+        """Note that a recorded array is not compared, and why."""
+        self.left_out[self.section, quantity] = reason
+
+    def note(self, quantity: str, remark: str) -> None:
+        """Note which part of a recorded array is not compared."""
+        self.notes[self.section, quantity] = remark
 
     def add_error(self, quantity: str, error: float, tolerance: float) -> None:
         key = (self.section, quantity)

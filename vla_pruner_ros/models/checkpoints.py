@@ -71,8 +71,7 @@ class WeightFiles:
     """The safetensors of a directory, single or sharded with an index.
 
     shapes: name -> shape of every tensor, read from the file headers alone.
-    rename: a tensor's name in the file -> the name it goes by here. Where two tensors get one name
-        (tied weights saved twice), one of them is used.
+    rename: a tensor's name in the file -> the name it goes by here.
     """
 
     def __init__(self, directory: Path, rename: Callable[[str], str] = str) -> None:
@@ -88,8 +87,20 @@ class WeightFiles:
         with _open(path) as tensors:
             for stored in tensors.keys():  # noqa: SIM118 - no mapping, it cannot be iterated
                 name = self._rename(stored)
+                if name in self.shapes:
+                    raise CheckpointError(
+                        f"{self.directory} holds one tensor twice, as {self._stored_as[name]} and "
+                        f"as {stored}; remove the file or the copy that is not wanted"
+                    )
                 self.shapes[name] = tuple(tensors.get_slice(stored).get_shape())
                 self._file_of[name], self._stored_as[name] = path, stored
+
+    def use_twin(self, name: str, twin: str) -> None:
+        """Read `name` from `twin`, if the files hold the twin alone (tied weights)."""
+        if name not in self.shapes and twin in self.shapes:
+            self.shapes[name] = self.shapes[twin]
+            self._file_of[name] = self._file_of[twin]
+            self._stored_as[name] = self._stored_as[twin]
 
     def load_into(
         self,

@@ -33,6 +33,8 @@ BUNDLED: dict[str, str] = {
     "openvla_oft": "vla_pruner_ros.models.openvla.oft_family",
     "openvla": "vla_pruner_ros.models.openvla.openvla_family",
     "pi0": "vla_pruner_ros.models.pi0.family",
+    "pi05": "vla_pruner_ros.models.pi05.family",
+    "smolvla": "vla_pruner_ros.models.smolvla.family",
 }
 """Family -> module, asked in this order whether it matches a checkpoint."""
 
@@ -47,7 +49,7 @@ class Checkpoint:
         device: where the weights go.
         dtype: of the weights.
         unnorm_key: data set whose statistics turn actions into units; None: the only one.
-        tokenizer: prompt -> ids, instead of the checkpoint's own.
+        tokenizer: prompt -> ids, or a folder that holds a tokenizer, instead of the checkpoint's own.
         pruning: pruning settings of the first step.
     """
 
@@ -56,7 +58,7 @@ class Checkpoint:
     device: torch.device
     dtype: torch.dtype
     unnorm_key: str | None = None
-    tokenizer: Tokenizer | None = None
+    tokenizer: Tokenizer | str | Path | None = None
     pruning: PruningConfig = field(default_factory=PruningConfig)
 
 

@@ -40,7 +40,7 @@ def load_policy(
     pruning: PruningConfig | None = None,
     execution: ExecutionConfig | None = None,
     unnorm_key: str | None = None,
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Tokenizer | str | Path | None = None,
     num_cameras: int = 0,
     default_options: Mapping[str, Any] | None = None,
     **options: Any,
@@ -57,7 +57,8 @@ def load_policy(
         execution: graphs, drafting and quantization; the defaults if left out.
         unnorm_key: data set whose statistics turn actions into units; may be left out if the
             checkpoint holds one.
-        tokenizer: prompt -> ids, instead of the checkpoint's own.
+        tokenizer: prompt -> ids, or a folder that holds a tokenizer, instead of the
+            checkpoint's own.
         num_cameras: images per step, for families that take several; 0 leaves it to the
             checkpoint. A family with a fixed number ignores it: compare policy.num_cameras.
         default_options: values of options that are not given; those that the family does not have
@@ -87,7 +88,7 @@ def load_policy(
         device,
         _checked_dtype(dtype, device),
         unnorm_key or None,
-        tokenizer,
+        tokenizer or None,
         pruning or PruningConfig(),
     )
     with _chosen_by_name(name, family, request, model):

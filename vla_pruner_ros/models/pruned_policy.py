@@ -109,8 +109,8 @@ class PrunedPolicy(ABC):
         """Take in a step that gave actions; for a family that carries something of its own."""
 
     @abstractmethod
-    def _to_actions(self, raw: Tensor) -> np.ndarray:
-        """Read back and convert: float64 [steps, 7]. Raises PolicyError for what is no action."""
+    def _to_actions(self, raw: Tensor, inputs) -> np.ndarray:
+        """Read back and convert: float64 [steps, n]. Raises PolicyError for what is no action."""
 
     def set_execution(self, execution: ExecutionConfig) -> None:
         """Run like this from now on; called once, right after loading.
@@ -236,7 +236,7 @@ class PrunedPolicy(ABC):
         """The host's half: wait, read back and check."""
         inference = self._complete(inference, inputs)
         clock.mark("decode")
-        actions = self._to_actions(inference.raw)
+        actions = self._to_actions(inference.raw, inputs)
         if not np.isfinite(actions).all():
             raise PolicyError(
                 "the model's actions are not finite; no action is sent. "

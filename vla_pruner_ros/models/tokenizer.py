@@ -3,21 +3,93 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vla_pruner_ros.models.checkpoint_files import read_text
+from vla_pruner_ros.models.checkpoints import read_optional_json
 from vla_pruner_ros.models.policy import CheckpointError, InputError
 
 Tokenizer = Callable[[str], "list[int]"]
 """A prompt -> its token ids. The beginning-of-sequence id may be left out."""
 
 
+@dataclass(frozen=True)
+class FoundTokenizer:
+    """A tokenizer and what its files say about long texts.
+
+    Attributes:
+        encode: text -> ids. cut: side that is cut off, left or right; empty: not said.
+        directory: where its files are, None for a callable.
+        bos: id of the token that begins a sequence, None if the files name none.
+    """
+
+    encode: Tokenizer
+    cut: str = ""
+    directory: Path | None = None
+    bos: int | None = None
+
+    def id_of(self, token: str) -> int:
+        """Return the id of one token of the vocabulary.
+
+        Raises:
+            CheckpointError: there is no such token, or no file to look it up in.
+        """
+        found = None if self.directory is None else _read(self.directory).token_to_id(token)
+        if found is None:
+            raise CheckpointError(f"the tokenizer in {self.directory} has no token {token}")
+        return found
+
+
+def find_tokenizer(
+    given: Tokenizer | str | Path | None, directory: Path, hub_name: str
+) -> FoundTokenizer:
+    """Find the tokenizer of a checkpoint that may not hold one.
+
+    Args:
+        given: what the user chose: a function, a folder, or None.
+        directory: of the checkpoint.
+        hub_name: repository that the checkpoint names.
+
+    Raises:
+        CheckpointError: no tokenizer, with the places that were looked at.
+    """
+    if callable(given):
+        return FoundTokenizer(given)
+    folder = directory
+    if given:
+        folder = Path(given).expanduser()
+    elif not (directory / "tokenizer.json").exists():
+        raise CheckpointError(
+            f"{directory} has no tokenizer.json, it needs that of {hub_name}: "
+            "set tokenizer to a folder with its files"
+        )
+    settings = read_optional_json(folder / "tokenizer_config.json")
+    tokenizer = _read(folder)
+    return FoundTokenizer(
+        _encoder(tokenizer),
+        str(settings.get("truncation_side") or ""),
+        folder,
+        _bos(tokenizer, settings.get("bos_token")),
+    )
+
+
+def _bos(tokenizer, token: object) -> int | None:
+    token = token.get("content") if isinstance(token, dict) else token
+    return tokenizer.token_to_id(token) if isinstance(token, str) else None
+
+
 def load_tokenizer(directory: Path) -> Tokenizer:
-    """The tokenizer.json of a checkpoint, read without any code from it.
+    """Read the tokenizer.json of a checkpoint, without any code from it.
 
     Raises:
         CheckpointError: missing or damaged.
     """
+    tokenizer = _read(directory)
+    return _encoder(tokenizer)
+
+
+def _read(directory: Path):
     from tokenizers import Tokenizer as FileTokenizer
 
     path = directory / "tokenizer.json"
@@ -37,7 +109,10 @@ def load_tokenizer(directory: Path) -> Tokenizer:
     tokenizer.no_padding()
     # An instruction that spells </s> means these letters, not the end of the sequence.
     tokenizer.encode_special_tokens = True
+    return tokenizer
 
+
+def _encoder(tokenizer) -> Tokenizer:
     def encode(text: str) -> list[int]:
         try:
             return tokenizer.encode(text).ids

@@ -21,13 +21,11 @@ from vla_pruner_ros.models.openvla.oft_head import L1ActionHead, ProprioProjecto
 from vla_pruner_ros.models.openvla.prismatic import OVERRIDES_FILE, VISION_BACKBONE, PrismaticModel
 from vla_pruner_ros.models.openvla.prompt import prompt_text
 from vla_pruner_ros.models.openvla.vision_backbone import TowerShape
-from vla_pruner_ros.models.pi0.checkpoints import module_name, network_config, stored_name
 
 UNNORM_KEY = "simulation"
 STATE_DIM = 8
 VOCABULARY = 32000
 VOCABULARY_PADDED = 32064
-PI0_VOCABULARY = 1024
 TIMM_MODELS = ("vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224")
 INSTRUCTIONS = (
     "pick up the black bowl and place it on the plate",
@@ -64,16 +62,19 @@ def write_untrained_checkpoint(
 ) -> Path:
     """Write a checkpoint with seeded random weights that load_policy reads; returns directory.
 
-    family: openvla, openvla_oft or pi0. shape: fields of TinySize, instead of size.
+    family: openvla, openvla_oft, pi0, pi05 or smolvla. shape: fields of TinySize, instead of size.
 
     Raises:
         ValueError: an unknown family.
     """
-    if family not in WRITERS:
-        raise ValueError(f"family must be one of {', '.join(WRITERS)}, got {family!r}")
+    from vla_pruner_ros.models.untrained_flow import FLOW_WRITERS
+
+    writers = {**WRITERS, **FLOW_WRITERS}
+    if family not in writers:
+        raise ValueError(f"family must be one of {', '.join(writers)}, got {family!r}")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    WRITERS[family](directory, seed, size or TinySize(**shape))
+    writers[family](directory, seed, size or TinySize(**shape))
     return directory
 
 
@@ -94,42 +95,6 @@ def write_openvla_oft(directory: Path, seed: int, size: TinySize) -> None:
     _write_component(projector_path, projector, "module.", seed + 2)
 
 
-def write_pi0(directory: Path, seed: int, size: TinySize) -> None:
-    """transformers' layout; the action expert is half as wide as the language model."""
-    from transformers import PI0ForConditionalGeneration
-
-    config = _pi0_config(size)
-    _write_json(directory / "config.json", config)
-    _write_json(directory / "processor_config.json", pi0_statistics())
-    write_tokenizer(directory)
-    with torch.device("meta"):
-        network = PI0ForConditionalGeneration(network_config(config))
-    generator = torch.Generator().manual_seed(seed)
-    tensors = {
-        stored_name(module_name(name)): random_pi0_tensor(name, parameter, generator).bfloat16()
-        for name, parameter in network.named_parameters()
-    }
-    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
-
-
-def random_pi0_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
-    """One parameter of pi0, by its role; see random_tensor."""
-    tensor = random_tensor(name, like, generator)
-    is_rms_norm = "layernorm" in name or name.endswith(".norm.weight")
-    return tensor - 1.0 if is_rms_norm and "vision" not in name else tensor  # Gemma adds the 1
-
-
-def pi0_statistics() -> dict:
-    """The ranges of the other families, as mean and standard deviation."""
-    reach = state_statistics()["q99"]
-    return {
-        "state_mean": [0.0] * STATE_DIM,
-        "state_std": [limit / 2 for limit in reach],
-        "actions_mean": [*(0.0 for _ in ACTION_LIMITS), 0.5],
-        "actions_std": [*(limit / 2 for limit in ACTION_LIMITS), 0.25],
-    }
-
-
 def _write_component(path: Path, module: nn.Module, prefix: str, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     tensors = {
@@ -141,10 +106,10 @@ def _write_component(path: Path, module: nn.Module, prefix: str, seed: int) -> N
 
 def _write_prismatic(directory: Path, seed: int, size: TinySize, statistics: dict) -> None:
     config = _config(size)
-    _write_json(directory / "config.json", {**config, "norm_stats": statistics})
-    _write_json(directory / "dataset_statistics.json", statistics)
-    _write_json(directory / "preprocessor_config.json", _preprocessor_config())
-    _write_json(directory / OVERRIDES_FILE, {m: _overrides(size) for m in TIMM_MODELS})
+    write_json(directory / "config.json", {**config, "norm_stats": statistics})
+    write_json(directory / "dataset_statistics.json", statistics)
+    write_json(directory / "preprocessor_config.json", _preprocessor_config())
+    write_json(directory / OVERRIDES_FILE, {m: _overrides(size) for m in TIMM_MODELS})
     write_tokenizer(directory)
     tensors = {name: t.to(torch.bfloat16) for name, t in random_weights(config, seed, size)}
     save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
@@ -220,7 +185,7 @@ def write_tokenizer(directory: Path, instructions: Iterable[str] = INSTRUCTIONS)
         single="<s> $A", special_tokens=[("<s>", 1)]
     )
     tokenizer.save(str(directory / "tokenizer.json"))
-    _write_json(
+    write_json(
         directory / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -258,47 +223,6 @@ def _config(size: TinySize) -> dict:
     }
 
 
-def _pi0_config(size: TinySize) -> dict:
-    decoder = {
-        "model_type": "gemma",
-        "num_hidden_layers": size.layers,
-        "num_attention_heads": size.heads,
-        "num_key_value_heads": 1,
-        "head_dim": size.hidden // size.heads,
-        "vocab_size": PI0_VOCABULARY,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    text = {**decoder, "hidden_size": size.hidden, "intermediate_size": size.mlp}
-    expert = {**decoder, "hidden_size": size.hidden // 2, "intermediate_size": size.mlp // 2}
-    vision = {
-        "model_type": "siglip_vision_model",
-        "image_size": 224,
-        "patch_size": 14,
-        "hidden_size": size.vision_width,
-        "intermediate_size": 4 * size.vision_width,
-        "num_hidden_layers": size.vision_depth,
-        "num_attention_heads": size.vision_heads,
-        "vision_use_head": False,
-    }
-    return {
-        "architectures": ["PI0ForConditionalGeneration"],
-        "model_type": "pi0",
-        "vlm_config": {
-            "model_type": "paligemma",
-            "text_config": text,
-            "vision_config": {**vision, "projection_dim": size.hidden},
-            "projection_dim": size.hidden,
-            "image_token_id": PI0_VOCABULARY,
-        },
-        "dit_config": expert,
-        "chunk_size": 50,
-        "num_inference_steps": 10,
-        "torch_dtype": "bfloat16",
-        NOTE: {"trained": False, "note": "random weights, for tests and demos"},
-    }
-
-
 def _preprocessor_config() -> dict:
     imagenet = {
         "mean": [0.484375, 0.455078125, 0.40625],
@@ -324,8 +248,8 @@ def _overrides(size: TinySize) -> dict:
     return {"embed_dim": size.vision_width, "num_heads": size.vision_heads}
 
 
-def _write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-WRITERS = {"openvla": write_openvla, "openvla_oft": write_openvla_oft, "pi0": write_pi0}
+WRITERS = {"openvla": write_openvla, "openvla_oft": write_openvla_oft}

@@ -51,6 +51,12 @@ class KeyValueCache:
         values[:, :, start:stop].copy_(value)
         return keys[:, :, :stop], values[:, :, :stop]
 
+    def held(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Return views of what a layer holds, keys and values [1, heads, n, head_dim]."""
+        keys, values = self._buffers[layer]
+        stop = self.lengths[layer]
+        return keys[:, :, :stop], values[:, :, :stop]
+
     def move(self, layer_start: Sequence[int], rows: Tensor) -> None:
         """Bring tokens together and drop the others behind them.
 

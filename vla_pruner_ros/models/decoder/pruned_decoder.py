@@ -178,6 +178,15 @@ class PrunedDecoder:
     def _stream(self, hidden: Tensor, start: int, stop: int) -> _Stream:
         return _Stream(hidden, *(t[start:stop] for t in (self.positions, self.cos, self.sin)))
 
+    def stream_of(self, prompt: Prompt) -> _Stream:
+        """The rows of a prompt, each with its number and its rotary tables."""
+        if prompt.branches is not None:
+            return self._branching_stream(prompt)
+        if prompt.positions is None:
+            return self._stream(prompt.embeddings, 0, prompt.rows)
+        tables = (table.index_select(0, prompt.positions) for table in (self.cos, self.sin))
+        return _Stream(prompt.embeddings, self.positions[: prompt.rows], *tables)
+
     def _branching_stream(self, prompt: Prompt) -> _Stream:
         """The prompt and guesses of which several may stand at one position."""
         depths = prompt.branches.sum(dim=1) - 1
@@ -229,15 +238,14 @@ class _PromptPass:
         self.attention = ActionAttention(self.prompt, self.plan)
         self.selection: Selection | None = None
         self.read = self.prompt.read  # where the read rows lie in the running sequence
-        self.visible = None if self.prompt.branches is None else self._visible_with_branches()
+        self.visible = self.prompt.visible
+        if self.prompt.branches is not None:
+            self.visible = self._visible_with_branches()
 
     def run(self) -> PrefillResult:
         if self.cache is not None:
             self.cache.start(self._capacities())
-        if self.visible is None:
-            stream = self.decoder._stream(self.prompt.embeddings, 0, self.prompt.rows)
-        else:
-            stream = self.decoder._branching_stream(self.prompt)
+        stream = self.decoder.stream_of(self.prompt)
         if not self.plan.full and self.plan.prune_layer == 0:
             stream = stream.rows(self._choose(self.reader.before_layers()))
         *layers, last = range(len(self.decoder.layers))

@@ -48,6 +48,8 @@ class Prompt:
         row of the prompt sees them and no relevance counts them. `read` includes them.
     branches: bool [guesses, guesses], which guess sees which; None: all that stand before it. A
         guess's position is behind those it sees.
+    positions: int64 [L], rotary positions; None: 0 .. L-1.
+    visible: bool [L, L], which row sees which; None: as `causal` says.
     """
 
     embeddings: Tensor
@@ -59,6 +61,8 @@ class Prompt:
     following: int = 0
     guesses: int = 0
     branches: Tensor | None = None
+    positions: Tensor | None = None
+    visible: Tensor | None = None
 
     @property
     def length(self) -> int:

@@ -15,8 +15,11 @@ from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
 from vla_pruner_ros.models.policy import CheckpointError, InputError
 from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
-from vla_pruner_ros.models.tokenizer import Tokenizer, load_tokenizer
+from vla_pruner_ros.models.tokenizer import Tokenizer, find_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
+
+BASE = "openvla/openvla-7b"
+"""Repository whose tokenizer all checkpoints of both families share."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class PrismaticParts:
         bounds = Bounds(statistics.get("action", {}), f"{key}, action", bounds_epsilon)
         if bounds.size != ACTION_DIM:
             raise CheckpointError(f"{key} has {bounds.size}-dimensional actions, not {ACTION_DIM}")
-        tokenizer = checkpoint.tokenizer or load_tokenizer(directory)
+        tokenizer = find_tokenizer(checkpoint.tokenizer, directory, BASE).encode
         normalize = Normalization.read(directory, checkpoint.device)
         model = PrismaticModel.load(directory, config, checkpoint.device, checkpoint.dtype)
         tokens = ActionTokens(action_vocabulary(config, model.language_model.config))

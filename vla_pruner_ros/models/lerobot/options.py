@@ -1,4 +1,4 @@
-"""What users may set about pi0."""
+"""What users may set about the flow-matching families: pi0, pi0.5 and SmolVLA."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from dataclasses import dataclass
 
 from vla_pruner_ros.settings import check_fields, setting
 
-MAX_CAMERAS = 3
-PADDINGS = ("bottom_right", "center")
+PADDINGS = ("center", "top_left", "bottom_right", "center_antialias")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a pi0 policy."""
+    """Options of a flow-matching policy."""
 
     num_cameras: int | None = setting(
         None,
-        "Images per step. auto: as LeRobot's config.json names them, else 2.",
+        "Images per step. auto: as the checkpoint names them; pi0 without names: 2.",
         low=1,
-        high=MAX_CAMERAS,
+        high=8,
     )
     num_flow_steps: int | None = setting(
         None,
@@ -31,8 +30,9 @@ class Options:
     )
     image_padding: str | None = setting(
         None,
-        "Where black fills an image that is not square. auto: center for LeRobot's directories, "
-        "bottom_right for transformers'.",
+        "Where black fills an image that is not square, and the filter. center: LeRobot's pi0 and "
+        "pi0.5; top_left: SmolVLA; bottom_right: transformers' PI0; center_antialias: openpi. "
+        "auto: as the checkpoint's own software does.",
         choices=PADDINGS,
     )
 

@@ -1,0 +1,1 @@
+"""Policy directories as LeRobot writes them: features, processors, statistics, prompts."""

@@ -1,0 +1,59 @@
+"""Names of the tensors of pi0 and pi0.5, in the files of LeRobot, openpi and transformers.
+
+All three use one scheme and differ in prefixes. The language model's output layer (lm_head) is the
+embedding's twin: files that hold the output layer alone are read from it, files that hold both are
+read from the embedding, because training in LeRobot 0.6 moves them apart and runs the embedding.
+"""
+
+from __future__ import annotations
+
+import re
+
+PREFIXES = (
+    (r"^(?:module\.|_orig_mod\.)+", ""),
+    (r"^model\.(?!vlm\.|dit\.)", ""),
+    (r"^(?:module\.|_orig_mod\.)+", ""),
+    (r"^embed_action_time\.(?=state_proj|action_)", ""),
+    (r"^paligemma_with_expert\.gemma_expert\.lm_head\.", "expert.lm_head."),
+    (r"^(?:paligemma_with_expert\.gemma_expert(?:\.model)?|model\.dit)\.", "expert."),
+    (r"^(?:paligemma_with_expert\.paligemma(?:\.model)?|model\.vlm)\.", ""),
+    (r"^(?:language_model\.)?lm_head\.", "language_model.lm_head."),
+    (r"^language_model\.model\.", "language_model."),
+    (r"^vision_tower\.vision_model\.", "vision_tower."),
+)
+"""Pattern -> replacement, applied in this order."""
+EMBEDDING, OUTPUT = "language_model.embed_tokens.weight", "language_model.lm_head.weight"
+NOT_RUN = (
+    OUTPUT,
+    "language_model.norm.*",
+    "expert.lm_head.*",
+    "expert.embed_tokens.*",
+    "*.rotary_emb.inv_freq",
+    "*.position_ids",
+    "vision_tower.head.*",
+    "normalize_inputs.*",
+    "normalize_targets.*",
+    "unnormalize_outputs.*",
+)
+"""Tensors that inference does not run."""
+
+
+def module_name(stored: str) -> str:
+    """Turn a tensor's name in a file into its name in the network."""
+    for pattern, replacement in PREFIXES:
+        stored = re.sub(pattern, replacement, stored)
+    return stored
+
+
+def stored_name(name: str) -> str:
+    """Turn a tensor's name in the network into the one that transformers saves."""
+    if name.startswith(("expert.lm_head.", "expert.embed_tokens.")):
+        return "paligemma_with_expert.gemma_expert.lm_head." + name.rpartition(".")[2]
+    if name.startswith("expert."):
+        return "paligemma_with_expert.gemma_expert.model." + name.removeprefix("expert.")
+    if name.startswith("language_model."):
+        inner = name.removeprefix("language_model.")
+        return "paligemma_with_expert.paligemma.model.language_model.model." + inner
+    if name.startswith(("vision_tower.", "multi_modal_projector.")):
+        return "paligemma_with_expert.paligemma.model." + name
+    return name

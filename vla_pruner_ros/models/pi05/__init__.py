@@ -1,0 +1,1 @@
+"""pi0.5 (arXiv 2504.16054): PaliGemma with an action expert steered by adaptive norms."""
