@@ -36,7 +36,8 @@ def _prompt(policy, inputs):
 
 
 def _time_embedding(width: int, time: float) -> torch.Tensor:
-    """Sines, then cosines; periods from 0.004 to 4."""
+    """Sines, then cosines; periods from 0.004 to 4; the time in float32, as in training."""
+    time = float(torch.tensor(time))
     fraction = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64)
     angles = 2.0 * math.pi * time / (0.004 * 1000.0**fraction)
     return torch.cat([angles.sin(), angles.cos()]).float()

@@ -21,6 +21,7 @@ class Reference:
         self.model = PI0ForConditionalGeneration.from_pretrained(
             directory, dtype=torch.float32, attn_implementation="eager"
         ).eval()
+        self._embed_time_in_float64()
         self.halves = {
             "prefix": self.model.model.vlm.language_model,
             "expert": self.model.model.dit,
@@ -29,6 +30,14 @@ class Reference:
             for layer in gemma.layers:
                 self._watch(half, layer.self_attn)
         self.hide_from(LAYERS, [])
+
+    def _embed_time_in_float64(self) -> None:
+        """As training did; transformers' float32 alone moves actions by 2e-4."""
+        times = self.model.embed_action_time.sinusoid_embeds
+        config = times.config
+        fraction = torch.linspace(0, 1, config.dit_config.hidden_size // 2, dtype=torch.float64)
+        period = config.min_period * (config.max_period / config.min_period) ** fraction
+        times.sinusoid_freq = 2 * torch.pi / period
 
     def hide_from(self, layer: int, dropped) -> None:
         self.first, self.dropped = layer, torch.as_tensor(dropped, dtype=torch.long)
@@ -52,7 +61,7 @@ class Reference:
         inputs = policy._prepare(frame)
         slots = torch.ones(policy.num_cameras, dtype=torch.bool) if slots is None else slots
         pixels = torch.zeros(len(slots), 3, 224, 224)
-        pixels[slots] = policy.normalize(inputs.pictures, torch.float32)
+        pixels[slots] = inputs.pixels
         image_id = self.model.config.vlm_config.image_token_id
         padding = torch.zeros(WORDS - len(inputs.ids), dtype=torch.long)
         ids = torch.cat([torch.full((policy.num_visual,), image_id), inputs.ids, padding])

@@ -25,7 +25,7 @@ from vla_pruner_lab.latency.roofline import PRECISIONS, bounds
 from vla_pruner_lab.rollout.flops import prompt_flops
 from vla_pruner_ros.pruning.config import PruningConfig
 
-FAMILIES = ("openvla", "openvla_oft", "pi0")
+FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 
 

@@ -14,8 +14,8 @@ from model_helpers import INSTRUCTION, observation
 from pi0_reference import LAYERS, Reference
 
 from vla_pruner_ros.models.images.padding import resize_with_padding
+from vla_pruner_ros.models.lerobot.normalization import mean_std
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.pi0.checkpoints import MeanStd
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.models.pruned_policy import ignores_image
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -93,7 +93,7 @@ def test_a_camera_without_image_is_as_if_the_model_had_one_less(checkpoints):
         assert len(chunk.pruning.kept_indices[1 - seen]) == 0
     fresh = load_policy(checkpoints("pi0"), num_cameras=2)
     assert np.array_equal(two.act(whole).actions, fresh.act(whole).actions)
-    with pytest.raises(PolicyError, match="0 picture"):
+    with pytest.raises(PolicyError, match="0 image"):
         two.act(replace(whole, images=[None, None]))
 
 
@@ -220,7 +220,7 @@ def test_bfloat16_gives_finite_actions(checkpoints):
 
 
 def test_statistics_normalise_and_restore():
-    scale = MeanStd.checked("state", [1.0, -2.0], [0.5, 4.0])
+    scale = mean_std("state", [1.0, -2.0], [0.5, 4.0])
     assert np.allclose(scale.normalize(np.array([1.5, 2.0])), [1.0, 1.0])
     padded = np.array([[1.0, 1.0, 9.0, 9.0]])
     assert np.allclose(scale.to_units(padded), [[1.5, 2.0]])

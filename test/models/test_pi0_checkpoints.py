@@ -12,7 +12,6 @@ from model_helpers import observation, rewrite
 from safetensors.torch import load_file, save_file
 
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.pi0.checkpoints import network_config
 from vla_pruner_ros.models.policy import CheckpointError
 
 
@@ -50,7 +49,6 @@ def edit(path, **changes):
     ("changes", "words"),
     [
         ({"state_mean": None}, "no mean and std of the state"),
-        ({"actions_mean": [0.0] * 6, "actions_std": [1.0] * 6}, "actions have 6 numbers"),
         ({"actions_mean": [0.0] * 40, "actions_std": [1.0] * 40}, "40 numbers, the model takes 32"),
         ({"state_std": [1.0]}, "state are not usable"),
         ({"state_std": [float("inf")] * 8}, "state are not usable"),
@@ -71,7 +69,7 @@ def test_a_missing_tokenizer_is_named(copied):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"num_cameras": 4}, "num_cameras must be at most 3"),
+        ({"num_cameras": 9}, "num_cameras must be at most 8"),
         ({"num_flow_steps": -1}, "num_flow_steps"),
         ({"image_padding": "left"}, "image_padding must be one of"),
         ({"unnorm_key": "bridge"}, "one set of statistics"),
@@ -84,11 +82,21 @@ def test_unfit_options_are_refused(checkpoints, options, words):
 
 
 def test_halves_of_unequal_depth_are_refused(copied):
-    config = json.loads((copied / "config.json").read_text())
-    config["dit_config"]["num_hidden_layers"] = 4
-    edit(copied / "config.json", **config)
-    with pytest.raises(CheckpointError, match=r"num_hidden_layers is 5 .* and 4"):
+    def cut(tensors):
+        start = "paligemma_with_expert.gemma_expert.model.layers.4."
+        for name in [name for name in tensors if name.startswith(start)]:
+            del tensors[name]
+
+    rewrite(copied, cut)
+    with pytest.raises(CheckpointError, match="layers is 5 in the language model and 4"):
         load_policy(copied)
+
+
+@pytest.mark.parametrize("size", [6, 14])
+def test_any_number_of_action_numbers_is_taken(copied, size):
+    edit(copied / "processor_config.json", actions_mean=[0.0] * size, actions_std=[1.0] * size)
+    policy = load_policy(copied)
+    assert policy.act_unpruned(observation(policy)).shape == (50, size)
 
 
 # -- layouts -------------------------------------------------------------------------------------
@@ -154,21 +162,28 @@ def test_lerobots_layout_is_the_same_model(checkpoints, copied, in_weights):
     assert expected.preview(wide)[0].min() == 255
 
 
-def test_lerobots_other_normalisations_are_refused(copied):
+def test_lerobots_quantiles_map_onto_one(copied):
     write_lerobot(copied, in_weights=False)
     statistics = load_file(next(copied.glob("policy_preprocessor_step*")))
+    for feature in ("observation.state", "action"):
+        mean, std = statistics[f"{feature}.mean"], statistics[f"{feature}.std"]
+        statistics |= {f"{feature}.q01": mean - std, f"{feature}.q99": mean + std}
+    plain = load_policy(copied)
     write_pipeline(copied, statistics, "QUANTILES")
-    with pytest.raises(CheckpointError, match="QUANTILES of STATE is not supported"):
+    quantiles = load_policy(copied)
+    frame = observation(plain)  # q01 and q99 one deviation off the mean: the same map
+    expected = plain.act_unpruned(frame)
+    assert np.allclose(quantiles.act_unpruned(frame), expected, atol=1e-5)
+    write_pipeline(copied, statistics, "UNHEARD_OF")
+    with pytest.raises(CheckpointError, match="UNHEARD_OF of the state is not one of"):
         load_policy(copied)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("action_expert_variant", "gemma_2b"),
         ("adapt_to_pi_aloha", True),
-        ("use_relative_actions", True),
-        ("image_resolution", [448, 448]),
+        ("use_delta_joint_actions_aloha", True),
     ],
 )
 def test_what_lerobot_may_do_and_we_do_not_is_refused(copied, field, value):
@@ -176,10 +191,7 @@ def test_what_lerobot_may_do_and_we_do_not_is_refused(copied, field, value):
     edit(copied / "config.json", **{field: value})
     with pytest.raises(CheckpointError, match=f"{field}.* not supported"):
         load_policy(copied)
-    edit(
-        copied / "config.json",
-        **{field: None if field != "action_expert_variant" else "gemma_300m"},
-    )
+    edit(copied / "config.json", **{field: None})
     assert load_policy(copied).family == "pi0"
 
 
@@ -195,21 +207,13 @@ def test_lerobots_missing_statistics_are_named(copied, in_weights):
 
 
 def test_pixels_are_scaled_as_the_image_processor_says(copied, policy):
-    black = torch.zeros(1, 224, 224, 3, dtype=torch.uint8)
-    assert (policy.normalize(black, torch.float32) == -1.0).all()
+    black = [np.zeros((224, 224, 3), np.uint8)]
+    assert (policy._pixels(black) == -1.0).all()
     edit(copied / "processor_config.json", image_processor={"image_mean": [0.0] * 3})
-    assert (load_policy(copied).normalize(black, torch.float32) == 0.0).all()
+    assert (load_policy(copied)._pixels(black) == 0.0).all()
     edit(copied / "processor_config.json", image_processor={"image_mean": [0.0]})
     with pytest.raises(CheckpointError, match="image_mean"):
         load_policy(copied)
-
-
-def test_lerobots_configuration_is_the_published_size():
-    config = network_config({"type": "pi0", "chunk_size": 50, "num_steps": 10})
-    text, expert = config.vlm_config.text_config, config.dit_config
-    assert (text.num_hidden_layers, text.hidden_size, expert.hidden_size) == (18, 2048, 1024)
-    assert config.vlm_config.vision_config.num_hidden_layers == 27
-    assert config.num_inference_steps == 10
 
 
 def test_shards_are_read_together(checkpoints, policy, copied):

@@ -4,7 +4,8 @@
 
 DIR holds any of openvla/, oft/, selection/, pruner_e2e/ (the last needs openvla/checkpoint), pi0/,
 pi05/, smolvla/, each with any number of cases. Prints a table of quantity, largest error over the
-cases, tolerance and verdict, then the recorded arrays of which a part or all has no counterpart. Exit status: 0 all within tolerance, 1 something over, 2 nothing to compare.
+cases, tolerance and verdict, then the recorded arrays of which a part or all has no counterpart.
+Exit status: 0 all within tolerance, 1 something over, 2 nothing to compare.
 """
 
 from __future__ import annotations
@@ -73,9 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m vla_pruner_lab.conformance",
         description="Compare this package with recordings of the official implementations.",
     )
-    parser.add_argument(
-        "directory", type=Path, help=f"holds any of {', '.join(SECTIONS)}"
-    )
+    parser.add_argument("directory", type=Path, help=f"holds any of {', '.join(SECTIONS)}")
     directory = parser.parse_args(arguments).directory
     try:
         comparison = compare(directory)

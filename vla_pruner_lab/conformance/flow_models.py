@@ -27,8 +27,8 @@ from vla_pruner_ros.models.lerobot.features import Features
 from vla_pruner_ros.models.lerobot.prompts import state_bins
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation
-from vla_pruner_ros.pruning.token_selection import Selection
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.token_selection import Selection
 
 PIXELS, TOKENS, KEYS, ATTENTION, VELOCITY, ACTIONS = 2e-5, 5e-5, 5e-4, 5e-5, 1e-3, 3e-4
 """Tolerances; LeRobot's code itself moves by a tenth of these between float32 and float64."""

@@ -47,7 +47,8 @@ class FlowRecord:
 def record(policy: FlowPolicy, observation, plan) -> tuple[FlowRecord, Any]:
     """Run one inference; return what it computed and the actions."""
     network, decoder = policy.network, policy.decoder
-    inputs = {f"prefix {i}": l.input_layernorm for i, l in enumerate(decoder.prefix.layers)}
+    layers = enumerate(decoder.prefix.layers)
+    inputs = {f"prefix {number}": layer.input_layernorm for number, layer in layers}
     inputs |= {"vision": network.vision_tower, "actions": network.action_in_proj}
     names = "vision_tower action_in_proj action_out_proj action_time_mlp_out state_proj connector"
     outputs = {name: getattr(network, name) for name in names.split() if hasattr(network, name)}
@@ -68,7 +69,8 @@ def record(policy: FlowPolicy, observation, plan) -> tuple[FlowRecord, Any]:
 
 @contextmanager
 def _tapped(seen: FlowRecord, decoder) -> Iterator[None]:
-    with mock.patch.object(pruned_decoder, "attend", _recording(pruned_decoder.attend, seen.prefix)):
+    of_prefix = _recording(pruned_decoder.attend, seen.prefix)
+    with mock.patch.object(pruned_decoder, "attend", of_prefix):
         patches = [
             mock.patch.object(loop, "attend", _recording(loop.attend, seen.expert))
             for loop in EXPERT_LOOPS

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_pruner_lab.latency.models import Model, fill, llama_config, pi0_config
-from vla_pruner_ros.models import untrained
+from vla_pruner_ros.models import untrained_flow
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.checkpoints import assign
 from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
@@ -20,7 +20,7 @@ from vla_pruner_ros.models.decoder.signals import Prompt
 from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
 from vla_pruner_ros.models.openvla.openvla_oft import OpenVlaOftPolicy
-from vla_pruner_ros.models.pi0.checkpoints import module_name
+from vla_pruner_ros.models.paligemma.names import module_name
 from vla_pruner_ros.models.pi0.policy import Pi0Policy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -91,8 +91,10 @@ class PlainPi0(Pi0Policy):
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
         dtype = self.decoder.prefix.dtype
-        pixels = self.normalize(inputs.pictures, dtype)[None]
-        picture = inputs.ids.new_full((self.num_visual,), self.config.vlm_config.image_token_id)
+        pixels = inputs.pixels.to(dtype)[None]
+        picture = inputs.ids.new_full(
+            (self.num_visual,), self.plain.config.vlm_config.image_token_id
+        )
         ids = torch.cat([picture, inputs.ids])[None]
         actions = self.plain.sample_actions(
             state=inputs.state[0].to(dtype),
@@ -101,7 +103,7 @@ class PlainPi0(Pi0Policy):
             noise=self.decoder.noise.to(dtype),
             attention_mask=torch.ones_like(ids),
             pixel_attention_mask=pixels.new_ones(pixels.shape[:2], dtype=torch.bool),
-            num_steps=self.options.num_flow_steps,
+            num_steps=self.decoder.expert.steps,
         )
         prompt = self.decoder.prompt(self.network.embed(inputs.ids)[None], inputs.ids[:0])
         return _inference(actions.float(), prompt, plan)
@@ -137,29 +139,41 @@ def _plain_pi0(model: Model, attention: str) -> nn.Module:
     with torch.device("meta"):
         plain = PI0ForConditionalGeneration(config)
     ours = dict(model.weights[0].named_parameters())
+    shared_dtype = model.weights[0].action_in_proj.weight.dtype
     for name, _ in list(plain.named_parameters()):
         shared = ours.get(module_name(name))
-        if shared is not None:
+        if shared is not None and _is_gemma_norm(name):
+            assign(plain, name, (shared - 1.0).to(shared_dtype))  # ours hold the factor itself
+        elif shared is not None:
             assign(plain, name, shared)
     some = next(iter(ours.values()))
     plain.tie_weights()
-    fill(plain, some.device, some.dtype, seed=0, draw=untrained.random_pi0_tensor)
+    fill(plain, some.device, some.dtype, seed=0, draw=untrained_flow.random_flow_tensor)
     _restore_pi0_tables(plain, model)
     return plain
+
+
+def _is_gemma_norm(name: str) -> bool:
+    is_norm = "layernorm" in name or name.endswith(".norm.weight")
+    return is_norm and "vision" not in name
 
 
 def _restore_pi0_tables(plain: nn.Module, model: Model) -> None:
     """What is computed and not stored came out empty on the meta device."""
     ours, inner = model.weights[0], plain.model
+    device = ours.action_in_proj.weight.device
     language, patches = inner.vlm.language_model, inner.vlm.vision_tower.embeddings
-    language.rotary_emb = ours.language_model.rotary_emb
-    inner.dit.rotary_emb = ours.expert.rotary_emb
-    language.embed_tokens.embed_scale = ours.language_model.embed_tokens.embed_scale
-    patches.position_ids = ours.vision_tower.embeddings.position_ids
+    for gemma in (language, inner.dit):
+        with torch.device("cpu"):
+            gemma.rotary_emb = type(gemma.rotary_emb)(gemma.config)
+        gemma.rotary_emb.to(device)
+    words = language.embed_tokens
+    words.embed_scale = torch.tensor(words.scalar_embed_scale, device=device)
+    patches.position_ids = torch.arange(patches.num_positions, device=device)[None]
     times = plain.embed_action_time.sinusoid_embeds
     with torch.device("cpu"):
         frequencies = times.compute_freqs(times.config)
-    times.sinusoid_freq = frequencies.to(ours.action_in_proj.weight.device)
+    times.sinusoid_freq = frequencies.to(device)
 
 
 BASELINES = {

@@ -20,7 +20,6 @@ from vla_pruner_ros.pruning.methods import METHODS
 STAGES = ("vision", "projector", "prefill", "decode", "head", "selection", "observation")
 MODEL_STAGES = STAGES[:5]
 """What the model itself costs; the rest is what pruning adds."""
-PATCH_PIXELS = 3 * 14 * 14
 OFT_HEAD_BLOCKS = 2
 MAX_ACTION_DIM = 32
 """Width of pi0's states and actions, padded."""
@@ -62,7 +61,7 @@ def step_work(shape: ModelShape, pruning: Pruning) -> list[Work]:
     """All of one inference, the history of the temporal methods being complete."""
     pruning = pruning.effective(shape)
     parts = [_vision(shape), _projector(shape), _prefill(shape, pruning)]
-    if shape.family == "pi0":
+    if shape.flows:
         parts.append(_flow(shape, pruning))
     elif shape.family == "openvla_oft":
         parts.append(_oft_head(shape))
@@ -92,9 +91,9 @@ def weights_once(shape: ModelShape) -> list[Work]:
     full = Pruning(shape.visual, "full")
     table = Work("prefill", 0, shape.vocabulary * shape.decoder.width)
     parts = [*_vision(shape), *_projector(shape), *_prefill(shape, full), table]
-    if shape.family == "pi0":
-        expert = list(_flow(shape, full))[: shape.decoder.layers]
-        return [*parts, *expert, *_flow_ends(shape)]
+    if shape.flows:
+        expert = [_expert_layer(shape, 1, 1, cross) for cross in shape.cross_layers]
+        return [*parts, *expert, *_projected_prefix(shape, full), *_flow_ends(shape)]
     output = replace(table, stage="head", decoder=True)
     return [*parts, output, *(_oft_head(shape) if shape.family == "openvla_oft" else ())]
 
@@ -107,7 +106,8 @@ def _linear(stage: str, tokens: int, *widths: int, decoder: bool = False) -> Wor
 
 def _vision(shape: ModelShape) -> Iterator[Work]:
     for tower, blocks in zip(shape.towers, shape.blocks, strict=True):
-        yield _linear("vision", shape.visual, PATCH_PIXELS, tower.width)
+        patches = shape.cameras * tower.patches
+        yield _linear("vision", patches, 3 * tower.patch_size**2, tower.width)
         tokens = tower.patches + (1 + tower.registers if tower.registers else 0)
         weights = 4 * tower.width**2 + 2 * tower.width * tower.mlp_width
         flops = 2 * tokens * weights + 4 * tokens**2 * tower.width
@@ -116,8 +116,8 @@ def _vision(shape: ModelShape) -> Iterator[Work]:
 
 def _projector(shape: ModelShape) -> Iterator[Work]:
     vision, width = sum(tower.width for tower in shape.towers), shape.decoder.width
-    inner = () if shape.family == "pi0" else (4 * vision, width)
-    yield _linear("projector", shape.visual, vision, *inner, width)
+    inner = () if shape.flows else (4 * vision, width)
+    yield _linear("projector", shape.visual, shape.patches_per_token * vision, *inner, width)
 
 
 def _layer(
@@ -142,8 +142,8 @@ def _held(shape: ModelShape, pruning: Pruning) -> list[int]:
 
 
 def _read_rows(shape: ModelShape) -> int:
-    """Rows of the prompt that predict actions; pi0's are the expert's."""
-    return {"openvla": 1, "openvla_oft": shape.placeholders, "pi0": 0}[shape.family]
+    """Rows of the prompt that predict actions; those of a flow are the expert's."""
+    return 0 if shape.flows else {"openvla": 1, "openvla_oft": shape.placeholders}[shape.family]
 
 
 def _prefill(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
@@ -175,23 +175,55 @@ def _oft_head(shape: ModelShape) -> Iterator[Work]:
 
 def _flow(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
     """The state once, then all actions in every flow step."""
-    held, actions = _held(shape, pruning), shape.chunk
-    for tokens in held:
+    held, actions, leading = _held(shape, pruning), shape.chunk, shape.leading
+    for tokens in held * leading:
         yield _layer("decode", shape.expert, 1, tokens + 1, 1, 1)
-    for tokens in held * shape.flow_steps:
-        keys = tokens + 1 + actions
-        yield _layer("decode", shape.expert, actions, keys, actions, actions)
-    state, *ends = _flow_ends(shape)
-    yield from [state, *ends * shape.flow_steps]
+    yield from _projected_prefix(shape, pruning)
+    layers = list(zip(held, shape.cross_layers, strict=True))
+    for tokens, cross in layers * shape.flow_steps:
+        keys = tokens if cross else tokens + leading + actions
+        yield _expert_layer(shape, actions, keys, cross)
+    once, every = _flow_ends_by_use(shape)
+    yield from [*once, *every * shape.flow_steps]
 
 
-def _flow_ends(shape: ModelShape) -> Iterator[Work]:
-    """The state's projection, and around the expert: actions and time in, velocity out."""
+def _expert_layer(shape: ModelShape, actions: int, keys: int, cross: bool) -> Work:
+    """One layer for all actions; one that sees the prefix alone projects no keys of its own."""
+    made = _layer("decode", shape.expert, 0 if cross else actions, keys, actions, actions)
+    own = 2 * shape.expert.width * shape.expert.key_width if cross else 0
+    return replace(made, weights=made.weights - own)
+
+
+def _projected_prefix(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
+    """Keys and values that layers of SmolVLA's expert make of the language model's, once."""
+    for tokens, cross in zip(_held(shape, pruning), shape.cross_layers, strict=True):
+        if cross:
+            weights = 2 * shape.decoder.key_width * shape.expert.key_width
+            yield Work("decode", 2 * tokens * weights, weights, decoder=True)
+
+
+def _flow_ends_by_use(shape: ModelShape) -> tuple[list[Work], list[Work]]:
+    """Around the expert: the state's projection, once, and what every flow step runs.
+
+    The flow's time is the same in every inference: what it alone goes through is made at load.
+    """
     width, actions = shape.expert.width, shape.chunk
-    yield _linear("head", 1, MAX_ACTION_DIM, width)
-    yield _linear("head", actions, MAX_ACTION_DIM, width)
-    yield _linear("head", actions, 2 * width, width, width)
-    yield _linear("head", actions, width, MAX_ACTION_DIM)
+    state_width = shape.decoder.width if shape.family == "smolvla" else width
+    mixed = [] if shape.family == "pi05" else [_linear("head", actions, width, width, width)]
+    once = [] if shape.family == "pi05" else [_linear("head", 1, MAX_ACTION_DIM, state_width)]
+    first, last = (
+        _linear("head", actions, *widths)
+        for widths in ((MAX_ACTION_DIM, width), (width, MAX_ACTION_DIM))
+    )
+    return once, [first, *mixed, last]
+
+
+def _flow_ends(shape: ModelShape) -> list[Work]:
+    """The same as held in memory, with what only the time goes through."""
+    once, every = _flow_ends_by_use(shape)
+    width = shape.expert.width
+    of_time = (width, width, width) if shape.family == "pi05" else (width, width)
+    return [*once, *every, _linear("head", 0, *of_time)]
 
 
 def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
@@ -214,7 +246,7 @@ def _selection_flops(shape: ModelShape, pruning: Pruning, needs: frozenset[str])
         candidates = min(2 * pruning.kept, shape.visual)
         flops += 2 * candidates**2 * shape.decoder.width
     elif pruning.selector == "sparsevlm":
-        words = shape.prompt_tokens if shape.family == "pi0" else shape.prompt_tokens - 1
+        words = shape.prompt_tokens if shape.flows else shape.prompt_tokens - 1
         flops += per_row * words + 2 * shape.visual * words * shape.decoder.width
     return flops
 
@@ -223,8 +255,10 @@ def _observation_flops(shape: ModelShape, pruning: Pruning) -> int:
     """Queries times keys in the second half of the layers, and the window's weighted mean."""
     held = _held(shape, pruning)[shape.decoder.layers // 2 :]
     window = 2 * PruningConfig.temporal_window * shape.visual
-    if shape.family == "pi0":
-        rows, keys = shape.flow_steps * shape.chunk, [n + 1 + shape.chunk for n in held]
+    if shape.flows:
+        crossed = shape.cross_layers[shape.decoder.layers // 2 :]
+        own, rows = shape.leading + shape.chunk, shape.flow_steps * shape.chunk
+        keys = [n if cross else n + own for n, cross in zip(held, crossed, strict=True)]
         return window + sum(2 * rows * n * shape.expert.query_width for n in keys)
     steps = range(ACTION_DIM) if shape.family == "openvla" else range(1)
     per_key = 2 * _read_rows(shape) * shape.decoder.query_width

@@ -5,6 +5,7 @@ Latency does not depend on the weights' values, as long as the tokens they lead 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,21 +14,37 @@ import torch
 from torch import nn
 
 from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
-from vla_pruner_ros.models import untrained
+from vla_pruner_lab.latency.model_work import MAX_ACTION_DIM
+from vla_pruner_ros.models import untrained, untrained_flow
 from vla_pruner_ros.models.actions import ACTION_DIM, ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import assign
+from vla_pruner_ros.models.decoder import layers as decoder_layers
+from vla_pruner_ros.models.flow_policy import FlowParts, PixelRange
+from vla_pruner_ros.models.images.float_resize import ImageFitter
 from vla_pruner_ros.models.images.preprocessing import Normalization
+from vla_pruner_ros.models.images.siglip import SiglipShape
+from vla_pruner_ros.models.lerobot.normalization import mean_std
+from vla_pruner_ros.models.lerobot.prompts import PromptTokenizer
+from vla_pruner_ros.models.lerobot.statistics import Statistics
 from vla_pruner_ros.models.openvla.oft_head import L1ActionHead, ProprioProjector
 from vla_pruner_ros.models.openvla.oft_images import ImagePath
 from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
 from vla_pruner_ros.models.openvla.openvla_oft import BOUNDS_EPSILON, OpenVlaOftPolicy
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts
-from vla_pruner_ros.models.pi0 import policy as pi0
-from vla_pruner_ros.models.pi0.checkpoints import MeanStd, Statistics
-from vla_pruner_ros.models.pi0.network import Pi0Network
+from vla_pruner_ros.models.openvla.vision_backbone import TowerShape
+from vla_pruner_ros.models.paligemma.network import NetworkShape
+from vla_pruner_ros.models.paligemma.policy import Flow, PaliGemmaPolicy
+from vla_pruner_ros.models.pi0.network import Pi0Expert, Pi0Network
+from vla_pruner_ros.models.pi0.policy import Pi0Policy
+from vla_pruner_ros.models.pi05.network import Pi05Expert, Pi05Network
+from vla_pruner_ros.models.pi05.policy import Pi05Policy
 from vla_pruner_ros.models.policy import Observation
-from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
+from vla_pruner_ros.models.smolvla.decoding import ImageMarks
+from vla_pruner_ros.models.smolvla.names import SmolVlaShape
+from vla_pruner_ros.models.smolvla.network import FlowEmbedding, SmolVlaNetwork
+from vla_pruner_ros.models.smolvla.policy import SmolVlaPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
 CAMERA = (480, 640, 3)
@@ -193,25 +210,107 @@ def pi0_config(shape: ModelShape):
     )
 
 
-def _build_pi0(shape, device, dtype, seed) -> Model:
-    with torch.device("meta"):
-        network = Pi0Network(pi0_config(shape))
-    fill(network, device, dtype, seed, untrained.random_pi0_tensor)
-    network.restore_tables(device)
-    halves = torch.full((1, 3, 1, 1), 0.5, device=device)
-    given = untrained.pi0_statistics()
-    statistics = Statistics(
-        MeanStd.checked("state", given["state_mean"], given["state_std"]),
-        MeanStd.checked("action", given["actions_mean"], given["actions_std"]),
-    )
-    tokenize = _constant_prompt(shape.prompt_tokens - 1)  # the policy adds the first
-    parts = pi0.Pi0Parts(network, tokenize, Normalization(halves, halves), statistics, False)
-    options = pi0.Flow(shape.cameras, shape.flow_steps, seed, "bottom_right")
+def _network_shape(shape: ModelShape) -> NetworkShape:
+    (tower,) = shape.towers
+    state = 0 if shape.family == "pi05" else MAX_ACTION_DIM
+    text, expert = _layers(shape.decoder), _layers(shape.expert)
+    return NetworkShape(_siglip(tower), text, expert, shape.vocabulary, state, MAX_ACTION_DIM)
 
-    def make_policy(pruning: PruningConfig, policy_class=pi0.Pi0Policy) -> pi0.Pi0Policy:
-        return policy_class(parts, pruning, options, device)
+
+def _siglip(tower: TowerShape) -> SiglipShape:
+    side = math.isqrt(tower.patches) * tower.patch_size
+    return SiglipShape(
+        tower.width, tower.mlp_width, tower.depth, tower.heads, tower.patch_size, side
+    )
+
+
+def _layers(decoder: DecoderShape, **others) -> decoder_layers.DecoderShape:
+    d = decoder
+    sizes = (d.width, d.mlp_width, d.layers, d.heads, d.kv_heads, d.head_dim)
+    return decoder_layers.DecoderShape(*sizes, **others)
+
+
+def _flow_parts(shape: ModelShape, side: int, padding: str, state: int) -> FlowParts:
+    given = untrained_flow.pi0_statistics()
+    statistics = Statistics(
+        mean_std("state", given["state_mean"], given["state_std"]),
+        mean_std("action", given["actions_mean"], given["actions_std"]),
+    )
+    return FlowParts(statistics, ImageFitter(side, padding), PixelRange(), state)
+
+
+def _flow_spec(shape: ModelShape, grid: tuple[int, int], side: int) -> PolicySpec:
+    return PolicySpec(
+        family=shape.family,
+        trained=False,
+        num_cameras=shape.cameras,
+        state_dim=shape.state_dim,
+        chunk_size=shape.chunk,
+        grid=grid,
+        num_layers=shape.decoder.layers,
+        image_size=side,
+    )
+
+
+PALIGEMMA = {
+    "pi0": (Pi0Network, Pi0Expert, Pi0Policy, "bottom_right"),
+    "pi05": (Pi05Network, Pi05Expert, Pi05Policy, "center"),
+}
+
+
+def _build_paligemma(shape, device, dtype, seed) -> Model:
+    network_class, expert_class, own_policy, padding = PALIGEMMA[shape.family]
+    with torch.device("meta"):
+        network = network_class(_network_shape(shape))
+    fill(network, device, dtype, seed, untrained_flow.random_flow_tensor)
+    network.finish()
+    expert = expert_class(network, shape.flow_steps)
+    network.drop_what_expert_keeps()
+    side = network.shape.vision.image_size
+    parts = _flow_parts(shape, side, padding, network.shape.state_dim)
+    spec = _flow_spec(shape, network.grid, side)
+    words = PromptTokenizer(_constant_prompt(shape.prompt_tokens), shape.prompt_tokens)
+
+    def make_policy(pruning: PruningConfig, policy_class=own_policy) -> PaliGemmaPolicy:
+        flow = Flow(shape.chunk, seed)
+        return policy_class(spec, network, expert, words, parts, flow, pruning, device)
 
     return Model(shape, (network,), make_policy)
 
 
-BUILDERS = {"openvla": _build_openvla, "openvla_oft": _build_oft, "pi0": _build_pi0}
+def _build_smolvla(shape, device, dtype, seed) -> Model:
+    settings = {"activation": "silu", "eps": 1e-5}
+    (tower,) = shape.towers
+    sizes = SmolVlaShape(
+        vision=_siglip(tower),
+        text=_layers(shape.decoder, **settings),
+        expert=_layers(shape.expert, **settings),
+        vocabulary=shape.vocabulary,
+        shuffle=math.isqrt(shape.patches_per_token),
+        state_dim=MAX_ACTION_DIM,
+        action_dim=MAX_ACTION_DIM,
+        cross=shape.cross_layers,
+    )
+    with torch.device("meta"):
+        network = SmolVlaNetwork(sizes)
+    fill(network, device, dtype, seed)
+    side = sizes.vision.image_size
+    parts = _flow_parts(shape, side, "top_left", MAX_ACTION_DIM)
+    spec = _flow_spec(shape, network.grid, side)
+    words = PromptTokenizer(_constant_prompt(shape.prompt_tokens), shape.prompt_tokens)
+    embed = FlowEmbedding(network, shape.flow_steps)
+
+    def make_policy(pruning: PruningConfig, policy_class=SmolVlaPolicy) -> SmolVlaPolicy:
+        marks = ImageMarks()
+        return policy_class(spec, network, embed, words, parts, marks, seed, pruning, device)
+
+    return Model(shape, (network,), make_policy)
+
+
+BUILDERS = {
+    "openvla": _build_openvla,
+    "openvla_oft": _build_oft,
+    "pi0": _build_paligemma,
+    "pi05": _build_paligemma,
+    "smolvla": _build_smolvla,
+}

@@ -49,7 +49,7 @@ class Checkpoint:
         device: where the weights go.
         dtype: of the weights.
         unnorm_key: data set whose statistics turn actions into units; None: the only one.
-        tokenizer: prompt -> ids, or a folder that holds a tokenizer, instead of the checkpoint's own.
+        tokenizer: prompt -> ids, or a folder that holds a tokenizer; None: the checkpoint's own.
         pruning: pruning settings of the first step.
     """
 

@@ -86,10 +86,9 @@ class SignalReader:
 
     def at_layer(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Signals:
         """query, key [1, heads, rows, h], none pruned yet; mask bool [rows, rows] or None."""
-        last = Span(self.prompt.text.stop - 1, 1)
         rows = {
-            "semantic": self._semantic(query, key, mask, last) if self._asks("semantic") else None,
-            "last_row": self._rows(query, key, mask, last)[0] if self._asks("last_row") else None,
+            "semantic": self._semantic(query, key, mask) if self._asks("semantic") else None,
+            "last_row": self._last_row(query, key, mask) if self._asks("last_row") else None,
             "text": self._rows(query, key, mask, self.prompt.text) if self._asks("text") else None,
         }
         return self._signals(**rows)
@@ -107,11 +106,24 @@ class SignalReader:
             **rows,
         )
 
-    def _semantic(self, query: Tensor, key: Tensor, mask: Tensor | None, last: Span) -> Tensor:
+    def _last_row(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+        """Head-mean attention of the last word, padding not counted: float32 [M]."""
+        text, real = self.prompt.text, self.prompt.real
+        if real is None:
+            return self._rows(query, key, mask, Span(text.stop - 1, 1))[0]
+        last = text.start + text.of(real, 0).sum(dim=0, keepdim=True) - 1
+        query = query.index_select(2, last)
+        if mask is not None and mask.shape[0] > 1:
+            mask = mask.index_select(0, last)
+        return self._rows(query, key, mask, Span(0, 1))[0]
+
+    def _semantic(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         if self.semantic_queries == "last":
-            return self._rows(query, key, mask, last)[0]
+            return self._last_row(query, key, mask)
         prompt = Span(0, self.prompt.length)
         sums = self._column_sums(query, key, mask, prompt)
+        if self.prompt.real is not None and not self.prompt.causal:
+            return sums / prompt.of(self.prompt.real, 0).sum()
         if self.semantic_queries == "all" or mask is None:
             return sums / prompt.size
         # Under a causal mask an early token is seen by more queries: count only those.
@@ -123,7 +135,14 @@ class SignalReader:
         step = CPU_ROWS if query.device.type == "cpu" else rows.size
         starts = range(rows.start, rows.stop, step)
         blocks = [Span(start, min(step, rows.stop - start)) for start in starts]
-        return sum(self._rows(query, key, mask, block).sum(dim=0) for block in blocks)
+        return sum(self._sum_of(query, key, mask, block) for block in blocks)
+
+    def _sum_of(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
+        weights = self._rows(query, key, mask, rows)
+        real = self.prompt.real
+        if real is None or self.prompt.causal:
+            return weights.sum(dim=0)
+        return rows.of(real, 0).to(weights.dtype) @ weights  # padding asks nothing
 
     def _rows(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
         """Head-mean attention of some rows onto the visual tokens, float32 [rows, M]."""

@@ -187,5 +187,5 @@ class OpenVlaPolicy(PrismaticPolicy):
             accepted = inference.accepted if inference.drafted else None
             self.drafter.record(inference.raw.tolist(), accepted)
 
-    def _to_actions(self, raw: Tensor, inputs: Inputs) -> np.ndarray:
+    def _to_actions(self, raw: Tensor, inputs: OpenVlaInputs) -> np.ndarray:
         return self.bounds.to_units(self.tokens.decode(raw.cpu().numpy()))[None]

@@ -150,7 +150,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
             causal=False,
         )
 
-    def _to_actions(self, raw: Tensor, inputs: Inputs) -> np.ndarray:
+    def _to_actions(self, raw: Tensor, inputs: OftInputs) -> np.ndarray:
         if self.head is None:
             normalized = self.tokens.decode(raw.cpu().numpy())
         else:

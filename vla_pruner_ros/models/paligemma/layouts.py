@@ -99,9 +99,7 @@ def _refuse_key(unnorm_key: str | None) -> None:
         raise CheckpointError("this checkpoint has one set of statistics; leave unnorm_key out")
 
 
-def _lerobot(
-    directory: Path, config: dict, weights: WeightFiles, family: FamilyDefaults
-) -> Layout:
+def _lerobot(directory: Path, config: dict, weights: WeightFiles, family: FamilyDefaults) -> Layout:
     switched_on = [name for name in NOT_SUPPORTED if config.get(name)]
     if switched_on:
         raise CheckpointError(

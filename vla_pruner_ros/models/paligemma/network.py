@@ -120,7 +120,7 @@ class PaliGemmaNetwork(nn.Module):
         """Turn stored weights into the form that runs; called once, when they are there."""
         self.language_model.add_one_to_norms()
 
-    def drop_what_expert_keeps(self) -> None:  # noqa: B027 - most keep everything
+    def drop_what_expert_keeps(self) -> None:
         """Free weights whose results the expert holds for all flow steps."""
 
     @property

@@ -18,6 +18,7 @@ from vla_pruner_ros.models.paligemma.expert import ActionExpert
 from vla_pruner_ros.models.paligemma.network import PaliGemmaNetwork
 from vla_pruner_ros.models.pruned_policy import PolicySpec
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.methods import METHODS
 from vla_pruner_ros.pruning.step import PruningStep
 
 
@@ -65,7 +66,9 @@ class PaliGemmaPolicy(FlowPolicy):
         self, pixels: Tensor, ids: np.ndarray, state: np.ndarray, raw: np.ndarray
     ) -> FlowInputs:
         inputs = super()._inputs(pixels, ids, state, raw)
-        if self.flow.padded_prompt == 1:
+        # Methods that read each word's own features would have to count the padding.
+        reads_words = "text_features" in METHODS[self.pruning.method].needs
+        if self.flow.padded_prompt == 1 or reads_words:
             return inputs
         length = _rounded_up(len(ids), self.flow.padded_prompt)
         padded = np.zeros(length, dtype=np.int64)

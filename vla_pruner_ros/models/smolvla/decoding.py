@@ -165,8 +165,9 @@ class SmolVlaDecoder:
         attention: ActionAttention,
     ) -> Tensor:
         count = hidden.shape[1]
-        behind = [table[position : position + count] for table in (self.prefix.cos, self.prefix.sin)]
-        alone = [table[:count] for table in (self.prefix.cos, self.prefix.sin)]
+        tables = (self.prefix.cos, self.prefix.sin)
+        behind = [table[position : position + count] for table in tables]
+        alone = [table[:count] for table in tables]
         for index, layer in enumerate(self.network.expert.layers):
             normed = layer.input_layernorm(hidden)
             if index in crossed:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vla_pruner_ros.models.policy import CheckpointError
-from vla_pruner_ros.models.sources.folders import ADAPTER, adapter_folder
+from vla_pruner_ros.models.sources.folders import ADAPTER, WEIGHT_FILES, adapter_folder
 
 logger = logging.getLogger(__name__)
 WEIGHTS = "adapter_model.safetensors"
@@ -177,9 +177,7 @@ def needs_base(directory: Path) -> bool:
     """Return whether a folder holds an adapter and no weights of its own."""
     if adapter_folder(directory) is None:
         return False
-    return not any(
-        (directory / name).exists() for name in ("model.safetensors", "model.safetensors.index.json")
-    )
+    return not any((directory / name).exists() for name in WEIGHT_FILES)
 
 
 def merge_check(adapter: Adapter, known: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""From what a user names to the folder that is read, or a sentence on what the folder is instead."""
+"""From what a user names to the folder that is read, or a sentence on what it is instead."""
 
 from __future__ import annotations
 

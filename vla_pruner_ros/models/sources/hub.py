@@ -88,7 +88,8 @@ def holds_weights(folder: Path) -> bool:
         return True
     if (folder / INDEX).exists():
         try:
-            shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            shards = set(index["weight_map"].values())
         except (OSError, ValueError, KeyError, AttributeError):
             return False
         return all((folder / shard).exists() for shard in shards)
@@ -109,8 +110,8 @@ def _cached(repository: Repository) -> Path | None:
 
 
 def _fetch(repository: Repository, patterns: tuple[str, ...]) -> Path:
-    from huggingface_hub import snapshot_download
     from huggingface_hub import errors as hub_errors
+    from huggingface_hub import snapshot_download
 
     try:
         found = snapshot_download(
