@@ -21,8 +21,8 @@ from vla_pruner_ros.models.lerobot.statistics import Statistics
 from vla_pruner_ros.models.policy import (
     ActionChunk,
     CheckpointError,
-    Observation,
     InputError,
+    Observation,
 )
 from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
