@@ -14,12 +14,11 @@ from PIL import Image
 
 from vla_pruner_ros.models.execution.pinned_uploader import PinnedUploader
 from vla_pruner_ros.models.images import on_device as device_images
-from vla_pruner_ros.models.images.padding import resize_with_padding
+from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.images.tensorflow_resize import crop_center, resize_lanczos
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.openvla.oft_images import ImagePath
 from vla_pruner_ros.models.openvla.oft_options import IMAGE_PATHS
-from vla_pruner_ros.models.pi0.options import PADDINGS
 
 DEVICES = ["cpu"]
 if torch.cuda.is_available():
@@ -96,14 +95,16 @@ def test_the_crop_is_the_hosts(device, side, area, seed):
 
 
 @on_every_device
-@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("padding", ["center", "top_left", "bottom_right"])
 @settings(max_examples=20)
 @given_image
 def test_padding_is_the_hosts(device, padding, height, width, contrast, seed):
     image = image_of(height, width, contrast, seed)
-    picture = device_images.resize_with_padding(on(device, image), 64, padding)
-    assert picture.shape == (64, 64, 3)
-    assert_nearly(picture, resize_with_padding(image, 64, padding))
+    fitter = ImageFitter(64, padding)
+    pixels = fitter.fit_on_device(on(device, image))
+    assert pixels.shape == (3, 64, 64)
+    np.testing.assert_allclose(pixels.cpu(), fitter.fit(image), atol=1e-6)
+    assert_nearly((pixels.permute(1, 2, 0) * 255).round().byte(), fitter.preview(image))
 
 
 @pytest.mark.parametrize("crop", [False, True])
@@ -115,7 +116,7 @@ def test_oft_divides_the_path_between_host_and_device(name, crop, shape):
     assert_nearly(path.on_device(frame), path(image))
 
 
-@pytest.mark.parametrize("family", ["openvla", "openvla_oft", "pi0"])
+@pytest.mark.parametrize("family", ["openvla", "openvla_oft", "pi0", "pi05", "smolvla"])
 def test_a_policy_sees_the_same_either_way(checkpoints, family):
     policy = load_policy(checkpoints(family))
     frame = observation(policy)
@@ -124,7 +125,12 @@ def test_a_policy_sees_the_same_either_way(checkpoints, family):
     expected = policy.act_unpruned(frame)
     seen = np.stack([policy.preview(image) for image in images])
     policy.resizes_on_device = True
-    assert_nearly(policy._prepare(frame).pictures, seen)
+    inputs = policy._prepare(frame)
+    if hasattr(inputs, "pixels"):
+        levels = (inputs.pixels.permute(0, 2, 3, 1) + 1.0) * 127.5
+        assert_nearly(levels.round().byte(), seen)
+    else:
+        assert_nearly(inputs.pictures, seen)
     np.testing.assert_allclose(policy.act_unpruned(frame), expected, atol=5e-3)
 
 

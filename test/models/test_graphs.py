@@ -28,7 +28,7 @@ from vla_pruner_ros.pruning import diversity
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.methods import METHODS
 
-FAMILIES = ("openvla", "openvla_oft", "pi0")
+FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -88,7 +88,7 @@ def smallest(tmp_path_factory):
         )
 
     def load_smallest(family: str, draft: str = "off", quantization: str = "none", **pruning):
-        options = {"num_flow_steps": 2} if family == "pi0" else {}
+        options = {"num_flow_steps": 2} if family in ("pi0", "pi05", "smolvla") else {}
         return load_policy(
             checkpoint(family),
             pruning=PruningConfig(prune_layer=1, **pruning),

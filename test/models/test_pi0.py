@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from model_helpers import INSTRUCTION, observation
 from pi0_reference import LAYERS, Reference
 
-from vla_pruner_ros.models.images.padding import resize_with_padding
+from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.lerobot.normalization import mean_std
+from vla_pruner_ros.models.lerobot.options import PADDINGS
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.models.pruned_policy import ignores_image
@@ -237,18 +238,15 @@ def test_actions_are_in_the_data_sets_units(checkpoints, policy, reference):
 
 def test_pictures_keep_their_proportions():
     white = np.full((480, 640, 3), 255, np.uint8)
-    corner = resize_with_padding(white, 224, "bottom_right")
+    corner = ImageFitter(224, "bottom_right").preview(white)
     assert (corner[:168] == 255).all()
     assert (corner[168:] == 0).all()
-    middle = resize_with_padding(white, 224, "center")
+    middle = ImageFitter(224, "center").preview(white)
     assert (middle[28:196] == 255).all()
     assert not middle[:28].any()
     assert not middle[196:].any()
     square = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
-    assert all(
-        np.array_equal(square, resize_with_padding(square, 224, p))
-        for p in ("center", "bottom_right")
-    )
+    assert all(np.array_equal(square, ImageFitter(224, p).preview(square)) for p in PADDINGS)
 
 
 # -- troubles ------------------------------------------------------------------------------------

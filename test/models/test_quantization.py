@@ -24,7 +24,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 pytest.importorskip("torchao")
 
-FAMILIES = ("openvla", "openvla_oft", "pi0")
+FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
+FLOWS = ("pi0", "pi05", "smolvla")
 KINDS = ("int8", "int4")
 OUTPUT_ERROR = {"int8": 0.01, "int4": 0.1}
 """Of a layer with random weights and inputs, relative: 127 and 7.5 steps to either side."""
@@ -75,7 +76,7 @@ def test_a_step_is_that_of_the_rounded_weights(checkpoints, family, kind):
     float32 does the same, so nothing else has changed."""
     quantized, rounded = (load(checkpoints, family, one) for one in (kind, "none"))
     pairs = list(zip(linears(quantized), linears(rounded), strict=True))
-    assert len(pairs) == {"pi0": 2 * 5 * 7 - 5}.get(family, 5 * 7)
+    assert len(pairs) == (2 * 5 * 7 - 5 if family in FLOWS else 5 * 7)
     for stored, plain in pairs:
         plain.weight = nn.Parameter(readable(stored), requires_grad=False)
     for seed, ratio in enumerate((1.0, 0.25)):

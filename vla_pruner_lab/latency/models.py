@@ -20,7 +20,7 @@ from vla_pruner_ros.models.actions import ACTION_DIM, ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import assign
 from vla_pruner_ros.models.decoder import layers as decoder_layers
 from vla_pruner_ros.models.flow_policy import FlowParts, PixelRange
-from vla_pruner_ros.models.images.float_resize import ImageFitter
+from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.images.preprocessing import Normalization
 from vla_pruner_ros.models.images.siglip import SiglipShape
 from vla_pruner_ros.models.lerobot.normalization import mean_std

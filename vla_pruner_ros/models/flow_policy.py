@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vla_pruner_ros.models.images.float_resize import ImageFitter
+from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.images.preprocessing import check_images, checked_state
 from vla_pruner_ros.models.lerobot.prompts import check_instruction
 from vla_pruner_ros.models.lerobot.statistics import Statistics
@@ -95,7 +95,7 @@ class FlowPolicy(PrunedPolicy):
         """Return the prompt's ids. state: normalised, float32 [state_dim]."""
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """Shrunk without distortion and padded with black, see images/float_resize.py."""
+        """Shrunk without distortion and padded with black, see images/padding.py."""
         return self.parts.fit_image.preview(image)
 
     def act(self, observation: Observation) -> ActionChunk:
@@ -147,13 +147,12 @@ class FlowPolicy(PrunedPolicy):
         A GPU gets the frames as they come and resizes them itself.
         """
         fit = self.parts.fit_image
-        if not self.resizes_on_device:
-            images = [np.ascontiguousarray(image) for image in images]
-            fitted = torch.stack([fit.fit(torch.from_numpy(image)) for image in images])
-            fitted = self._upload("pixels", fitted.numpy())
-        else:
+        if self.resizes_on_device:
             frames = (self._upload(f"image {n}", image) for n, image in enumerate(images))
-            fitted = torch.stack([fit.fit(frame) for frame in frames])
+            fitted = torch.stack([fit.fit_on_device(frame) for frame in frames])
+        else:
+            fitted = torch.stack([fit.fit(image) for image in images])
+            fitted = self._upload("pixels", fitted.numpy())
         return self.parts.pixel_range(fitted)
 
     def _to_actions(self, raw: Tensor, inputs: FlowInputs) -> np.ndarray:

@@ -67,13 +67,16 @@ def write_pi05(directory: Path, seed: int, size: TinySize) -> None:
 
 
 def write_smolvla(directory: Path, seed: int, size: TinySize) -> None:
-    """LeRobot's layout, with the configuration of its language and vision model beside it."""
+    """LeRobot's layout, with the configuration of its language and vision model in config.json.
+
+    The expert is as wide as the language model: small widths stay multiples of int4's groups.
+    """
     vision = siglip_of(size, size.vision_heads, patch_size=64, image_size=512)
     heads, head_dim = size.heads, size.hidden // size.heads
     settings = {"activation": "silu", "eps": 1e-5}
     text, expert = (
         DecoderShape(width, mlp, size.layers, heads, max(1, heads // 2), head_dim, **settings)
-        for width, mlp in ((size.hidden, size.mlp), (size.hidden // 4 * 3, size.mlp // 2))
+        for width, mlp in ((size.hidden, size.mlp), (size.hidden, size.mlp // 2))
     )
     cross = tuple(layer % 2 == 1 for layer in range(size.layers))
     shape = SmolVlaShape(vision, text, expert, VOCABULARY, 2, WIDEST, WIDEST, cross)

@@ -12,11 +12,9 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from vla_pruner_ros.models.images.padding import bilinear, corner, size_inside
 from vla_pruner_ros.models.images.tensorflow_resize import crop_samples, lanczos_weights
 
 FIXED_POINT = 22
@@ -81,21 +79,6 @@ def crop_center(picture: Tensor, area: float) -> Tensor:
         first, second = values.index_select(dim, low), values.index_select(dim, high)
         values = (second - first) * weight.view(shape) + first
     return (values.clamp_(0.0, 1.0) * 255.5).to(torch.uint8)
-
-
-def resize_with_padding(picture: Tensor, side: int, padding: str) -> Tensor:
-    """pi0_images.resize_with_padding."""
-    height, width = size_inside(*picture.shape[:2], side, padding)
-    if (height, width) != tuple(picture.shape[:2]):
-        resize = resize_bicubic if padding == "bottom_right" else _resize_bilinear
-        picture = resize(picture, height, width)
-    top, left = corner(height, width, side, padding)
-    rest = (left, side - width - left, top, side - height - top)
-    return F.pad(picture, (0, 0, *rest))
-
-
-def _resize_bilinear(picture: Tensor, height: int, width: int) -> Tensor:
-    return bilinear(picture.permute(2, 0, 1), (height, width)).permute(1, 2, 0)
 
 
 def _weighted_sum(values: Tensor, inputs: Tensor, weights: Tensor, dim: int) -> Tensor:

@@ -1,4 +1,11 @@
-"""From a camera image to what pi0 sees: shrunk without distortion, the rest black."""
+"""Frames of any size -> the square image of a flow-matching policy: shrunk, the rest black.
+
+center: LeRobot's pi0 and pi0.5, in float, bilinear without antialias, black all around.
+top_left: SmolVLA, the same with black on the left and above.
+bottom_right: transformers' PI0 processor, 8 bits, bicubic with antialias (Pillow's, which differs
+from torchvision's by rounding).
+center_antialias: openpi's client, 8 bits, Pillow's bilinear.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +13,77 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
+
+from vla_pruner_ros.models.images.on_device import resize_bicubic
+
+IN_FLOAT = ("center", "top_left")
 
 
-def resize_with_padding(image: np.ndarray, side: int, padding: str) -> np.ndarray:
-    """uint8 [H, W, 3] -> uint8 [side, side, 3], the aspect ratio kept.
+class ImageFitter:
+    """One way of making square images; padding: see the module."""
 
-    padding: where black goes, and the filter that belongs to it. bottom_right: as transformers'
-    PI0ImageProcessor (bicubic with antialias; Pillow's here, which differs from torchvision's by
-    rounding). center: as LeRobot and openpi (bilinear without antialias; rounded to 8 bits here).
-    """
-    height, width = image.shape[:2]
-    size = size_inside(height, width, side, padding)
-    resize = _bicubic if padding == "bottom_right" else _bilinear
-    small = image if size == (height, width) else resize(image, size)
-    top, left = corner(*size, side, padding)
-    picture = np.zeros((side, side, 3), dtype=np.uint8)
-    picture[top : top + size[0], left : left + size[1]] = small
-    return picture
+    def __init__(self, side: int, padding: str) -> None:
+        self.side, self.padding = side, padding
 
+    @property
+    def runs_on_device(self) -> bool:
+        """Whether a GPU can fit the raw frame itself."""
+        return self.padding != "center_antialias"
 
-def size_inside(height: int, width: int, side: int, padding: str) -> tuple[int, int]:
-    """What a picture shrinks to. The two originals round differently for a few sizes."""
-    if padding == "center":
-        ratio = max(width / side, height / side)
+    def preview(self, frame: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> uint8 [side, side, 3], rounded where the model gets floats."""
+        if self.padding in IN_FLOAT:
+            fitted = self._fit_in_float(torch.from_numpy(np.ascontiguousarray(frame)))
+            return fitted.mul(255.0).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        size = self._size(*frame.shape[:2])
+        if size != frame.shape[:2]:
+            antialias = Image.Resampling.BILINEAR
+            if self.padding == "bottom_right":
+                antialias = Image.Resampling.BICUBIC
+            frame = np.asarray(Image.fromarray(frame).resize(size[::-1], antialias))
+        left, right, top, bottom = self._margins(*size)
+        return np.pad(frame, ((top, bottom), (left, right), (0, 0)))
+
+    def fit(self, frame: np.ndarray) -> Tensor:
+        """uint8 [H, W, 3] -> float32 [3, side, side] in 0..1, on the host."""
+        if self.padding in IN_FLOAT:
+            return self._fit_in_float(torch.from_numpy(np.ascontiguousarray(frame)))
+        return _scaled(torch.from_numpy(self.preview(frame)))
+
+    def fit_on_device(self, frame: Tensor) -> Tensor:
+        """Return the same of a frame on a GPU, made there."""
+        if self.padding in IN_FLOAT:
+            return self._fit_in_float(frame)
+        size = self._size(*frame.shape[:2])
+        frame = resize_bicubic(frame, *size) if size != tuple(frame.shape[:2]) else frame
+        return _scaled(F.pad(frame, (0, 0, *self._margins(*size))))
+
+    def _fit_in_float(self, frame: Tensor) -> Tensor:
+        planes = _scaled(frame)
+        size = self._size(*frame.shape[:2])
+        if size != tuple(frame.shape[:2]):
+            planes = F.interpolate(planes[None], size=size, mode="bilinear", align_corners=False)[0]
+        return F.pad(planes, self._margins(*size))
+
+    def _size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width inside the square; the originals round differently for a few sizes."""
+        if self.padding == "bottom_right":
+            scale = min(self.side / height, self.side / width)
+            return max(1, int(height * scale)), max(1, int(width * scale))
+        ratio = max(width / self.side, height / self.side)
         return max(1, int(height / ratio)), max(1, int(width / ratio))
-    scale = min(side / height, side / width)
-    return max(1, int(height * scale)), max(1, int(width * scale))
+
+    def _margins(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Black columns on the left and right, black rows above and below."""
+        left, top = self.side - width, self.side - height
+        if self.padding == "bottom_right":
+            left = top = 0
+        elif self.padding != "top_left":
+            left, top = left // 2, top // 2
+        return left, self.side - width - left, top, self.side - height - top
 
 
-def corner(height: int, width: int, side: int, padding: str) -> tuple[int, int]:
-    """Top and left of the shrunk picture in the square."""
-    return ((side - height) // 2, (side - width) // 2) if padding == "center" else (0, 0)
-
-
-def _bicubic(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(resized)
-
-
-def _bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return bilinear(torch.tensor(image).permute(2, 0, 1), size).permute(1, 2, 0).numpy()
-
-
-def bilinear(planes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 [3, H, W] -> uint8 [3, *size], half-pixel centres, without antialias."""
-    resized = F.interpolate(planes[None].float(), size=size, mode="bilinear", align_corners=False)
-    return resized[0].round().clamp(0, 255).to(torch.uint8)
+def _scaled(frame: Tensor) -> Tensor:
+    """uint8 [H, W, 3] -> float32 [3, H, W] in 0..1."""
+    return frame.permute(2, 0, 1).float().div_(255.0)

@@ -53,7 +53,7 @@ class Layout:
     """What the small files of a directory say.
 
     Attributes:
-        image_padding: one of float_resize.PADDINGS.
+        image_padding: one of options.PADDINGS.
         tokenizer: hub name of the tokenizer that the directory lacks.
         bos: first id of a prompt; None: as the tokenizer says.
         cut: side of long prompts that is cut off; empty: they are refused.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_pruner_ros.models.checkpoints import WeightFiles, is_trained
 from vla_pruner_ros.models.flow_policy import FlowParts, check_cameras
-from vla_pruner_ros.models.images.float_resize import ImageFitter
+from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.lerobot.prompts import PromptTokenizer
 from vla_pruner_ros.models.paligemma.layouts import BOS, FamilyDefaults, Layout, read_layout
 from vla_pruner_ros.models.paligemma.names import EMBEDDING, OUTPUT, module_name

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vla_pruner_ros.models.checkpoints import WeightFiles, is_trained, read_optional_json
 from vla_pruner_ros.models.flow_policy import FlowParts, PixelRange, check_cameras
-from vla_pruner_ros.models.images.float_resize import ImageFitter
+from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.lerobot.features import Features
 from vla_pruner_ros.models.lerobot.processors import PREPROCESSOR, Processor
 from vla_pruner_ros.models.lerobot.prompts import PromptTokenizer
