@@ -243,7 +243,7 @@ def test_a_replay_that_gives_no_action_is_not_remembered(smallest, as_on_a_gpu, 
     for number in range(3):
         policy.act(observation(policy, number))
     before = policy.pruning_state.action_relevance().clone()
-    monkeypatch.setattr(policy, "_to_actions", lambda raw: np.full((8, 7), np.nan))
+    monkeypatch.setattr(policy, "_to_actions", lambda raw, inputs: np.full((8, 7), np.nan))
     with pytest.raises(RuntimeError, match="not finite"):
         policy.act(observation(policy, 3))
     assert torch.equal(policy.pruning_state.action_relevance(), before)

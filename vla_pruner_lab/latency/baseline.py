@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_pruner_lab.latency.models import Model, fill, llama_config, pi0_config
-from vla_pruner_ros.models import untrained_flow
+from vla_pruner_ros.models import untrained
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.checkpoints import assign
 from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
@@ -148,7 +148,7 @@ def _plain_pi0(model: Model, attention: str) -> nn.Module:
             assign(plain, name, shared)
     some = next(iter(ours.values()))
     plain.tie_weights()
-    fill(plain, some.device, some.dtype, seed=0, draw=untrained_flow.random_flow_tensor)
+    fill(plain, some.device, some.dtype, seed=0, draw=untrained.random_flow_tensor)
     _restore_pi0_tables(plain, model)
     return plain
 

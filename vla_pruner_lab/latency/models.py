@@ -15,7 +15,7 @@ from torch import nn
 
 from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
 from vla_pruner_lab.latency.model_work import MAX_ACTION_DIM
-from vla_pruner_ros.models import untrained, untrained_flow
+from vla_pruner_ros.models import untrained
 from vla_pruner_ros.models.actions import ACTION_DIM, ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import assign
 from vla_pruner_ros.models.decoder import layers as decoder_layers
@@ -231,7 +231,7 @@ def _layers(decoder: DecoderShape, **others) -> decoder_layers.DecoderShape:
 
 
 def _flow_parts(shape: ModelShape, side: int, padding: str, state: int) -> FlowParts:
-    given = untrained_flow.pi0_statistics()
+    given = untrained.pi0_statistics()
     statistics = Statistics(
         mean_std("state", given["state_mean"], given["state_std"]),
         mean_std("action", given["actions_mean"], given["actions_std"]),
@@ -262,7 +262,7 @@ def _build_paligemma(shape, device, dtype, seed) -> Model:
     network_class, expert_class, own_policy, padding = PALIGEMMA[shape.family]
     with torch.device("meta"):
         network = network_class(_network_shape(shape))
-    fill(network, device, dtype, seed, untrained_flow.random_flow_tensor)
+    fill(network, device, dtype, seed, untrained.random_flow_tensor)
     network.finish()
     expert = expert_class(network, shape.flow_steps)
     network.drop_what_expert_keeps()

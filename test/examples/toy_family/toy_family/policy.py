@@ -61,5 +61,5 @@ class ToyPolicy(PrunedPolicy):
         clock.mark("prefill")
         return InferenceOutput(self.head(done.hidden[0]), done.attention, done.selection)
 
-    def _to_actions(self, raw):
+    def _to_actions(self, raw, inputs):
         return raw.cpu().numpy().astype(np.float64)

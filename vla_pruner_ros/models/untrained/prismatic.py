@@ -1,8 +1,4 @@
-"""Small checkpoints with random weights in the official layouts, for tests, demos and timing.
-
-They behave like a model and know nothing: `trained` is False, and everything that shows their
-output says so.
-"""
+"""Random weights of OpenVLA and OpenVLA-OFT, and the small files that all families need."""
 
 from __future__ import annotations
 
@@ -51,31 +47,6 @@ class TinySize:
     vision_depth: int = 3
     vision_heads: int = 4
     state: int = STATE_DIM
-
-
-def write_untrained_checkpoint(
-    directory: str | Path,
-    family: str = "openvla",
-    seed: int = 0,
-    size: TinySize | None = None,
-    **shape: int,
-) -> Path:
-    """Write a checkpoint with seeded random weights that load_policy reads; returns directory.
-
-    family: openvla, openvla_oft, pi0, pi05 or smolvla. shape: fields of TinySize, instead of size.
-
-    Raises:
-        ValueError: an unknown family.
-    """
-    from vla_pruner_ros.models.untrained_flow import FLOW_WRITERS
-
-    writers = {**WRITERS, **FLOW_WRITERS}
-    if family not in writers:
-        raise ValueError(f"family must be one of {', '.join(writers)}, got {family!r}")
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    writers[family](directory, seed, size or TinySize(**shape))
-    return directory
 
 
 def write_openvla(directory: Path, seed: int, size: TinySize) -> None:

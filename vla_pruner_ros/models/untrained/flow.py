@@ -1,4 +1,4 @@
-"""Small checkpoints with random weights of the flow-matching families; see untrained.py.
+"""Random weights of the flow-matching families.
 
 pi0 is written in transformers' layout, pi0.5 and SmolVLA in LeRobot's.
 """
@@ -20,7 +20,7 @@ from vla_pruner_ros.models.paligemma.network import NetworkShape
 from vla_pruner_ros.models.pi05.network import Pi05Network
 from vla_pruner_ros.models.smolvla.names import SmolVlaShape
 from vla_pruner_ros.models.smolvla.network import SmolVlaNetwork
-from vla_pruner_ros.models.untrained import (
+from vla_pruner_ros.models.untrained.prismatic import (
     ACTION_LIMITS,
     STATE_DIM,
     TinySize,
