@@ -94,6 +94,11 @@ class FlowPolicy(PrunedPolicy):
     def _prompt_ids(self, instruction: str, state: np.ndarray) -> list[int]:
         """Return the prompt's ids. state: normalised, float32 [state_dim]."""
 
+    def check_instruction(self, instruction: str) -> None:
+        """See PrunedPolicy.check_instruction."""
+        state = np.zeros(self.state_dim, dtype=np.float32)
+        self._prompt_ids(check_instruction(instruction), state)
+
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Shrunk without distortion and padded with black, see images/padding.py."""
         return self.parts.fit_image.preview(image)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-LONGEST_HEADER = 2**26
+LONGEST_HEADER = 2**24
 MARKERS = {"pi0": "action_time_mlp_in.weight", "pi05": "time_mlp_in.weight"}
 """Family -> a tensor that the other does not have."""
 
