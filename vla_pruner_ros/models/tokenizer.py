@@ -61,8 +61,8 @@ def find_tokenizer(
         folder = Path(given).expanduser()
     elif not (directory / "tokenizer.json").exists():
         raise CheckpointError(
-            f"{directory} has no tokenizer.json, it needs that of {hub_name}: "
-            "set tokenizer to a folder with its files"
+            f"{directory} has no tokenizer.json; copy the tokenizer files of {hub_name} into it, "
+            "or set tokenizer to a folder that holds them"
         )
     settings = read_optional_json(folder / "tokenizer_config.json")
     tokenizer = _read(folder)
