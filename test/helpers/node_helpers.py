@@ -106,9 +106,12 @@ class Bench:
     def __init__(self, context: Context, policy: Any, parameters: dict[str, Any]) -> None:
         self.policy = policy
         self.domain = DOMAIN
+        files = parameters.pop("parameter_files", ())
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         load = policy if callable(policy) else lambda settings: policy
-        self.node = VlaPrunerNode(load=load, context=context, parameter_overrides=overrides)
+        self.node = VlaPrunerNode(
+            load=load, parameter_files=files, context=context, parameter_overrides=overrides
+        )
         self.client = rclpy.create_node("client", context=context)
         self._received: dict[str, list[Any]] = {}
         self._arrived = threading.Condition()

@@ -253,6 +253,10 @@ class PrunedPolicy(ABC):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    def check_pruning(self, pruning: PruningConfig) -> None:
+        """Raise ValueError if settings cannot fit this model, such as a layer it does not have."""
+        self.pruning_state.check(pruning)
+
     def reset(self) -> None:
         """See VlaPolicy.reset."""
         self.pruning_state.reset()

@@ -22,6 +22,7 @@ from rclpy.executors import (
 )
 from rclpy.signals import SignalHandlerOptions
 
+from vla_pruner_ros.nodes.overrides import explain_unparsable, parameter_files
 from vla_pruner_ros.nodes.terminal import OutputRelay
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -150,7 +151,11 @@ def run_node(make_node: Callable[[], Any], args: list[str] | None = None, thread
     publishing still works, then the executor is stopped and joined before the context goes (rclpy
     aborts the process when a thread still spins at that moment).
     """
-    told_to_stop = init_rclpy(args)
+    try:
+        told_to_stop = init_rclpy(args)
+    except Exception as error:  # rcl's words about a parameter file fill 20 lines
+        print(explain_unparsable(error, parameter_files(args)), file=sys.stderr)
+        return 2
     try:
         node = make_node()
     except Exception as error:  # a refused parameter, a taken name: a sentence, not a traceback

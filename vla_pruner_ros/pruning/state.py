@@ -80,7 +80,7 @@ class PruningState:
         self.num_layers, self.num_visual, self.num_cameras = num_layers, num_visual, num_cameras
         self.always_observe = always_observe
         self.generation = 0
-        self._config = self._checked(config)
+        self._config = self.check(config)
         self._method = make_method(config, num_cameras)
         self._budget = make_budget(config, num_visual, num_cameras)
         self._relevance = _new_relevance(config)
@@ -100,7 +100,7 @@ class PruningState:
     @config.setter
     def config(self, config: PruningConfig) -> None:
         old_config, old_layers = self._config, self._action_layers()
-        self._config = self._checked(config)
+        self._config = self.check(config)
         if (config.method, config.seed) != (old_config.method, old_config.seed):
             self._method = make_method(config, self.num_cameras)
             self.generation += 1
@@ -333,7 +333,12 @@ class PruningState:
         self._tracker.reset()
         self._steps_since_full = 0
 
-    def _checked(self, config: PruningConfig) -> PruningConfig:
+    def check(self, config: PruningConfig) -> PruningConfig:
+        """Return settings that fit this model.
+
+        Raises:
+            ValueError: a layer is named that the model does not have.
+        """
         for name in ("prune_layer", "action_layer"):
             if getattr(config, name) >= self.num_layers:
                 raise ValueError(

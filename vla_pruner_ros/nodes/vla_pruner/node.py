@@ -6,7 +6,8 @@ import functools
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -22,6 +23,7 @@ from vla_pruner_ros.models.cancellation import cancellable, check_cancelled
 from vla_pruner_ros.models.execution.device_memory import free_device_memory
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.nodes.log import Log
+from vla_pruner_ros.nodes.overrides import parameter_files, unread_qos, unread_settings
 from vla_pruner_ros.nodes.parameter_specs import RefusesOldNames
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
@@ -69,6 +71,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
         self,
         name: str = "vla_pruner",
         load: Callable[[NodeSettings], VlaPolicy] = load_from_settings,
+        parameter_files: Sequence[Path] = (),
         **node_options: Any,
     ) -> None:
         super().__init__(name, **node_options)
@@ -76,7 +79,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
         self._load = load
         self._closing = threading.Event()
         self.lifecycle = "unconfigured"
-        self.parameters = LiveParameters(self, self._on_parameters)
+        self.parameters = LiveParameters(self, self._on_parameters, self._check_fit)
         self.health = Health()
         self.gate = MotionGate()
         clock = self.get_clock()
@@ -96,6 +99,9 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             ),
             post_callback=lambda _: self.runner.clear_frames(),
         )
+        self._unread = unread_settings(self, parameter_files)
+        for sentence in (*self._unread.warnings, *self._unread.refusals):
+            self.log.warning(sentence)
         self.watchdog.start()
 
     def _create_timers(self) -> None:
@@ -147,10 +153,14 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.lifecycle = "configuring"
         try:
+            if self._unread.refusals:
+                raise ValueError("; ".join(self._unread.refusals))
             policy = self._load_checked(self.parameters.freeze())
             self.health.clear()
             self.reporter.clear()
             self.runner.build(policy)
+            for sentence in unread_qos(self):
+                self.log.warning(sentence)
         except BaseException as error:  # whatever a checkpoint brings, panics of Rust included
             self._undo_configure(error)
             return FAILURE
@@ -287,6 +297,13 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     # --- What people ask of it ----------------------------------------------------------------
 
+    def _check_fit(self, settings: NodeSettings) -> None:
+        """Raise ValueError if settings cannot fit the loaded policy."""
+        policy = self.runner.policy if self.lifecycle != "unconfigured" else None
+        check = getattr(policy, "check_pruning", None)
+        if check is not None:
+            check(settings.pruning)
+
     def _on_parameters(self, changes: dict[str, Any]) -> None:
         if "instruction" in changes and self.lifecycle != "unconfigured":
             self.runner.take_instruction(changes["instruction"])
@@ -307,4 +324,5 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM."""
-    return run_node(VlaPrunerNode, args)
+    files = parameter_files(args)
+    return run_node(functools.partial(VlaPrunerNode, parameter_files=files), args)

@@ -38,18 +38,24 @@ class LiveParameters:
     replaces it before the service answers.
     """
 
-    def __init__(self, node: LoggingNode, on_change: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        node: LoggingNode,
+        on_change: Callable[[dict[str, Any]], None],
+        check_fit: Callable[[NodeSettings], None] = lambda _: None,
+    ) -> None:
         """Declare everything and check what YAML and the command line gave.
 
         Args:
             node: on which the parameters are declared.
             on_change: called with the new values after they took effect.
+            check_fit: raises ValueError if settings cannot fit the loaded model.
 
         Raises:
             ValueError: an initial value is not allowed, or has a parameter's old name.
         """
         self._node = node
-        self._on_change = on_change
+        self._on_change, self._check_fit = on_change, check_fit
         self._lock = threading.Lock()
         self._frozen = False
         self.settings = make_settings(declare(node, parameter_specs().values(), RENAMED_FIELDS))
@@ -75,7 +81,9 @@ class LiveParameters:
             _refuse_deletion(parameters)
             with self._lock:
                 self._refuse_frozen(changes)
-                self.settings = make_settings({**self._current(), **changes})
+                wanted = make_settings({**self._current(), **changes})
+                self._check_fit(wanted)
+                self.settings = wanted
         except ValueError as error:
             self._node.log.warning(f"Parameter refused: {error}")
             return SetParametersResult(successful=False, reason=str(error))
