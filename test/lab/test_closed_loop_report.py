@@ -113,14 +113,14 @@ def test_paired_comparison_counts_the_decided_starts_alone(outcomes):
     found, reverse = compare(episodes, ours, theirs), compare(episodes, theirs, ours)
     assert found.pairs == len(outcomes)
     assert found.won == sum(ours and not theirs for ours, theirs in outcomes)
-    assert (found.won, found.lost, found.chance) == (reverse.lost, reverse.won, reverse.chance)
-    assert 0 < found.chance <= 1
+    assert (found.won, found.lost, found.p_value) == (reverse.lost, reverse.won, reverse.p_value)
+    assert 0 < found.p_value <= 1
 
 
 def test_chance_is_that_of_coin_tosses():
-    assert PairedComparison(20, 0, 5).chance == pytest.approx(2 / 32)
-    assert PairedComparison(20, 1, 9).chance == pytest.approx(2 * 11 / 1024)
-    assert PairedComparison(20, 3, 3).chance == 1.0
+    assert PairedComparison(20, 0, 5).p_value == pytest.approx(2 / 32)
+    assert PairedComparison(20, 1, 9).p_value == pytest.approx(2 * 11 / 1024)
+    assert PairedComparison(20, 3, 3).p_value == 1.0
 
 
 def test_each_task_and_each_ablation_has_a_row(results, tmp_path):

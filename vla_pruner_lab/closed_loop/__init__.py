@@ -1,1 +1,1 @@
-"""Success of pruned policies in simulated episodes: runs, records, tables and pictures."""
+"""Success of pruned policies in simulated episodes: runs, records, tables and images."""

@@ -1,4 +1,4 @@
-"""What the paper leads one to expect of VLA-Pruner, next to what was measured here."""
+"""Success of VLA-Pruner next to the paper's figures and next to the other methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ UNLIKELY = 0.05
 
 
 def goals_part(records: Sequence[dict]) -> list[str]:
-    """records: of one policy and variant, over all its tasks. Empty where ours did not run."""
+    """Return Markdown lines that compare our relative success with the paper's.
+
+    Args:
+        records: records of one policy and variant, over all its tasks.
+
+    Returns:
+        Markdown lines; empty if VLA-Pruner did not run.
+    """
     rows = [
         [f"{ratio:g}", f"{100 * goal:.1f} %", *_reached(found, goal)]
         for ratio, goal in RELATIVE_GOALS.items()
@@ -36,7 +43,10 @@ def _reached(record: dict, goal: float) -> list[str]:
 
 
 def comparisons_part(episodes: Sequence[dict], records: Sequence[dict]) -> list[str]:
-    """VLA-Pruner and each other method start by start, at every ratio that both ran."""
+    """Return Markdown lines that compare VLA-Pruner with each other method, start by start.
+
+    Every ratio that both ran gives a row.
+    """
     ours = {r["keep_ratio"]: r for r in records if r["method"] == OURS}
     others = [r for r in records if r["method"] != OURS and r["keep_ratio"] in ours]
     others.sort(key=lambda record: -record["keep_ratio"])
@@ -46,24 +56,24 @@ def comparisons_part(episodes: Sequence[dict], records: Sequence[dict]) -> list[
     return [
         "### VLA-Pruner against each method, start by start",
         "",
-        "Only ours, only theirs: starts from which one succeeded and the other did not. Chance: "
-        "how probable so uneven a split is between equals (exact sign test, two-sided); above "
-        f"{UNLIKELY} there is no difference to speak of, and of many comparisons some fall below "
-        "it by luck.",
+        "Only ours, only theirs: starts from which one succeeded and the other did not. p-value: "
+        "how probable so uneven a split is if both are equally good (exact sign test, two-sided). "
+        f"Above {UNLIKELY} there is no difference to speak of; of many comparisons, some fall "
+        "below it by luck.",
         "",
-        *markdown_table(["keep", "method", "starts", "only ours", "only theirs", "chance"], rows),
+        *markdown_table(["keep", "method", "starts", "only ours", "only theirs", "p-value"], rows),
         "",
     ]
 
 
 def _comparison_row(episodes: Sequence[dict], ours: dict, other: dict) -> list[str]:
     found = compare(episodes, ours, other)
-    chance = f"{found.chance:.3f}"
+    p_value = f"{found.p_value:.3f}"
     return [
         f"{other['keep_ratio']:g}",
         other["method"],
         str(found.pairs),
         str(found.won),
         str(found.lost),
-        f"**{chance}**" if found.chance < UNLIKELY else chance,
+        f"**{p_value}**" if found.p_value < UNLIKELY else p_value,
     ]

@@ -1,7 +1,7 @@
-"""One episode at two budgets side by side, with the kept tokens: a picture for the documents.
+"""One episode at two budgets side by side, with the kept tokens: an animation for the documents.
 
-python -m vla_pruner_lab.closed_loop.episode_animation --task drawer-close \
-    --out docs/reference/episode.webp
+python -m vla_pruner_lab.closed_loop.episode_animation --task drawer-close     --out
+docs/reference/episode.webp
 
 Each side is an episode of its own from the same initial state: the camera as the policy's first
 camera saw it, pruned patches dimmed. The side that is done first waits for the other.
@@ -28,14 +28,17 @@ from vla_pruner_ros.sim.tasks import instruction_for, task_name
 MILLISECONDS_A_FRAME = 120
 LAST_FRAME_MILLISECONDS = 2000
 SIDE = 336
-"""Of one episode's picture, pixels."""
+"""Side length of one episode's frame, pixels."""
 BAR, GAP, TEXT_SIZE = 26, 6, 15
 MAX_ACTIONS = 120
 
 
 @dataclass(frozen=True)
 class FilmFrame:
-    """picture: uint8 [H, W, 3]. caption: what it shows. actions: carried out so far."""
+    """Frame of a film.
+
+    image: uint8 [H, W, 3]. caption: what it shows. actions: carried out so far.
+    """
 
     picture: np.ndarray
     caption: str
@@ -43,7 +46,7 @@ class FilmFrame:
 
 
 class FilmedAgent(PolicyAgent):
-    """A policy that remembers what it saw and kept."""
+    """Agent whose policy is filmed: it remembers what it saw and kept."""
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
         super().begin(robot, instruction)
@@ -51,7 +54,7 @@ class FilmedAgent(PolicyAgent):
         self.carried_out = 0
 
     def film(self) -> None:
-        """The scene now, with what the last inference kept."""
+        """Store the current scene with what the last inference kept."""
         report = self._reports[-1]
         picture = draw_kept(self._robot.render(CAMERAS[0]), report.kept_indices[0], report.grid)
         caption = f"{report.tokens_kept} of {report.tokens_total} visual tokens"
@@ -67,7 +70,14 @@ class FilmedAgent(PolicyAgent):
 def film_episode(
     agent: FilmedAgent, task: str, seed: int, every: int
 ) -> tuple[list[FilmFrame], bool]:
-    """Frames of one episode and whether it succeeded. every: actions from frame to frame."""
+    """Film one episode.
+
+    Args:
+        every: actions from frame to frame.
+
+    Returns:
+        The frames, and whether the episode succeeded.
+    """
     robot = SimulatedRobot(task, cameras=CAMERAS)
     state = robot.reset(seed)
     agent.begin(robot, instruction_for(task, variant=seed))
@@ -86,7 +96,10 @@ def film_episode(
 def side_by_side(
     films: Sequence[Sequence[FilmFrame]], successes: Sequence[bool], title: str
 ) -> list[Image.Image]:
-    """Films with their captions above and the title below; shorter ones stand still at the end."""
+    """Lay films side by side, with captions above and the title below.
+
+    A shorter film holds its last frame.
+    """
     font = ImageFont.load_default(TEXT_SIZE)
     pictures = []
     for index in range(max(map(len, films))):

@@ -1,4 +1,4 @@
-"""What a closed-loop evaluation runs, in the order that decides most first."""
+"""Experiments of a closed-loop evaluation, in the order that decides most first."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class ExperimentConfig:
 
     @property
     def variant(self) -> str:
-        """The settings in words, empty for the defaults."""
+        """The settings as text, empty for the defaults."""
         first = [("unpruned_first", self.unpruned_first)] if self.unpruned_first else []
         return ", ".join(f"{name} {value}" for name, value in [*self.settings, *first])
 
 
 @dataclass(frozen=True)
 class EpisodeConfig:
-    """One attempt; equal tasks and seeds start from equal states, whatever the cell."""
+    """One attempt; equal tasks and seeds start from equal states, whatever the experiment."""
 
     cell: ExperimentConfig
     task: str
@@ -58,7 +58,7 @@ def make_cells(
     varied: dict[str, Sequence[object]],
     unpruned_first: Sequence[int] = (0,),
 ) -> list[ExperimentConfig]:
-    """Every method at every ratio with every combination of varied settings and unpruned_first.
+    """Return every method at every ratio with every combination of settings and unpruned_first.
 
     full runs once, at 1.0: at that ratio every method equals it. First full, then the deciding
     methods at the deciding ratios, then the rest as given.
@@ -84,7 +84,7 @@ def make_cells(
 def make_episodes(
     cells: Sequence[ExperimentConfig], tasks: Sequence[str], count: int, first_seed: int = 0
 ) -> Iterator[EpisodeConfig]:
-    """`count` episodes of each task for each cell, cell after cell.
+    """Yield `count` episodes of each task for each cell, cell after cell.
 
     Raises:
         ValueError: seeds that training may have seen.
@@ -100,7 +100,7 @@ def make_episodes(
 
 
 def settings_of(config: PruningConfig) -> dict[str, object]:
-    """The varied fields of a configuration, defaults included."""
+    """Return the varied fields of a configuration, defaults included."""
     values = asdict(config)
     return {name: values[name] for name in VARIED}
 

@@ -1,10 +1,10 @@
-"""Where kept tokens lie: python -m vla_pruner_lab.closed_loop.kept_patches --checkpoint DIR.
+"""Places of kept tokens: python -m vla_pruner_lab.closed_loop.kept_patches --checkpoint DIR.
 
-The expert carries out each task; every method then looks at exactly these pictures, in order, and
-nothing it answers moves the robot. The simulator says which patches show the hand, the task's
-object, the arm or nothing of these. Each cell and task is a line of --out; a second run adds the
-missing ones. --page docs/reference writes kept_patches.md
-there from all of --out, and this policy's picture.
+The expert carries out each task. Every method then sees exactly these images, in order; its
+outputs do not move the robot. The simulator reports which patches show the hand, the task's object,
+the arm or nothing of these. Each cell and task is a line of --out; a second run adds the missing
+ones. If --page docs/reference is given, kept_patches.md is written there from all of --out, with
+this policy's image.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from vla_pruner_ros.sim.tasks import instruction_for, task_name
 MAX_ACTIONS = 100
 SHEET_TASKS = ("drawer-close", "window-open", "faucet-open")
 SHOWN = ("vla_pruner", "semantic_only", "action_only", "fastv", "divprune", "random")
-"""Methods in the picture."""
+"""Methods in the image."""
 KEY = (
     "policy", "weights", "execute", "max_actions", "starts",
     "method", "keep_ratio", "variant", "task",
 )  # fmt: skip
 """Lines that agree in these are the same measurement."""
 COVERED = 0.125
-"""Of a patch's area: from here on it counts as showing a part; a patch may show several."""
+"""Smallest share of a patch's area that counts as showing a part; a patch may show several."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What the policy is asked about at one instant.
+    """Input of the policy at one instant.
 
     parts: bool [len(PARTS), M]: which visual tokens, all cameras, show each part.
     """
@@ -74,23 +74,23 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How the episodes go: actions from one view to the next, and until the end at the latest."""
+class Schedule:
+    """Length of the episodes: actions from one view to the next, and at most until the end."""
 
     execute: int
     max_actions: int = MAX_ACTIONS
 
 
-def record_views(policy: PrunedPolicy, task: str, seed: int, asking: Asking) -> list[View]:
-    """The expert's episode, seen whenever the policy would be asked."""
+def record_views(policy: PrunedPolicy, task: str, seed: int, schedule: Schedule) -> list[View]:
+    """Return the expert's episode, one view for each instant at which the policy would run."""
     robot = SimulatedRobot(task, cameras=CAMERAS)
     state = robot.reset(seed)
     agent, expert = PolicyAgent(policy), Expert(robot)
     agent.begin(robot, instruction_for(task, variant=seed))
     views, done = [], 0
-    while done < asking.max_actions and not state.success:
+    while done < schedule.max_actions and not state.success:
         views.append(View(agent.observe(state), parts_seen(policy, robot)))
-        for _ in range(asking.execute):
+        for _ in range(schedule.execute):
             state = robot.step(expert.action())
             done += 1
     robot.close()
@@ -98,7 +98,11 @@ def record_views(policy: PrunedPolicy, task: str, seed: int, asking: Asking) -> 
 
 
 def parts_seen(policy: PrunedPolicy, robot: SimulatedRobot) -> np.ndarray:
-    """View.parts, through the policy's own resizing and cropping."""
+    """Return View.parts, through the policy's own resizing and cropping.
+
+    Returns:
+        bool [len(PARTS), M].
+    """
     pictures = [robot.parts(name) for name in CAMERAS[: policy.num_cameras]]
     return np.stack(
         [
@@ -109,7 +113,7 @@ def parts_seen(policy: PrunedPolicy, robot: SimulatedRobot) -> np.ndarray:
 
 
 def _patches_covered(policy: PrunedPolicy, mask: np.ndarray) -> np.ndarray:
-    """bool [H, W] of a camera -> bool [rows * columns]."""
+    """Convert a mask of a camera, bool [H, W], into one of its patches, bool [rows * columns]."""
     shown = policy.preview(np.repeat(255 * mask[..., None].astype(np.uint8), 3, axis=2))[..., 0]
     rows, columns = policy.grid
     height, width = shown.shape[0] // rows, shown.shape[1] // columns
@@ -118,7 +122,7 @@ def _patches_covered(policy: PrunedPolicy, mask: np.ndarray) -> np.ndarray:
 
 
 def kept_tokens(policy: PrunedPolicy, kept_indices: Sequence[np.ndarray]) -> np.ndarray:
-    """PruningReport.kept_indices -> bool [M]."""
+    """Convert PruningReport.kept_indices into a mask of all visual tokens, bool [M]."""
     patches = policy.grid[0] * policy.grid[1]
     kept = np.zeros((len(kept_indices), patches), bool)
     for camera, indices in enumerate(kept_indices):
@@ -129,7 +133,11 @@ def kept_tokens(policy: PrunedPolicy, kept_indices: Sequence[np.ndarray]) -> np.
 def look(
     policy: PrunedPolicy, cell: ExperimentConfig, episode: Sequence[View], execute: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Kept tokens bool [views, M] and displacements [views, execute, 3] (m) of one episode."""
+    """Run the policy over one episode.
+
+    Returns:
+        Kept tokens bool [views, M] and displacements [views, execute, 3] (m).
+    """
     policy.pruning = cell.config()
     policy.reset()
     chunks = [policy.act(view.observation) for view in episode]
@@ -138,7 +146,14 @@ def look(
 
 
 def measure(kept: np.ndarray, parts: np.ndarray, moves: np.ndarray, unpruned: np.ndarray) -> Places:
-    """kept: bool [V, M]. parts: bool [V, len(PARTS), M]. moves, unpruned: [V, steps, 3]."""
+    """Compute the measures of one method over some views.
+
+    Args:
+        kept: bool [V, M].
+        parts: bool [V, len(PARTS), M].
+        moves: displacements of the method, [V, steps, 3] (m).
+        unpruned: displacements of the unpruned policy, [V, steps, 3] (m).
+    """
     both = (parts & kept[:, None]).sum(axis=2)
     shown, total = parts.sum(axis=2), kept.sum(axis=1)
     found = {
@@ -157,11 +172,11 @@ def measure_task(
     cells: Sequence[ExperimentConfig],
     task: str,
     seeds: Sequence[int],
-    asking: Asking,
+    schedule: Schedule,
 ) -> Iterator[tuple[ExperimentConfig, Places]]:
-    """Every cell over the same episodes of a task."""
-    episodes = [record_views(policy, task, seed, asking) for seed in seeds]
-    execute = asking.execute
+    """Yield every cell and its measures, over the same episodes of a task."""
+    episodes = [record_views(policy, task, seed, schedule) for seed in seeds]
+    execute = schedule.execute
     parts = np.stack([view.parts for episode in episodes for view in episode])
     full = [
         look(policy, ExperimentConfig("full", 1.0), episode, execute)[1] for episode in episodes
@@ -175,12 +190,12 @@ def measure_task(
 def run(
     given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[ExperimentConfig]
 ) -> list[dict]:
-    """Measure what is missing; returns all lines of --out."""
-    file, asking = EpisodeFile(given.out), _asking(given, policy)
+    """Measure what is missing; return all lines of --out."""
+    file, schedule = EpisodeFile(given.out), _schedule(given, policy)
     common = {
         "policy": _name(given),
         "weights": fingerprint(given.checkpoint),
-        **asdict(asking),
+        **asdict(schedule),
         "starts": given.episodes,
     }
     done = {_key(line) for line in file.episodes}
@@ -191,7 +206,7 @@ def run(
     with tqdm(total=sum(map(len, wanted.values())), unit="cell") as bar:
         for task in filter(wanted.get, wanted):
             seeds = range(given.episodes)
-            for cell, places in measure_task(policy, wanted[task], task, seeds, asking):
+            for cell, places in measure_task(policy, wanted[task], task, seeds, schedule):
                 date = datetime.now(timezone.utc).date().isoformat()
                 line = {**common, **_named(cell), "task": task, **asdict(places), "date": date}
                 file.add(line)
@@ -203,16 +218,17 @@ def make_sheet(
     policy: PrunedPolicy,
     cells: Sequence[ExperimentConfig],
     tasks: Sequence[str],
-    asking: Asking,
+    schedule: Schedule,
     path: Path,
 ) -> None:
-    """The middle of one episode of each task: what every cell keeps of the first camera."""
+    """Draw the middle of one episode of each task: the patches of the first camera each cell keeps.
+    """
     rows, patches = [], policy.grid[0] * policy.grid[1]
     for task in tasks:
-        episode = record_views(policy, task, 0, asking)
+        episode = record_views(policy, task, 0, schedule)
         middle = len(episode) // 2
         kept = {
-            c: look(policy, c, episode[: middle + 1], asking.execute)[0][-1, :patches]
+            c: look(policy, c, episode[: middle + 1], schedule.execute)[0][-1, :patches]
             for c in cells
         }
         methods = [(f"{c.method} {c.keep_ratio:g}", np.flatnonzero(k)) for c, k in kept.items()]
@@ -232,8 +248,8 @@ def _name(given: argparse.Namespace) -> str:
     return given.policy_name or given.checkpoint.resolve().name
 
 
-def _asking(given: argparse.Namespace, policy: PrunedPolicy) -> Asking:
-    return Asking(min(given.execute or policy.chunk_size, policy.chunk_size), given.max_actions)
+def _schedule(given: argparse.Namespace, policy: PrunedPolicy) -> Schedule:
+    return Schedule(min(given.execute or policy.chunk_size, policy.chunk_size), given.max_actions)
 
 
 def _publish(
@@ -242,14 +258,15 @@ def _publish(
     cells: Sequence[ExperimentConfig],
     lines: list[dict],
 ) -> None:
-    """The picture shows the smallest ratio, with the settings nearest to the defaults."""
+    """Write the page and its image: the smallest ratio, with the settings nearest to the defaults.
+    """
     smallest = min(cell.keep_ratio for cell in cells)
     nearest = min((cell.settings for cell in cells), key=len)
     alike = [cell for cell in cells if (cell.keep_ratio, cell.settings) == (smallest, nearest)]
     shown = [cell for cell in alike if cell.method in SHOWN]
     given.page.mkdir(parents=True, exist_ok=True)
     sheet = given.page / sheet_name(_name(given))
-    make_sheet(policy, shown, given.sheet_tasks, _asking(given, policy), sheet)
+    make_sheet(policy, shown, given.sheet_tasks, _schedule(given, policy), sheet)
     write_page(given.page, lines)
 
 
@@ -270,7 +287,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
     add("--sheet-tasks", nargs="+", type=task_name, default=SHEET_TASKS, help="in the picture")
     add("--out", type=Path, default=Path("out/kept_patches.jsonl"))
-    add("--page", type=Path, help="folder to write kept_patches.md and a picture to")
+    add("--page", type=Path, help="folder to write kept_patches.md and an image to")
     return parser.parse_args(argv)
 
 

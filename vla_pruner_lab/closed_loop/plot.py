@@ -21,7 +21,7 @@ COLOURS = {
     "uniform": "#1c1f23",
 }
 BLIND = ("random", "uniform")
-"""Methods that look at nothing are dashed."""
+"""Methods that ignore the input are dashed."""
 STYLE = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#626a73}path{fill:none}"
 WHISKER = 3.0
 AIR = 0.2
@@ -31,7 +31,7 @@ STEP_ASIDE = 0.035
 
 
 def success_plot(records: list[dict]) -> str | None:
-    """Pooled records of one policy -> an SVG document, or None without a pruned method.
+    """Convert pooled records of one policy into an SVG document; None without a pruned method.
 
     Each curve starts at the unpruned policy where that was run. Whiskers are the intervals.
     """

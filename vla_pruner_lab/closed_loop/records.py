@@ -12,15 +12,15 @@ from pathlib import Path
 from statistics import mean, median
 
 NORMAL_QUANTILE = 1.959963984540054
-"""Of 0.975: two-sided 95 % intervals."""
+"""Normal quantile of 0.975: two-sided 95 % intervals."""
 ALL_TASKS = "all"
 CELL_FIELDS = ("policy", "method", "keep_ratio", "variant")
 EPISODE_FIELDS = (*CELL_FIELDS, "task", "seed")
-"""What tells one episode from another."""
+"""Fields that identify an episode."""
 
 
 def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
-    """95 % score interval of a success rate (Wilson 1927), within 0..1.
+    """Return the 95 % score interval of a success rate (Wilson 1927), within 0..1.
 
     Raises:
         ValueError: no episodes, or more successes than episodes.
@@ -53,12 +53,16 @@ class EpisodeFile:
 
 
 def episode_key(line: dict) -> tuple:
-    """Of a line of results: the values of EPISODE_FIELDS."""
+    """Return the values of EPISODE_FIELDS of a line of results."""
     return tuple(line[name] for name in EPISODE_FIELDS)
 
 
 def read_episodes(path: Path) -> list[dict]:
-    """Raises ValueError for a damaged line that is not the last."""
+    """Read a file of episodes; a last line cut short is dropped.
+
+    Raises:
+        ValueError: a damaged line that is not the last.
+    """
     if not path.exists():
         return []
     lines = path.read_text().splitlines()
@@ -68,15 +72,15 @@ def read_episodes(path: Path) -> list[dict]:
             episodes.append(json.loads(line))
         except ValueError:
             if number < len(lines):
-                raise ValueError(f"{path}, line {number} is no JSON; remove it") from None
+                raise ValueError(f"{path}, line {number} is not valid JSON; remove it") from None
     return episodes
 
 
 def aggregate(episodes: Iterable[dict]) -> list[dict]:
-    """One record per cell and task, and one per cell over all its tasks ("all").
+    """Return one record per cell and task, and one per cell over all its tasks ("all").
 
-    Rates pool episodes; where tasks have different counts, as while a run is under way, `balanced`
-    is False. Latency is the median over episodes, the rest means; None where nothing was measured.
+    Rates pool episodes. If tasks have different counts, as while a run is under way, `balanced` is
+    False. Latency is the median over episodes, the rest means; None if nothing was measured.
     """
     groups: dict[tuple, list[dict]] = defaultdict(list)
     for episode in episodes:
@@ -87,9 +91,10 @@ def aggregate(episodes: Iterable[dict]) -> list[dict]:
 
 
 def relative_success(episodes: Sequence[dict], record: dict) -> tuple[float, int] | None:
-    """Success relative to the same policy's unpruned one, over the initial states that both ran.
+    """Compute success relative to the same policy's unpruned one, over the starts that both ran.
 
-    Returns the ratio and the number of pairs; None without pairs or without a success of full.
+    Returns:
+        The ratio and the number of pairs; None without pairs or without a success of full.
     """
     unpruned = {**record, "method": "full", "keep_ratio": 1.0, "variant": ""}
     own, full = outcomes(episodes, record), outcomes(episodes, unpruned)
@@ -99,7 +104,7 @@ def relative_success(episodes: Sequence[dict], record: dict) -> tuple[float, int
 
 
 def outcomes(episodes: Iterable[dict], record: dict) -> dict[tuple[str, int], bool]:
-    """Success by initial state (task, seed) of the episodes behind a record."""
+    """Return success by initial state (task, seed) of the episodes of a record."""
     return {
         (episode["task"], episode["seed"]): episode["success"]
         for episode in episodes
@@ -112,7 +117,7 @@ def outcomes(episodes: Iterable[dict], record: dict) -> dict[tuple[str, int], bo
 class PairedComparison:
     """Two cells over the initial states that both ran.
 
-    won: starts that only the first did; lost: that only the second did. chance: how probable a
+    won: starts that only the first did; lost: that only the second did. p_value: how probable a
     split at least as uneven would be if both were equally good (exact sign test, two-sided).
     """
 
@@ -121,14 +126,14 @@ class PairedComparison:
     lost: int
 
     @property
-    def chance(self) -> float:
+    def p_value(self) -> float:
         decided, fewer = self.won + self.lost, min(self.won, self.lost)
         tail = sum(math.comb(decided, k) for k in range(fewer + 1)) / 2**decided
         return min(1.0, 2 * tail)
 
 
 def compare(episodes: Sequence[dict], first: dict, second: dict) -> PairedComparison:
-    """Two records, start by start."""
+    """Compare two records, start by start."""
     one, other = outcomes(episodes, first), outcomes(episodes, second)
     pairs = one.keys() & other.keys()
     won = sum(one[pair] and not other[pair] for pair in pairs)

@@ -47,7 +47,7 @@ from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, TOKEN_REC
 from vla_pruner_ros.sim.tasks import task_name
 
 CHECKS = ("expert", "still")
-"""Who may act instead of a checkpoint."""
+"""Agents that may act instead of a checkpoint."""
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
 MAX_ACTIONS = 120
 """Actions of 0.1 s an episode; the experts need at most 100 (demonstrations.collect)."""
@@ -56,7 +56,7 @@ PACKAGES = ("torch", "transformers", "numpy", "mujoco", "metaworld")
 
 @dataclass(frozen=True)
 class Subject:
-    """Who is evaluated, and how; the same for all episodes of a call.
+    """Subject of an evaluation: a policy and how it acts; the same for all episodes of a call.
 
     policy: its name in the results. checkpoint: None where one of CHECKS acts. execute: actions of
     a chunk carried out before the next inference, None for all.
@@ -72,7 +72,10 @@ class Subject:
 
 
 def run_one(subject: Subject, episode: EpisodeConfig) -> dict:
-    """One line of the results. Robot and policy stay loaded for the next call."""
+    """Run one episode; return its line of the results.
+
+    Robot and policy stay loaded for the next call.
+    """
     from vla_pruner_lab.rollout.episode import as_record, run_episode
 
     agent = _agent(subject, episode.cell)
@@ -117,9 +120,13 @@ def _agent(subject: Subject, cell: ExperimentConfig):
 def evaluate(
     subject: Subject, episodes: Sequence[EpisodeConfig], out: Path, processes: int = 0
 ) -> list[dict]:
-    """Run the episodes that are not in `out` yet and append them; returns all of `out`.
+    """Run the episodes that are not in `out` yet and append them.
 
-    processes: 0 runs in this one.
+    Args:
+        processes: worker processes; 0 runs in this one.
+
+    Returns:
+        All lines of `out`.
     """
     file = EpisodeFile(out)
     done = {episode_key(line) for line in file.episodes}
@@ -154,7 +161,7 @@ def _use_one_thread() -> None:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """First 12 hexadecimal digits of the SHA-256 over all its files, names included."""
+    """Return the first 12 hexadecimal digits of the SHA-256 over all files, names included."""
     digest = hashlib.sha256()
     for path in sorted(checkpoint.iterdir()):
         if path.is_file():
@@ -166,10 +173,10 @@ def fingerprint(checkpoint: Path) -> str:
 
 
 def note_run(runs: Path, subject: Subject, arguments: Sequence[str]) -> None:
-    """Append what this call is to `runs`, next to the episodes.
+    """Append the settings of this call to `runs`, next to the episodes.
 
     Raises:
-        ValueError: the episodes there were made under this name by other weights or settings.
+        ValueError: the episodes there have this name, but other weights or settings.
     """
     same = {
         "policy": subject.policy,
@@ -191,7 +198,7 @@ def note_run(runs: Path, subject: Subject, arguments: Sequence[str]) -> None:
 
 
 def _training(checkpoint: str | None) -> dict:
-    """What the checkpoint says of its training; None where it says nothing."""
+    """Return the checkpoint's record of its training; None if it has none."""
     if checkpoint is None:
         return {"trained": None, "training": None}
     config = read_config(Path(checkpoint))
@@ -224,7 +231,7 @@ def runs_path(out: Path) -> Path:
 
 
 def format_table(records: list[dict]) -> str:
-    """One line a cell, over all its tasks."""
+    """Return a text table with one line a cell, over all its tasks."""
     lines = [
         f"{'method':14}{'keep':>8}{'success':>9}{'95 %':>14}{'episodes':>10}{'ms':>8}  variant"
     ]
@@ -265,7 +272,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--token-recovery", nargs="+", choices=TOKEN_RECOVERIES, default=[])
     add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=[])
     add("--unpruned-first", nargs="+", type=int, default=[0],
-        help="inferences of an episode that see all tokens, whatever the method")  # fmt: skip
+        help="inferences at the start of an episode that see all tokens, whatever the method")  # fmt: skip
     given = parser.parse_args(argv)
     if given.policy == "checkpoint" and given.checkpoint is None:
         parser.error("give --checkpoint, or --policy expert or still")
@@ -293,7 +300,7 @@ def _tasks(given: argparse.Namespace) -> list[str]:
         trained_on = training_note(read_config(given.checkpoint)).get("tasks")
         if trained_on:
             return trained_on
-    raise ValueError("the checkpoint does not say which tasks it was trained on; give --tasks")
+    raise ValueError("the checkpoint does not name the tasks it was trained on; give --tasks")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

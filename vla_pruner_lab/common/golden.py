@@ -9,7 +9,7 @@ import numpy as np
 
 
 def load_cases(directory: Path, pattern: str = "case*.npz") -> Iterator[tuple[str, dict]]:
-    """(name, arrays) of each case file, those of prepared images left out."""
+    """Yield (name, arrays) of each case file; those of prepared images are left out."""
     for path in sorted(directory.glob(pattern)):
         if not path.stem.endswith("_images"):
             with np.load(path) as arrays:
@@ -17,7 +17,7 @@ def load_cases(directory: Path, pattern: str = "case*.npz") -> Iterator[tuple[st
 
 
 def load_image(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] RGB."""
+    """Load an image as uint8 [H, W, 3] RGB."""
     from PIL import Image
 
     return np.array(Image.open(path).convert("RGB"))

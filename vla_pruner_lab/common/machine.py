@@ -1,4 +1,4 @@
-"""What a reader needs in order to compare measurements: the machine, and how fast it is."""
+"""Machine facts that make measurements comparable: what it is, and how fast it is."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import torch
 
 MATRIX_SIDE = {"cpu": 1024, "cuda": 8192}
 COPY_BYTES = {"cpu": 2**26, "cuda": 2**31}
-"""Well above any cache."""
+"""Size of the measured buffers: well above any cache."""
 REPEATS = 8
 
 
 def facts(module: str, device: torch.device) -> dict[str, str]:
-    """Date, command, machine and software."""
+    """Return date, command, machine and software, name -> value."""
     found = {
         "date": date.today().isoformat(),
         "command": f"python -m {module} {shlex.join(sys.argv[1:])}".strip(),
@@ -40,7 +40,7 @@ def facts(module: str, device: torch.device) -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """As the kernel calls it."""
+    """Return the processor's name as the kernel gives it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -50,7 +50,7 @@ def cpu_name() -> str:
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
-    """Matrix products of this dtype, and the faster of copying and reading memory."""
+    """Measure matrix products of this dtype, and the faster of copying and reading memory."""
     side = MATRIX_SIDE[device.type]
     left, right = torch.randn(2, side, side, device=device).to(dtype)
     flops = 2 * side**3 / _fastest(lambda: left @ right, device)
@@ -63,7 +63,7 @@ def measure_rates(device: torch.device, dtype: torch.dtype) -> Rates:
 
 
 def _fastest(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest repeat."""
+    """Return the seconds of the fastest repeat."""
     run()
     times = []
     for _ in range(REPEATS):
@@ -81,7 +81,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back what nothing refers to any more, so that it is not counted as the next model's."""
+    """Return unreferenced memory to the system, so that it is not counted as the next model's."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -91,12 +91,14 @@ def release_memory(device: torch.device) -> None:
 
 
 class PeakMemory:
-    """MB that one of several policies in a process takes at most, shared weights included.
+    """Peak memory (MB) of one of several policies in a process, shared weights included.
 
-    Make it before any weights, and call weights_are_there() for each model. On a CPU it is the
-    growth of the resident set, which includes what the other policies hold (little: they share the
-    weights). On Linux the kernel's high-water mark is set back for that, which it grants every
-    process for itself.
+    Create it before any weights, and call weights_are_there() for each model. On a CPU it measures
+    the
+    growth of the resident set. That includes what the other policies hold, which is little: they
+    share
+    the weights. On Linux it resets the kernel's high-water mark, which every process may do for
+    itself.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -106,7 +108,7 @@ class PeakMemory:
         self._weights = self._before = 0.0
 
     def weights_are_there(self) -> None:
-        """A model was built, the one before is gone."""
+        """Note that a model was built and the one before was freed."""
         self._weights = self.allocated() - self._start
 
     def restart(self) -> None:
@@ -117,19 +119,25 @@ class PeakMemory:
             _reset_high_water_mark()
 
     def peak(self, held_mb: float) -> float:
-        """Of the time since restart(). held_mb: what the policy's buffers take (CUDA)."""
+        """Return the peak (MB) since restart().
+
+        Args:
+            held_mb: size of the policy's buffers, counted on CUDA.
+        """
         if not self._on_cuda:
             return _status_mb("VmHWM") - self._start
         highest = torch.cuda.max_memory_allocated(self.device) / 1e6
         return self._weights + held_mb + highest - self._before
 
     def allocated(self) -> float:
-        """On CUDA: what tensors take now. Elsewhere 0."""
+        """Return what tensors take now on CUDA (MB), elsewhere 0."""
         return torch.cuda.memory_allocated(self.device) / 1e6 if self._on_cuda else 0.0
 
     def reserved(self) -> float:
-        """On CUDA: what is held from the device with unused blocks returned, for tensors and
-        captured graphs. Elsewhere 0."""
+        """Return what tensors and captured graphs hold of a CUDA device (MB), elsewhere 0.
+
+        Unused blocks are returned to the device first.
+        """
         if not self._on_cuda:
             return 0.0
         torch.cuda.empty_cache()
@@ -144,7 +152,7 @@ def _reset_high_water_mark() -> None:
 
 
 def _status_mb(field: str) -> float:
-    """NaN where the system does not tell."""
+    """Read a field of the process status (MB); NaN if the system has none."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -155,7 +163,7 @@ def _status_mb(field: str) -> float:
 
 @dataclass(frozen=True)
 class Rates:
-    """What a device sustains: FLOP/s of matrix products and bytes/s of memory."""
+    """Rates a device sustains: FLOP/s of matrix products and bytes/s of memory."""
 
     flops: float
     bytes: float

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DASH = "–"
-"""In a cell for which nothing was run."""
+"""Text of a cell for which nothing was run."""
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines; every cell as given."""
+    """Return the lines of a table; every cell as given."""
     return [
         "| " + " | ".join(head) + " |",
         "|" + " --- |" * len(head),
@@ -19,12 +19,12 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
 
 
 def fact_lines(facts: Mapping[str, str]) -> list[str]:
-    """machine.facts as a list."""
+    """Return machine.facts as a list."""
     return [f"- {name}: {value}" for name, value in facts.items()]
 
 
 def publish(text: str, path: Path | None) -> None:
-    """Print a page, and write it where a path is given."""
+    """Print a page, and write it if a path is given."""
     print(text)
     if path is not None:
         write(path, text)

@@ -17,10 +17,16 @@ def run_in_processes(
     processes: int,
     prepare: Callable[[], None] | None = None,
 ) -> Iterator[Result]:
-    """Results as they come. prepare: called once in each process.
+    """Yield results as they come.
 
-    What a piece raises is raised here, and BrokenProcessPool where a process dies; pieces that
-    have not begun are given up then. (multiprocessing.Pool waits for the dead for ever.)
+    Args:
+        work: called with each piece, in another process.
+        prepare: called once in each process.
+
+    Raises:
+        BrokenProcessPool: a process died. An exception of a piece is raised as it is. Pieces that
+            have not begun are then cancelled. (multiprocessing.Pool waits for a dead process
+            forever.)
     """
     context = multiprocessing.get_context("spawn")  # a forked child would share OpenGL and CUDA
     executor = ProcessPoolExecutor(processes, mp_context=context, initializer=prepare)
