@@ -18,7 +18,7 @@ from vla_pruner_lab.microbenchmarks import (
 from vla_pruner_lab.microbenchmarks import (
     quantization as quantization_report,
 )
-from vla_pruner_lab.microbenchmarks.quantization import Answers, accuracy_rows, step_rows
+from vla_pruner_lab.microbenchmarks.quantization import Outputs, accuracy_rows, step_rows
 from vla_pruner_lab.microbenchmarks.quantization_cases import QuantizationCase
 from vla_pruner_ros.models.loading import load_policy
 
@@ -53,10 +53,10 @@ def test_quantization_is_compared_with_float32_at_the_same_budget(case, monkeypa
 def test_a_refused_step_counts_as_refused_and_not_as_an_error():
     actions = np.zeros((2, 1, 7))
     kept = [np.arange(4), np.arange(4)]
-    reference = Answers(actions, kept, 100, are_tokens=True)
+    reference = Outputs(actions, kept, 100, are_tokens=True)
     spoilt = actions.copy()
     spoilt[1] = np.nan
-    row = quantization_report._compared(Answers(spoilt, kept, 50, True), reference, np.ones(7))
+    row = quantization_report._compared(Outputs(spoilt, kept, 50, True), reference, np.ones(7))
     assert row == [*["0.00"] * 7, "100 %", "100 %", "1", "0.000"]
 
 
@@ -66,15 +66,22 @@ def test_vain_guesses_never_hold_and_pause():
     drafting_benchmark.measure(settings, scene_of(model.shape), steps=6)
     by_name = {(one.draft, one.guesses): one for one in settings}
     for draft in ("linear", "tree"):
-        vain, still = by_name[draft, "in vain"], by_name[draft, "still scene"]
-        assert sum(vain.accepted) == 0 < sum(still.accepted)
-        assert [bool(count) for count in vain.drafted] == [False, True, True, True, False, False]
+        rejected, still = by_name[draft, "rejected"], by_name[draft, "still scene"]
+        assert sum(rejected.accepted) == 0 < sum(still.accepted)
+        assert [bool(count) for count in rejected.drafted] == [
+            False,
+            True,
+            True,
+            True,
+            False,
+            False,
+        ]
 
 
 def test_ratios_are_to_the_undrafted_step_of_the_same_turn():
     off = SimpleNamespace(seconds=[9.0, 1.0, 2.0, 4.0])
     vain = SimpleNamespace(
-        draft="linear", guesses="in vain", seconds=[9.0, 1.5, 2.0, 4.0],
+        draft="linear", guesses="rejected", seconds=[9.0, 1.5, 2.0, 4.0],
         drafted=[0, 6, 0, 0], accepted=[0, 0, 0, 0],
     )  # fmt: skip
     row = drafting_benchmark._row(vain, off)

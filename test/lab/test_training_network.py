@@ -38,7 +38,7 @@ def test_batched_network_equals_the_policy(family, demonstrations, tmp_path):
     longer = "close the drawer, slowly and with great care, then stay where you are"
     frames = [training.source.data[0], replace(training.source.data[5], instruction=longer)]
     raw = [run_unpruned(policy, frame) for frame in frames]
-    training.source.pictures = [training.source.pictures[i] for i in (0, 5)]
+    training.source.images = [training.source.images[i] for i in (0, 5)]
     training.source.data = frames_as_data(training.source.data, frames)
     batch = training.source.batch([0, 1], np.random.default_rng(0))
     if family == "openvla":  # teach what the policy has decoded, so that all seven can agree
@@ -68,7 +68,7 @@ def frames_as_data(data: Demonstrations, frames: list):
         "Frames",
         (),
         {
-            "words_and_state": lambda _, i: frames[i],
+            "state_record": lambda _, i: frames[i],
             "action_chunk": data.action_chunk,
         },
     )()

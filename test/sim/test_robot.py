@@ -300,7 +300,7 @@ def test_expert_takes_over_where_a_policy_got(tmp_path):
     shard = corrections / "handle-press" / "00000.npz"
     collect_shard(Shard(shard, "handle-press", 0, settings))
     begun = Demonstrations(corrections)
-    moved = begun.words_and_state(0).state[:3] - alone.words_and_state(0).state[:3]
+    moved = begun.state_record(0).state[:3] - alone.state_record(0).state[:3]
     assert np.linalg.norm(moved) > 0.01, "not where an episode starts"
     assert len(Demonstrations(plain)) == len(alone) + len(begun), "both are found in one folder"
     assert set(begun.tasks) == {"handle-press"}

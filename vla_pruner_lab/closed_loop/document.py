@@ -230,7 +230,8 @@ def _main_variant(records: list[dict]) -> str:
 
 
 def _ablations(records: list[dict], main: str) -> list[str]:
-    """Return the tables of every other variant next to the main one of the same method and ratio.
+    """Return the tables of every other variant next to the main one of the same method and
+    ratio.
     """
     pooled = [r for r in records if r["task"] == ALL_TASKS and r["method"] not in UNPRUNED]
     varied = {(r["method"], r["keep_ratio"]) for r in pooled if r["variant"] != main}

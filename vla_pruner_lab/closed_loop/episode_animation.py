@@ -40,7 +40,7 @@ class FilmFrame:
     image: uint8 [H, W, 3]. caption: what it shows. actions: carried out so far.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     caption: str
     actions: int
 
@@ -56,9 +56,9 @@ class FilmedAgent(PolicyAgent):
     def film(self) -> None:
         """Store the current scene with what the last inference kept."""
         report = self._reports[-1]
-        picture = draw_kept(self._robot.render(CAMERAS[0]), report.kept_indices[0], report.grid)
+        image = draw_kept(self._robot.render(CAMERAS[0]), report.kept_indices[0], report.grid)
         caption = f"{report.tokens_kept} of {report.tokens_total} visual tokens"
-        self.frames.append(FilmFrame(picture, caption, self.carried_out))
+        self.frames.append(FilmFrame(image, caption, self.carried_out))
 
     def actions(self, state: SimState) -> np.ndarray:
         chunk = super().actions(state)
@@ -101,23 +101,23 @@ def side_by_side(
     A shorter film holds its last frame.
     """
     font = ImageFont.load_default(TEXT_SIZE)
-    pictures = []
+    images = []
     for index in range(max(map(len, films))):
-        picture = Image.new("RGB", (len(films) * (SIDE + GAP) - GAP, SIDE + 2 * BAR), "white")
-        draw = ImageDraw.Draw(picture)
+        image = Image.new("RGB", (len(films) * (SIDE + GAP) - GAP, SIDE + 2 * BAR), "white")
+        draw = ImageDraw.Draw(image)
         for column, (film, success) in enumerate(zip(films, successes, strict=True)):
             frame, left = film[min(index, len(film) - 1)], column * (SIDE + GAP)
-            large = Image.fromarray(frame.picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            picture.paste(large, (left, BAR))
+            large = Image.fromarray(frame.image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            image.paste(large, (left, BAR))
             draw.text((left + 6, 4), frame.caption, fill="#1c1f23", font=font)
             if index >= len(film) - 1:
                 verdict = f"done in {frame.actions} actions" if success else "not done"
                 draw.text((left + SIDE - 6, 4), verdict, fill="#0f8f76", font=font, anchor="ra")
         draw.text(
-            (picture.width // 2, picture.height - 5), title, fill="#1c1f23", font=font, anchor="md"
+            (image.width // 2, image.height - 5), title, fill="#1c1f23", font=font, anchor="md"
         )
-        pictures.append(picture)
-    return pictures
+        images.append(image)
+    return images
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -103,10 +103,10 @@ def parts_seen(policy: PrunedPolicy, robot: SimulatedRobot) -> np.ndarray:
     Returns:
         bool [len(PARTS), M].
     """
-    pictures = [robot.parts(name) for name in CAMERAS[: policy.num_cameras]]
+    images = [robot.parts(name) for name in CAMERAS[: policy.num_cameras]]
     return np.stack(
         [
-            np.concatenate([_patches_covered(policy, picture == part) for picture in pictures])
+            np.concatenate([_patches_covered(policy, image == part) for image in images])
             for part in range(len(PARTS))
         ]
     )
@@ -221,7 +221,8 @@ def make_sheet(
     schedule: Schedule,
     path: Path,
 ) -> None:
-    """Draw the middle of one episode of each task: the patches of the first camera each cell keeps.
+    """Draw the middle of one episode of each task: the patches of the first camera each
+    cell keeps.
     """
     rows, patches = [], policy.grid[0] * policy.grid[1]
     for task in tasks:
@@ -258,7 +259,8 @@ def _publish(
     cells: Sequence[ExperimentConfig],
     lines: list[dict],
 ) -> None:
-    """Write the page and its image: the smallest ratio, with the settings nearest to the defaults.
+    """Write the page and its image: the smallest ratio, with the settings nearest to the
+    defaults.
     """
     smallest = min(cell.keep_ratio for cell in cells)
     nearest = min((cell.settings for cell in cells), key=len)
@@ -285,7 +287,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--episodes", type=int, default=2, help="of the expert, for each task")
     add("--execute", type=int, help="actions of a chunk before the next inference; all by default")
     add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
-    add("--sheet-tasks", nargs="+", type=task_name, default=SHEET_TASKS, help="in the picture")
+    add("--sheet-tasks", nargs="+", type=task_name, default=SHEET_TASKS, help="in the image")
     add("--out", type=Path, default=Path("out/kept_patches.jsonl"))
     add("--page", type=Path, help="folder to write kept_patches.md and an image to")
     return parser.parse_args(argv)

@@ -107,9 +107,9 @@ def draw_sheet(
     size = (columns * (SIDE + GAP) - GAP, len(rows) * (SIDE + BAR))
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for row, (picture, methods) in enumerate(rows):
-        shown = [("all tokens", picture)]
-        shown += [(name, draw_kept(picture, kept, grid)) for name, kept in methods]
+    for row, (image, methods) in enumerate(rows):
+        shown = [("all tokens", image)]
+        shown += [(name, draw_kept(image, kept, grid)) for name, kept in methods]
         for column, (name, drawn) in enumerate(shown):
             left, top = column * (SIDE + GAP), row * (SIDE + BAR)
             large = Image.fromarray(drawn).resize((SIDE, SIDE), Image.Resampling.BICUBIC)

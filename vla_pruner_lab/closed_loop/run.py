@@ -272,7 +272,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--token-recovery", nargs="+", choices=TOKEN_RECOVERIES, default=[])
     add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=[])
     add("--unpruned-first", nargs="+", type=int, default=[0],
-        help="inferences at the start of an episode that see all tokens, whatever the method")  # fmt: skip
+        help="unpruned inferences at the start of an episode, with every method")  # fmt: skip
     given = parser.parse_args(argv)
     if given.policy == "checkpoint" and given.checkpoint is None:
         parser.error("give --checkpoint, or --policy expert or still")

@@ -49,7 +49,7 @@ def compare(directory: Path) -> Comparison:
 
 
 def format_table(comparison: Comparison) -> str:
-    """Plain text, one line a quantity."""
+    """Format a comparison as plain text, one line a quantity."""
     header = ("section", "quantity", "cases", "largest error", "tolerance", "verdict")
     lines = [header, *(row.cells() for row in comparison.rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -50,12 +50,12 @@ QUANTITIES = (
     "attention, action rows",
 )
 LEVELS, SHARE = 1.0, 1e-3
-"""The Lanczos resize may be off by so many levels, on so large a share of the values."""
+"""Largest error of the Lanczos resize, in levels, and the share of values that may have it."""
 
 
 def compare_model(directory: Path, comparison: Comparison) -> None:
     folder = directory / "oft"
-    # The recorded pictures are prepared already: they have the right size and pass unchanged.
+    # The recorded images are prepared already: they have the right size and pass unchanged.
     policy = load_policy(
         folder / "checkpoint",
         pruning=PruningConfig(keep_ratio=1.0),
@@ -67,11 +67,11 @@ def compare_model(directory: Path, comparison: Comparison) -> None:
     for name, official in load_cases(folder):
         comparison.expect(*QUANTITIES)
         with np.load(folder / f"{name}_images.npz") as arrays:
-            pictures = dict(arrays)
+            images = dict(arrays)
         for camera in CAMERAS:
             image = load_image(folder / "images" / f"{name}_{camera}.png")
-            _compare_image_path(camera, image, pictures, comparison)
-        observation = _recorded(policy, official, pictures)
+            _compare_image_path(camera, image, images, comparison)
+        observation = _recorded(policy, official, images)
         _compare_case(policy, observation, official, comparison)
         _compare_discrete(policy, observation, official, comparison)
         _compare_attention(policy, observation, official, comparison)
@@ -80,11 +80,11 @@ def compare_model(directory: Path, comparison: Comparison) -> None:
 def _compare_image_path(
     camera: str, image: np.ndarray, official: dict, comparison: Comparison
 ) -> None:
-    """Step by step, each from the recorded input of that step, and all together."""
+    """Compare step by step, each from the recorded input of that step, and all steps together."""
     path = ImagePath("libero_upright")
     steps = {
         "after_jpeg": jpeg_round_trip,
-        "resized_without_jpeg": lambda picture: resize_lanczos(picture, IMAGE_SIZE),
+        "resized_without_jpeg": lambda image: resize_lanczos(image, IMAGE_SIZE),
         "resized": path.resize,
         "final": path,
     }
@@ -104,10 +104,10 @@ def _compare_levels(
     comparison.add_error(f"image {step}, share off", share, SHARE)
 
 
-def _recorded(policy: OpenVlaOftPolicy, official: dict, pictures: dict) -> Observation:
+def _recorded(policy: OpenVlaOftPolicy, official: dict, images: dict) -> Observation:
     ids = official["input_ids"][0].tolist()
     policy.tokenize = lambda text: ids
-    images = [pictures[f"{camera}_final"] for camera in CAMERAS]
+    images = [images[f"{camera}_final"] for camera in CAMERAS]
     return Observation(images, "as recorded", official["proprio_raw"])
 
 
@@ -147,7 +147,7 @@ def _compare_case(
 def _compare_discrete(
     policy: OpenVlaOftPolicy, observation: Observation, official: dict, comparison: Comparison
 ) -> None:
-    """The same weights without the action head."""
+    """Compare the same weights without the action head."""
     head, policy.head = policy.head, None
     try:
         inference, actions = policy.run(observation, policy.unpruned_plan())

@@ -56,7 +56,7 @@ PRUNED_QUANTITIES = (
     "semantic relevance",
 )
 TEMPORAL_QUANTITIES = ("action relevance",)
-"""Of runs that use the temporal relevance."""
+"""Quantities of runs that use the temporal relevance."""
 
 
 def compare_model(directory: Path, comparison: Comparison) -> None:
@@ -73,7 +73,7 @@ def compare_model(directory: Path, comparison: Comparison) -> None:
 
 
 def compare_pruned_runs(directory: Path, comparison: Comparison) -> None:
-    """The released pruner over consecutive frames, with its own layer, decay and rows."""
+    """Compare the released pruner over consecutive frames, with its own layer, decay and rows."""
     runs = json.loads((directory / "pruner_e2e" / "runs.json").read_text(encoding="utf-8"))
     paths = sorted((directory / "pruner_e2e" / "frames").glob("*.png"), key=_frame_number)
     frames = [load_image(path) for path in paths]
@@ -95,7 +95,7 @@ def compare_pruned_runs(directory: Path, comparison: Comparison) -> None:
 
 
 def reference_compatible(runs: dict, run: dict, num_visual: int) -> PruningConfig:
-    """Settings under which this package does what the released research code does."""
+    """Return the settings under which this package repeats the released research code."""
     return PruningConfig(
         keep_ratio=run["keep"] / num_visual,
         method="vla_pruner" if run["use_temporal"] else "fastv",
@@ -170,7 +170,7 @@ def _compare_attention(
 
 
 def _compare_detokenisation(policy: OpenVlaPolicy, table: dict, comparison: Comparison) -> None:
-    """Ids of the table that are no action tokens must be refused, each on its own."""
+    """Check that ids of the table that are no action tokens are refused, each on its own."""
     ids = table["token_ids"]
     valid = np.isin(ids, policy.tokens.ids)
     ours = policy.tokens.decode(np.where(valid, ids, policy.tokens.ids.start))
@@ -215,7 +215,7 @@ def _compare_pruned_frame(
 
 
 class _TappedPruner:
-    """Shows what one step hands to the pruning state."""
+    """Tap on the pruning state: it stores what one step hands over."""
 
     def __init__(self, policy: OpenVlaPolicy) -> None:
         self.pruning_state = policy.pruning_state

@@ -32,7 +32,9 @@ class LayerAttention:
 
 
 def read_attention(policy: PrunedPolicy, observation: Observation) -> LayerAttention:
-    """One run per layer, each with a pruning point there that keeps every token."""
+    """Read the attention of every layer: one run per layer, with a pruning point that keeps all
+    tokens.
+    """
     layers = policy.facts.num_layers
     seen: list[Signals] = []
 

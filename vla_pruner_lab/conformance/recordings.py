@@ -1,4 +1,4 @@
-"""Reading recordings of official runs, watching our own, and keeping the score."""
+"""Recordings of official runs, hooks on our own modules, and the table of errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ComparisonRow:
 
     @property
     def passes(self) -> bool:
-        """Whether it was compared and is within tolerance; an error of NaN is not."""
+        """True if it was compared and is within tolerance; an error of NaN is not."""
         return self.cases > 0 and self.error <= self.tolerance
 
     def cells(self) -> tuple[str, ...]:
@@ -48,7 +48,9 @@ class Comparison:
         return list(self._rows.values())
 
     def add(self, quantity: str, ours, official, tolerance: float) -> None:
-        """Largest absolute difference; arrays of different shapes are infinitely far apart."""
+        """Note the largest absolute difference; arrays of different shapes are infinitely far
+        apart.
+        """
         ours, official = as_array(ours), as_array(official)
         if ours.shape != official.shape:
             self.add_error(quantity, float("inf"), tolerance)

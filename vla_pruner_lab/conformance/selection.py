@@ -55,7 +55,7 @@ def _compare_smoothing(case: dict, comparison: Comparison) -> None:
 
 
 def _grouped(path: Path) -> Iterator[dict[str, np.ndarray]]:
-    """Arrays named case<N>_<name> of one file, case by case."""
+    """Yield the arrays named case<N>_<name> of one file, case by case."""
     if not path.exists():
         return
     with np.load(path) as arrays:

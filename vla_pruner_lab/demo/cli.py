@@ -46,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     """Run the demonstration; exit 0 only if actions flowed and every budget was obeyed."""
-    # Whatever the machine's settings are, the demonstration stays on loopback.
+    # The demonstration stays on loopback, whatever the machine's settings are.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     arguments = parse_arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def main() -> int:
         except (TimeoutError, ValueError, RuntimeError, KeyboardInterrupt) as error:
             print(f"The demonstration failed: {error or 'interrupted'}", file=sys.stderr)
             for name in ("vla_pruner_node", "sim_robot_node"):
-                print(f"--- end of {name}.log\n{processes.last_words(name)}", file=sys.stderr)
+                print(f"--- end of {name}.log\n{processes.log_tail(name)}", file=sys.stderr)
             return 1
         client.deactivate()
     return _conclude(observer, arguments, bag)
@@ -103,7 +103,7 @@ def _watch_ratio(
     deadline = time.monotonic() + 10.0 + count * SECONDS_PER_INFERENCE
     with tqdm(total=count, desc=f"keep_ratio {ratio:g}", unit="inference") as bar:
         while bar.n < count:
-            seen = observer.wait_for_moments(ratio, bar.n + 1, timeout=1.0)
+            seen = observer.wait_for_samples(ratio, bar.n + 1, timeout=1.0)
             bar.update(min(seen, count) - bar.n)
             if processes.ended():
                 raise RuntimeError(f"{', '.join(processes.ended())} ended unexpectedly")

@@ -1,4 +1,4 @@
-"""Watches the node from outside: statuses, actions and pictures, by budget."""
+"""Observer of the node from outside: statuses, actions and images, by budget."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vla_pruner_ros.conversions.images import to_rgb
 from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
 from vla_pruner_ros.nodes.messages import to_nanoseconds
 
-PICTURES_KEPT = 64
-"""Newest pictures held until the status that belongs to them arrives."""
+IMAGES_KEPT = 64
+"""Newest images that are held until their status arrives."""
 
 
 @dataclass(frozen=True)
 class InferenceSample:
-    """One inference as seen from outside: its status and the picture behind it."""
+    """One inference as seen from outside: its status and its image."""
 
     status: PruningStatus
-    picture: np.ndarray | None
+    image: np.ndarray | None
 
     @property
     def stages(self) -> dict[str, float]:
@@ -35,31 +35,31 @@ class InferenceSample:
 
 @dataclass
 class Seen:
-    """What was seen while one keep ratio was in force."""
+    """Observations under one keep ratio."""
 
     frames: int = 0
     actions: int = 0
-    moments: list[InferenceSample] = field(default_factory=list)
+    samples: list[InferenceSample] = field(default_factory=list)
 
     @property
     def settled(self) -> list[InferenceSample]:
-        """Moments whose budget was free to act: no warm-up, no refresh."""
-        return [m for m in self.moments if not (m.status.history_incomplete or m.status.refresh)]
+        """Samples whose budget was in force: no history fill, no refresh."""
+        return [m for m in self.samples if not (m.status.history_incomplete or m.status.refresh)]
 
 
 class Observer:
-    """Collects everything by keep ratio; statuses are sorted by the ratio they carry."""
+    """Observer of everything, by keep ratio; statuses are sorted by the ratio they carry."""
 
     def __init__(self, client: PolicyClient) -> None:
         self._arrived = threading.Condition()
-        self._pictures: dict[int, np.ndarray] = {}
+        self._images: dict[int, np.ndarray] = {}
         self._ratio_of: dict[int, float] = {}
         self._actions_of: defaultdict[int, int] = defaultdict(int)
         self._ratio = float("nan")
         self.seen: defaultdict[float, Seen] = defaultdict(Seen)
         self.stops = 0
         self.episodes: dict[str, str] = {}
-        """What the simulated robot last said of its episodes, by name."""
+        """Newest diagnostics of the simulated robot about its episodes, by name."""
         subscribe = client.node.create_subscription
         subscribe(Image, "image_raw", self._on_image, qos_profile_sensor_data)
         subscribe(PruningStatus, "vla_pruner/pruning", self._on_status, 50)
@@ -67,18 +67,18 @@ class Observer:
         subscribe(DiagnosticStatus, "sim_robot/episode", self._on_episode, 10)
 
     def expect(self, ratio: float) -> None:
-        """Count pictures from now on under this ratio."""
+        """Count images from now on under this ratio."""
         with self._arrived:
             self._ratio = ratio
 
-    def wait_for_moments(self, ratio: float, count: int, timeout: float) -> int:
-        """Wait for settled inferences under a ratio; return how many there are."""
+    def wait_for_samples(self, ratio: float, count: int, timeout: float) -> int:
+        """Wait for settled inferences under a ratio; return their number."""
         with self._arrived:
             self._arrived.wait_for(lambda: len(self.seen[ratio].settled) >= count, timeout)
             return len(self.seen[ratio].settled)
 
     def episodes_done(self) -> str:
-        """Of the finished episodes of the simulated task, those that succeeded; empty: none yet."""
+        """Return the share of finished episodes that succeeded; empty before the first."""
         with self._arrived:
             finished = int(self.episodes.get("episodes_finished", 0))
             succeeded = self.episodes.get("episodes_succeeded", "0")
@@ -87,22 +87,22 @@ class Observer:
     def actions(self, ratio: float) -> int:
         """Return the actions that followed from inferences under a ratio."""
         with self._arrived:
-            sequences = (m.status.sequence for m in self.seen[ratio].moments)
+            sequences = (m.status.sequence for m in self.seen[ratio].samples)
             return sum(self._actions_of[sequence] for sequence in sequences)
 
     def _on_image(self, message: Image) -> None:
-        picture = to_rgb(message).copy()
+        image = to_rgb(message).copy()
         with self._arrived:
-            self._pictures[to_nanoseconds(message.header.stamp)] = picture
-            while len(self._pictures) > PICTURES_KEPT:
-                self._pictures.pop(next(iter(self._pictures)))
+            self._images[to_nanoseconds(message.header.stamp)] = image
+            while len(self._images) > IMAGES_KEPT:
+                self._images.pop(next(iter(self._images)))
             self.seen[self._ratio].frames += 1
 
     def _on_status(self, message: PruningStatus) -> None:
         with self._arrived:
-            picture = self._pictures.get(to_nanoseconds(message.header.stamp))
+            image = self._images.get(to_nanoseconds(message.header.stamp))
             ratio = round(float(message.keep_ratio), 6)
-            self.seen[ratio].moments.append(InferenceSample(message, picture))
+            self.seen[ratio].samples.append(InferenceSample(message, image))
             self._arrived.notify_all()
 
     def _on_episode(self, message: DiagnosticStatus) -> None:

@@ -1,4 +1,4 @@
-"""The demonstration as a page: table, plots, and camera pictures with their kept tokens."""
+"""The demonstration as a page: table, plots, and camera images with their kept tokens."""
 
 from __future__ import annotations
 
@@ -32,8 +32,12 @@ FRAMES_PER_RATIO = 30
 def write_report(
     path: Path, observer: Observer, rows: list[SummaryRow], facts: dict[str, str]
 ) -> None:
-    """Write the page; facts: name -> value lines about the run (machine, date, command, ...)."""
-    trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].moments)
+    """Write the page.
+
+    Args:
+        facts: name -> value lines about the run (machine, date, command, ...).
+    """
+    trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].samples)
     sections = [
         section("At a glance", _tiles(rows, observer.episodes_done()), _training_note(trained)),
         section(
@@ -45,7 +49,7 @@ def write_report(
         section(
             "What the policy saw",
             _animation(observer, rows),
-            lead="Left the camera, right the same picture with pruned patches dimmed, one budget "
+            lead="Left the camera, right the same image with pruned patches dimmed, one budget "
             "after the other. The untouched patches are the tokens that go on after the pruning "
             "layer.",
         ),
@@ -84,30 +88,30 @@ def _tiles(rows: list[SummaryRow], episodes: str) -> str:
 
 
 def _animation(observer: Observer, rows: list[SummaryRow]) -> str:
-    pictures, captions = [], []
+    images, captions = [], []
     for row in rows:
-        for moment in _spread_out(observer.seen[row.keep_ratio].settled):
-            pictures.append(_overlay(moment))
+        for sample in _spread_out(observer.seen[row.keep_ratio].settled):
+            images.append(_overlay(sample))
             captions.append(
-                f"keep_ratio {row.keep_ratio:g}: {moment.status.tokens_kept} of "
-                f"{moment.status.tokens_total} tokens"
+                f"keep_ratio {row.keep_ratio:g}: {sample.status.tokens_kept} of "
+                f"{sample.status.tokens_total} tokens"
             )
-    if not pictures:
-        return note("No pictures were seen together with their statuses.", "warning")
-    return figure(animation_slider(pictures, captions, 8.0, "camera with kept tokens"))
+    if not images:
+        return note("No image arrived together with its status.", "warning")
+    return figure(animation_slider(images, captions, 8.0, "camera with kept tokens"))
 
 
-def _spread_out(moments: list[InferenceSample]) -> list[InferenceSample]:
-    shown = [moment for moment in moments if moment.picture is not None]
+def _spread_out(samples: list[InferenceSample]) -> list[InferenceSample]:
+    shown = [sample for sample in samples if sample.image is not None]
     step = max(1, len(shown) // FRAMES_PER_RATIO)
     return shown[::step]
 
 
-def _overlay(moment: InferenceSample) -> np.ndarray:
-    status = moment.status
+def _overlay(sample: InferenceSample) -> np.ndarray:
+    status = sample.status
     first_camera = status.kept_indices[: status.kept_per_camera[0]]
-    drawn = draw_kept(moment.picture, first_camera, (status.grid_rows, status.grid_columns))
-    return np.concatenate([moment.picture, drawn], axis=1).repeat(2, axis=0).repeat(2, axis=1)
+    drawn = draw_kept(sample.image, first_camera, (status.grid_rows, status.grid_columns))
+    return np.concatenate([sample.image, drawn], axis=1).repeat(2, axis=0).repeat(2, axis=1)
 
 
 def _latency_plots(observer: Observer, rows: list[SummaryRow]) -> str:

@@ -1,4 +1,4 @@
-"""The demonstration in figures: what each budget kept, how long it took, whether it obeyed."""
+"""The demonstration in figures: kept tokens, latency and compliance by budget."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SummaryRow:
 
     @property
     def problem(self) -> str:
-        """Return why this row fails the demonstration, empty where it does not."""
+        """Reason why this row fails the demonstration; empty if it does not."""
         if not self.actions:
             return f"no actions flowed at keep_ratio {self.keep_ratio}"
         if self.tokens_kept != (self.tokens_expected,):

@@ -6,7 +6,7 @@ on interruptions; a second run adds only the shards that are missing.
 With --policy, a policy moves the arm at first and the expert takes over where that got it: what
 the expert does then is recorded, so that the policy can learn a way out of its own mistakes (after
 Ross et al. 2011, "A Reduction of Imitation Learning and Structured Prediction to No-Regret Online
-Learning", with whole stretches of the expert instead of single answers: chunks need them).
+Learning", with long stretches of the expert instead of single actions: chunks need them).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vla_pruner_lab.rollout.seeds import TRAINING_SEEDS
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS, task_name
 
 DEFAULT_TASKS = (
-    "reach", "push", "pick-place",  # the same scene: only the words tell them apart
+    "reach", "push", "pick-place",  # the same scene: only the instruction differs
     "drawer-open", "drawer-close", "window-open", "window-close",
     "faucet-open", "faucet-close",  # the same scene again
     "door-close", "button-press-topdown", "handle-press",
@@ -39,7 +39,7 @@ SETTINGS_FILE = "settings.json"
 
 @dataclass(frozen=True)
 class CollectionSettings:
-    """What makes one collection differ from another.
+    """Settings that identify a collection.
 
     image_size: pixels, square. noise: standard deviation (m) of what is added to each executed
     displacement; an episode draws its own share of it. jitter: share of the camera views' largest
@@ -88,7 +88,7 @@ def _agent(checkpoint: str):
 
 
 def collect_shard(shard: Shard) -> dict:
-    """Write one shard; returns its task, episodes, attempts, frames and bytes."""
+    """Write one shard; return its task, episodes, attempts, frames and bytes."""
     settings = shard.settings
     robot = _robot(shard.task, settings.image_size)
     writer = ShardWriter(CAMERAS)
@@ -113,7 +113,7 @@ def collect_shard(shard: Shard) -> dict:
 
 
 def _attempt(robot, writer: ShardWriter, seed: int, settings: CollectionSettings) -> None:
-    """Record one episode, or nothing where the expert failed."""
+    """Record one episode, or nothing if the expert failed."""
     from vla_pruner_lab.rollout.expert import Expert
     from vla_pruner_ros.sim.rendering import DEFAULT_VIEWS
 
@@ -131,9 +131,9 @@ def _attempt(robot, writer: ShardWriter, seed: int, settings: CollectionSettings
     expert = Expert(robot)
     actions_left, succeeded = settings.max_actions, False
     while actions_left > 0:
-        pictures = [encode_jpeg(robot.render(camera)) for camera in CAMERAS]
+        images = [encode_jpeg(robot.render(camera)) for camera in CAMERAS]
         action = expert.action()
-        writer.add_frame(pictures, action, state.proprioception, state.joint_positions)
+        writer.add_frame(images, action, state.proprioception, state.joint_positions)
         disturbance = np.append(rng.normal(0, noise, 3), np.zeros(4))
         state = robot.step(action + disturbance)
         actions_left -= 1
@@ -147,7 +147,7 @@ def _attempt(robot, writer: ShardWriter, seed: int, settings: CollectionSettings
 
 
 def _begin(robot, state, instruction: str, actions: int, checkpoint: str):
-    """Let the policy act; returns the state it left."""
+    """Let the policy act; return the state that it left."""
     agent = _agent(checkpoint)
     agent.begin(robot, instruction)
     for _ in range(actions):
@@ -160,7 +160,7 @@ def _begin(robot, state, instruction: str, actions: int, checkpoint: str):
 def plan(
     folder: Path, tasks: tuple[str, ...], episodes: int, settings: CollectionSettings
 ) -> list[Shard]:
-    """The shards that `episodes` of each task take and that are not there yet."""
+    """Return the missing shards of `episodes` of each task."""
     shards = -(-episodes // settings.episodes_per_shard)
     wanted = [
         Shard(folder / task / f"{number:05d}.npz", task, number, settings)
@@ -171,7 +171,11 @@ def plan(
 
 
 def check_settings(folder: Path, settings: CollectionSettings) -> None:
-    """Note the settings in the folder; ValueError if it was collected with other ones."""
+    """Note the settings in the folder.
+
+    Raises:
+        ValueError: the folder was collected with other settings.
+    """
     path = folder / SETTINGS_FILE
     if path.exists():
         found = {**asdict(CollectionSettings()), **json.loads(path.read_text())}
@@ -184,7 +188,7 @@ def check_settings(folder: Path, settings: CollectionSettings) -> None:
 def collect(
     folder: Path, tasks: tuple[str, ...], episodes: int, settings: CollectionSettings, workers: int
 ) -> list[dict]:
-    """Collect what is missing; returns one record per new shard, see collect_shard."""
+    """Collect what is missing; return one record per new shard, see collect_shard."""
     check_settings(folder, settings)
     missing = plan(folder, tasks, episodes, settings)
     bar = tqdm(total=len(missing) * settings.episodes_per_shard, unit="episode")
@@ -198,7 +202,7 @@ def collect(
 
 
 def print_summary(records: list[dict]) -> None:
-    """Experts' success and data volume, per task."""
+    """Print the experts' success and the data volume, per task."""
     print(f"{'task':24}{'episodes':>9}{'expert success':>16}{'frames':>8}{'bytes/frame':>13}")
     for task in sorted({record["task"] for record in records}):
         rows = [record for record in records if record["task"] == task]

@@ -2,7 +2,7 @@
 
 A collection is a folder of shards, <task>/<number>.npz, each a plain numpy archive (no pickle) of a
 few episodes laid one after the other over T frames:
-    jpeg [bytes] uint8, jpeg_ends [T, cameras] int64: every picture ends where the next begins
+    jpeg [bytes] uint8, jpeg_ends [T, cameras] int64: every image ends where the next begins
     actions [T, 7] float32: what the expert would do (m, rad, gripper), not the noisy action done
     states [T, 8] float32: position 3, axis-angle 3, fingers 2; joints [T, 9] float32: arm, fingers
     episode_ends [E] int32, seeds [E] int64, instructions [E] str, cameras [cameras] str
@@ -24,7 +24,7 @@ JPEG_QUALITY = 85
 
 
 class StateRecord(NamedTuple):
-    """What the robot knew at one instant besides pictures. state: float32 [8]; joints: [9]."""
+    """The robot's state at one instant, without images. state: float32 [8]; joints: [9]."""
 
     instruction: str
     state: np.ndarray
@@ -34,7 +34,7 @@ class StateRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class DemonstrationFrame:
-    """What the robot perceived at one instant of a demonstration, as an Observation has it.
+    """Input of a policy at one instant of a demonstration.
 
     images: uint8 [H, W, 3] per camera. state: float32 [8]. joints: float32 [9].
     """
@@ -46,28 +46,28 @@ class DemonstrationFrame:
     task: str
 
 
-def encode_jpeg(picture: np.ndarray) -> bytes:
+def encode_jpeg(image: np.ndarray) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=JPEG_QUALITY)
+    Image.fromarray(image).save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3] RGB."""
+    """Decode a JPEG into uint8 [H, W, 3] RGB."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 class ShardWriter:
-    """Gathers episodes and writes them as one shard, which appears whole or not at all."""
+    """Writer of one shard, which appears complete or not at all."""
 
     def __init__(self, cameras: tuple[str, ...]):
         self._cameras = cameras
-        self._pictures: list[bytes] = []
+        self._images: list[bytes] = []
         self._rows: dict[str, list[np.ndarray]] = {"actions": [], "states": [], "joints": []}
         self._episodes: dict[str, list] = {"episode_ends": [], "seeds": [], "instructions": []}
 
     def __len__(self) -> int:
-        """Episodes gathered so far."""
+        """Return the number of episodes gathered so far."""
         return len(self._episodes["seeds"])
 
     @property
@@ -77,31 +77,31 @@ class ShardWriter:
     def add_frame(
         self, jpegs: list[bytes], action: np.ndarray, state: np.ndarray, joints: np.ndarray
     ) -> None:
-        self._pictures += jpegs
+        self._images += jpegs
         for name, row in (("actions", action), ("states", state), ("joints", joints)):
             self._rows[name].append(np.array(row, np.float32))  # a copy: rows must not change
 
     def end_episode(self, seed: int, instruction: str) -> None:
-        """The frames added since the last episode make up one."""
+        """Close an episode: it is made of the frames added since the last one."""
         self._episodes["episode_ends"].append(self.frames)
         self._episodes["seeds"].append(seed)
         self._episodes["instructions"].append(instruction)
 
     def drop_episode(self) -> None:
-        """Forget the frames added since the last episode's end."""
+        """Drop the frames added since the last episode's end."""
         keep = self._episodes["episode_ends"][-1] if len(self) else 0
-        del self._pictures[keep * len(self._cameras) :]
+        del self._images[keep * len(self._cameras) :]
         for rows in self._rows.values():
             del rows[keep:]
 
     def save(self, path: Path, attempts: int) -> None:
-        ends = np.cumsum([len(picture) for picture in self._pictures], dtype=np.int64)
+        ends = np.cumsum([len(image) for image in self._images], dtype=np.int64)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(
                 file,
-                jpeg=np.frombuffer(b"".join(self._pictures), np.uint8),
+                jpeg=np.frombuffer(b"".join(self._images), np.uint8),
                 jpeg_ends=ends.reshape(-1, len(self._cameras)),
                 **{name: np.stack(rows) for name, rows in self._rows.items()},
                 episode_ends=np.array(self._episodes["episode_ends"], np.int32),
@@ -114,12 +114,17 @@ class ShardWriter:
 
 
 class Demonstrations:
-    """All frames of a folder, its subfolders included; index it like a list of Frame.
+    """All frames of a folder, its subfolders included, with the interface of a list of frames.
 
-    Pictures stay compressed in memory.
+    Images stay compressed in memory.
 
-    tasks: only these, all by default. cameras: these in this order, all by default. Raises
-    FileNotFoundError where there are no shards, ValueError for a camera that was not recorded.
+    Args:
+        tasks: tasks to read; all by default.
+        cameras: cameras to read, in this order; all by default.
+
+    Raises:
+        FileNotFoundError: there are no shards.
+        ValueError: a camera was not recorded.
     """
 
     def __init__(
@@ -142,28 +147,28 @@ class Demonstrations:
         return int(self._shard_ends[-1])
 
     def __getitem__(self, index: int) -> DemonstrationFrame:
-        return DemonstrationFrame(self.pictures(index), *self.words_and_state(index))
+        return DemonstrationFrame(self.images(index), *self.state_record(index))
 
-    def pictures(self, index: int) -> list[np.ndarray]:
-        """uint8 [H, W, 3] per camera of frame `index`, decoded."""
+    def images(self, index: int) -> list[np.ndarray]:
+        """Decode frame `index` into uint8 [H, W, 3] per camera."""
         shard, row = self._locate(index)
         ends, jpeg = shard["jpeg_ends"].reshape(-1), shard["jpeg"]
         total = shard["jpeg_ends"].shape[1]
-        pictures = []
+        images = []
         for column in shard["columns"]:
             k = row * total + column
             start = ends[k - 1] if k else 0
-            pictures.append(decode_jpeg(jpeg[start : ends[k]].tobytes()))
-        return pictures
+            images.append(decode_jpeg(jpeg[start : ends[k]].tobytes()))
+        return images
 
-    def words_and_state(self, index: int) -> StateRecord:
-        """The rest of frame `index`, without decoding a picture."""
+    def state_record(self, index: int) -> StateRecord:
+        """Return the rest of frame `index` without decoding an image."""
         shard, row = self._locate(index)
         instruction = str(shard["instructions"][_episode_of(shard, row)])
         return StateRecord(instruction, shard["states"][row], shard["joints"][row], shard["task"])
 
     def action_chunk(self, index: int, steps: int) -> np.ndarray:
-        """float32 [steps, 7] expert actions from frame `index` on.
+        """Return float32 [steps, 7] expert actions from frame `index` on.
 
         Past the episode's end the robot holds still: no motion, the gripper as it was.
         """
@@ -176,22 +181,22 @@ class Demonstrations:
 
     @property
     def actions(self) -> np.ndarray:
-        """float32 [frames, 7], for statistics."""
+        """Return all actions, float32 [frames, 7], for statistics."""
         return np.concatenate([shard["actions"] for shard in self._shards])
 
     @property
     def states(self) -> np.ndarray:
-        """float32 [frames, 8], for statistics."""
+        """Return all states, float32 [frames, 8], for statistics."""
         return np.concatenate([shard["states"] for shard in self._shards])
 
     @property
     def joints(self) -> np.ndarray:
-        """float32 [frames, 9], for statistics."""
+        """Return all joint positions, float32 [frames, 9], for statistics."""
         return np.concatenate([shard["joints"] for shard in self._shards])
 
     @property
     def tasks(self) -> list[str]:
-        """The task of every frame, for balanced sampling."""
+        """Return the task of every frame, for balanced sampling."""
         return [shard["task"] for shard in self._shards for _ in range(len(shard["actions"]))]
 
     def _locate(self, index: int) -> tuple[dict, int]:

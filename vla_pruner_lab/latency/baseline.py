@@ -1,9 +1,10 @@
-"""The same models run by transformers' own forward passes, unpruned: what pruning is compared with.
+"""The same models run by transformers' own forward passes, unpruned: the reference for pruning.
 
 Weights, vision part, preprocessing and reading back are shared with this package's policies. The
 decoder is transformers', with its key/value cache in decode and logits of the last row alone.
-attention eager: plain attention that returns the maps of every layer, as pruners made for research
-ask for them. attention sdpa: transformers at its best, no maps.
+attention eager: plain attention that returns the maps of every layer, as research pruners need
+them.
+attention sdpa: transformers at its best, no maps.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ ATTENTIONS = ("eager", "sdpa")
 
 
 def make_baseline(model: Model, attention: str) -> PrunedPolicy:
-    """A policy over the model's weights that infers as transformers does. attention: ATTENTIONS."""
+    """Make a policy over the model's weights that infers as transformers does.
+
+    Args:
+        attention: one of ATTENTIONS.
+    """
     baseline, build = BASELINES[model.shape.family]
     policy = model.make_policy(PruningConfig(method="full"), baseline)
     policy.plain = build(model, attention)
@@ -44,7 +49,7 @@ class PlainOpenVla(OpenVlaPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
+        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self._forward(inputs_embeds=prompt.embeddings)
@@ -69,7 +74,7 @@ class PlainOpenVlaOft(OpenVlaOftPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
+        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self.plain.model(
@@ -129,7 +134,7 @@ def _plain_llama(model: Model, attention: str) -> nn.Module:
 
 
 def _plain_pi0(model: Model, attention: str) -> nn.Module:
-    """What this package leaves out of the language model's last layer is made up here."""
+    """Build transformers' pi0; the weights this package leaves out of the last layer are random."""
     from transformers import PI0ForConditionalGeneration
 
     config = pi0_config(model.shape)
@@ -159,7 +164,7 @@ def _is_gemma_norm(name: str) -> bool:
 
 
 def _restore_pi0_tables(plain: nn.Module, model: Model) -> None:
-    """What is computed and not stored came out empty on the meta device."""
+    """Compute the tables that no checkpoint stores: they are empty on the meta device."""
     ours, inner = model.weights[0], plain.model
     device = ours.action_in_proj.weight.device
     language, patches = inner.vlm.language_model, inner.vlm.vision_tower.embeddings

@@ -38,14 +38,14 @@ FAMILIES = predictions.FAMILIES
 
 @dataclass
 class Results:
-    """What has been measured so far."""
+    """Results measured so far."""
 
     facts: dict[str, str]
     rates: dict[str, Rates]
     records: list[LatencyRecord]
 
     def write(self, options: argparse.Namespace) -> str:
-        """To the files that were asked for; returns the page."""
+        """Write the requested files; return the page."""
         page = benchmark_report.page(self.facts, self.rates, self.records)
         if options.markdown:
             markdown.write(options.markdown, page)
@@ -73,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(grid: Grid, options: argparse.Namespace) -> Results:
-    """One family after another; files are written after each, the page printed at the end."""
+    """Measure one family after another; files are written after each, the page is printed at the
+    end.
+    """
     device = torch.device(options.device)
     facts = machine.facts(MODULE, device)
     facts["steps"] = f"at most {options.rounds} rounds of {options.repeats}, after warming up"
@@ -95,7 +97,7 @@ def run_family(
     memory: machine.PeakMemory,
     ends: float,
 ) -> None:
-    """Adds to the results. Weights are gone when it returns."""
+    """Measure a family and add to the results; its weights are freed on return."""
     device, dtype = torch.device(options.device), DTYPES[options.dtype]
     shape = SHAPES[family, options.size]
     rates = machine.measure_rates(device, dtype)
@@ -113,7 +115,7 @@ def run_family(
 
 
 def dry_run(grid: Grid, options: argparse.Namespace) -> str:
-    """The cells, with the time and memory that the roofline of the hardware named allows."""
+    """List the cells, with the time and memory that the roofline of the hardware allows."""
     hardware = predictions.HARDWARE[options.hardware]
     precision = PRECISIONS[options.dtype if grid.quantization == "none" else grid.quantization]
     rows, seconds = [], 0.0
@@ -147,7 +149,7 @@ def make_grid(options: argparse.Namespace) -> Grid:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """Options, with the preset's where nothing is said; exits with a message on bad ones."""
+    """Parse options, with the preset's values as defaults; exit with a message on invalid ones."""
     parser = _parser()
     options = parser.parse_args(arguments)
     preset = PRESETS[options.preset]
@@ -165,7 +167,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--keep-ratios must be above 0 and at most 1")
     runs = not (options.predict or options.dry_run)
     if runs and options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device here: use --device cpu, --dry-run or --predict")
+        parser.error("torch finds no CUDA device: use --device cpu, --dry-run or --predict")
     if runs and options.device == "cpu" and "graph" in options.modes:
         parser.error("mode graph needs a CUDA device: use --modes eager transformers_eager")
 
@@ -174,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m {MODULE}",
         description=__doc__.splitlines()[0],
-        epilog="What is not given comes from the preset.",
+        epilog="Options that are not given come from the preset.",
     )
     add = parser.add_argument
     add("--preset", choices=tuple(PRESETS), default="cpu", help="default: cpu")
@@ -194,8 +196,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, help="times that every cell has its turn")
     add("--repeats", type=int, help="steps in a turn")
     add("--time-limit", type=float, help="seconds after which no further round begins")
-    add("--json", type=Path, help="write facts, rates and records there")
-    add("--markdown", type=Path, help="write the page there as well")
+    add("--json", type=Path, help="write facts, rates and records to this file")
+    add("--markdown", type=Path, help="also write the page to this file")
     return parser
 
 

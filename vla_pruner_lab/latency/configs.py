@@ -1,4 +1,4 @@
-"""Which cells a benchmark measures, and the presets."""
+"""Cells that a benchmark measures, and the presets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MODES = ("eager", "graph", *BASELINE_MODES)
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """One setting that is timed. still: the same picture again and again, where drafts can hold;
-    else pictures change at every step."""
+    """One setting that is timed. still: the same image again and again, where drafts can hold;
+    else images change at every step."""
 
     family: str
     selector: str
@@ -35,7 +35,7 @@ class LatencyConfig:
 
     @property
     def how(self) -> str:
-        """Mode and draft in words."""
+        """Mode and draft as text."""
         if self.draft == "off":
             return self.mode
         return f"{self.mode}, draft {self.draft}, {'still' if self.still else 'moving'} scene"
@@ -66,7 +66,7 @@ class LatencyConfig:
 
 @dataclass(frozen=True)
 class Grid:
-    """What is crossed with what."""
+    """Axes of the grid of cells."""
 
     families: tuple[str, ...]
     keep_ratios: tuple[float, ...]
@@ -76,7 +76,7 @@ class Grid:
     quantization: str = "none"
 
     def cells(self, family: str) -> list[LatencyConfig]:
-        """Of one family: per mode the unpruned model, then the pruned ones."""
+        """Return the cells of one family: per mode the unpruned model, then the pruned ones."""
         return [cell for mode in self.modes for cell in self._of_mode(family, mode)]
 
     def _of_mode(self, family: str, mode: str) -> list[LatencyConfig]:

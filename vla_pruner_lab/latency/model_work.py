@@ -1,4 +1,4 @@
-"""What one inference has to compute and to read, stage by stage and layer by layer.
+"""Work of one inference, FLOPs and bytes, stage by stage and layer by layer.
 
 Counted as this package runs it: selection inside layer K-1, whose attention output and MLP run on
 the kept tokens alone; in the last layer only rows that are read; the last block of OpenVLA's vision
@@ -49,7 +49,7 @@ class Pruning:
     prune_layer: int = PruningConfig.prune_layer
 
     def effective(self, shape: ModelShape) -> Pruning:
-        """Keeping all is running the whole model."""
+        """Return the pruning that takes effect: keeping all tokens runs the unpruned model."""
         full = self.selector == "full" or self.kept >= shape.visual
         if full:
             return replace(self, kept=shape.visual, selector="full")
@@ -58,7 +58,7 @@ class Pruning:
 
 
 def step_work(shape: ModelShape, pruning: Pruning) -> list[Work]:
-    """All of one inference, the history of the temporal methods being complete."""
+    """Return the work of one inference; the history of the temporal methods is complete."""
     pruning = pruning.effective(shape)
     parts = [_vision(shape), _projector(shape), _prefill(shape, pruning)]
     if shape.flows:
@@ -71,23 +71,25 @@ def step_work(shape: ModelShape, pruning: Pruning) -> list[Work]:
 
 
 def flops_by_stage(works: list[Work]) -> dict[str, int]:
-    """FLOPs of each of STAGES."""
+    """Sum the FLOPs of each of STAGES."""
     return {stage: sum(w.flops for w in works if w.stage == stage) for stage in STAGES}
 
 
 def model_flops(works: list[Work]) -> int:
-    """Without what pruning adds."""
+    """Sum the FLOPs without those that pruning adds."""
     return sum(work.flops for work in works if work.stage in MODEL_STAGES)
 
 
 def flop_speedup(shape: ModelShape, pruning: Pruning) -> float:
-    """What the FLOPs of the model allow: unpruned over pruned, choosing the tokens for free."""
+    """Compute the speed-up the model's FLOPs allow: unpruned over pruned, with a free selection."""
     full = replace(pruning, selector="full")
     return model_flops(step_work(shape, full)) / model_flops(step_work(shape, pruning))
 
 
 def weights_once(shape: ModelShape) -> list[Work]:
-    """What is held: every matrix that runs, once, and the embedding (read row by row)."""
+    """Return the stored weights: every matrix that runs, once, and the embedding (read row
+    by row).
+    """
     full = Pruning(shape.visual, "full")
     table = Work("prefill", 0, shape.vocabulary * shape.decoder.width)
     parts = [*_vision(shape), *_projector(shape), *_prefill(shape, full), table]
@@ -99,7 +101,7 @@ def weights_once(shape: ModelShape) -> list[Work]:
 
 
 def _linear(stage: str, tokens: int, *widths: int, decoder: bool = False) -> Work:
-    """A chain of linear layers of these widths."""
+    """Return the work of a chain of linear layers of these widths."""
     weights = sum(a * b for a, b in pairwise(widths))
     return Work(stage, 2 * tokens * weights, weights, decoder=decoder)
 
@@ -135,7 +137,7 @@ def _layer(
 
 
 def _held(shape: ModelShape, pruning: Pruning) -> list[int]:
-    """Tokens of the prompt whose keys each layer holds."""
+    """Return the number of prompt tokens whose keys each layer holds."""
     pruned = shape.length - shape.visual + pruning.kept
     layers = range(shape.decoder.layers)
     return [shape.length if layer < pruning.prune_layer else pruned for layer in layers]
@@ -227,7 +229,7 @@ def _flow_ends(shape: ModelShape) -> list[Work]:
 
 
 def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
-    """What pruning adds: the selector's signals and distances, the action rows' attention."""
+    """Yield the work that pruning adds: signals, distances and the action rows' attention."""
     if pruning.selector == "full":
         return
     needs = METHODS[pruning.selector].needs

@@ -48,7 +48,7 @@ from vla_pruner_ros.models.smolvla.policy import SmolVlaPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
 CAMERA = (480, 640, 3)
-"""Of the pictures that are fed: what a robot's camera delivers."""
+"""Size of the input images, as a robot's camera delivers them."""
 INSTRUCTION = "put the red block into the bowl"
 
 
@@ -57,7 +57,7 @@ class Model:
     """Weights on a device, and how to make policies that share them.
 
     make_policy(pruning, policy_class): policy_class takes the arguments of the family's own class,
-    which is what is made where it is left out.
+    which is the default.
     """
 
     shape: ModelShape
@@ -66,12 +66,12 @@ class Model:
 
 
 def build(shape: ModelShape, device: torch.device, dtype: torch.dtype, seed: int = 0) -> Model:
-    """Random weights of a shape."""
+    """Build a model of a shape with random weights."""
     return BUILDERS[shape.family](shape, device, dtype, seed)
 
 
 def observation(shape: ModelShape, seed: int = 0) -> Observation:
-    """Pictures with structure at several scales, and a state within the statistics."""
+    """Draw images with structure at several scales, and a state within the statistics."""
     random = np.random.default_rng(seed)
     blocks = np.ones((40, 40, 1), dtype=np.uint8)
     images = [
@@ -108,7 +108,7 @@ def _prismatic_model(
 
 
 def llama_config(shape: ModelShape, **options):
-    """transformers' configuration of the decoder."""
+    """Return transformers' configuration of the decoder."""
     from transformers import LlamaConfig
 
     decoder = _decoder_fields(shape.decoder)
@@ -147,9 +147,9 @@ def _components(model: PrismaticModel, shape: ModelShape, epsilon: float = 0.0) 
 
 
 def _constant_prompt(count: int) -> Callable[[str], list[int]]:
-    """A tokenizer that turns everything into so many words."""
-    words = [10 + number for number in range(count)]
-    return lambda text: list(words)
+    """Return a tokenizer that turns every text into `count` tokens."""
+    ids = [10 + number for number in range(count)]
+    return lambda text: list(ids)
 
 
 def _build_openvla(shape, device, dtype, seed) -> Model:
@@ -179,7 +179,7 @@ def _build_oft(shape, device, dtype, seed) -> Model:
 
 
 def pi0_config(shape: ModelShape):
-    """transformers' configuration of the whole model."""
+    """Return transformers' configuration of the whole model."""
     from transformers import PI0Config
 
     (tower,) = shape.towers

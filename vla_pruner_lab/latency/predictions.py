@@ -76,7 +76,7 @@ class Prediction:
 
 
 def predict(shape: ModelShape, precision: Precision, keep_ratio: float, rates: Rates) -> Prediction:
-    """By roofline, the tokens chosen for free."""
+    """Predict the latency by roofline; the selection costs nothing."""
     cell = LatencyConfig(shape.family, "vla_pruner", keep_ratio, "graph")
     found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
     stages = {stage: found[stage] for stage in MODEL_STAGES if stage in found}
@@ -86,13 +86,13 @@ def predict(shape: ModelShape, precision: Precision, keep_ratio: float, rates: R
 
 
 def weight_gigabytes(shape: ModelShape, precision: Precision) -> float:
-    """All weights, the decoder's quantised where the precision says so."""
+    """Return the size of all weights (GB); the decoder's are quantized if the precision says so."""
     held = [replace(work, cached=0) for work in weights_once(shape)]
     return sum(precision.bytes_of(work) for work in held) / 1e9
 
 
 def page(names: list[str], command: str) -> str:
-    """One table for each piece of hardware."""
+    """Return one table for each piece of hardware."""
     lines = ["# Predicted latency", "", NOTE, "", f"Command: `{command}`"]
     for name in names:
         hardware = HARDWARE[name]

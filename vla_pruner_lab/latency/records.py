@@ -1,4 +1,4 @@
-"""Measured samples -> one record a cell, with the ratios that say what they are worth."""
+"""Records of measured samples, one a cell, with ratios to their references."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vla_pruner_lab.latency.run import Samples
 class LatencyRecord:
     """One cell, measured. Ratios are medians over rounds; None where there is nothing to compare.
 
-    stages_ms: medians, as the policy's own clock tells them (selection lies within prefill).
+    stages_ms: medians of the policy's own clock (selection lies within prefill).
     speedup_vs_full: against the unpruned cell of the same mode (of mode eager for transformers).
     speedup_of_fastest: the same of the two fastest steps, which depend least on what else the
         machine does.
@@ -66,7 +66,7 @@ class LatencyRecord:
 def make_records(
     shape: ModelShape, samples: list[Samples], rates: Rates, device: str, dtype: str
 ) -> list[LatencyRecord]:
-    """One record a cell, in order, failed ones included."""
+    """Return one record a cell, in order, failed ones included."""
     by_cell = {one.cell: one for one in samples}
     return [_record(shape, one, by_cell, rates, device, dtype) for one in samples]
 
@@ -122,7 +122,7 @@ def _plain(cell: LatencyConfig, by_cell: dict[LatencyConfig, Samples]) -> Sample
 
 
 def _ratio(slow: Samples | None, fast: Samples) -> float | None:
-    """How many times as long `slow` takes: the median over rounds that both finished."""
+    """Compute how many times as long `slow` takes: the median over rounds that both finished."""
     if slow is None:
         return None
     rounds = zip(slow.rounds, fast.rounds, strict=False)
@@ -151,13 +151,13 @@ def _median_stages(steps: list[dict[str, float]]) -> dict[str, float]:
 def _roofline(
     shape: ModelShape, cell: LatencyConfig, rates: Rates, dtype: str
 ) -> tuple[float, float]:
-    """Least seconds of the cell, and the speed-up over the unpruned one that this allows."""
+    """Return the least seconds of the cell, and the speed-up over the unpruned one it allows."""
     name = dtype if cell.quantization == "none" else cell.quantization
     least, full = (least_seconds(shape, one, PRECISIONS[name], rates) for one in (cell, cell.full))
     return least, full / least
 
 
 def least_seconds(shape: ModelShape, cell: LatencyConfig, precision, rates: Rates) -> float:
-    """The model's own stages, each at its roofline."""
+    """Sum the model's own stages, each at its roofline (s)."""
     found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
     return sum(found[stage].seconds for stage in MODEL_STAGES if stage in found)

@@ -1,4 +1,4 @@
-"""Records -> a Markdown page and a JSON file."""
+"""Report of records: a Markdown page and a JSON file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ turns, ratios are medians over the rounds."""
 
 
 def page(facts: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]) -> str:
-    """Facts, then one table a family."""
+    """Return the page: facts, then one table a family."""
     lines = ["# Latency", "", *fact_lines(facts)]
     for family in dict.fromkeys(record.family for record in records):
         of_family = [record for record in records if record.family == family]
@@ -84,7 +84,7 @@ def _number(value: float | None, form: str = "{:.2f}") -> str:
 def write_json(
     path: Path, facts: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]
 ) -> None:
-    """facts, rates by family (FLOP/s and bytes/s) and records."""
+    """Write facts, rates by family (FLOP/s and bytes/s) and records."""
     content = {
         "facts": facts,
         "rates": {family: asdict(rate) for family, rate in rates.items()},

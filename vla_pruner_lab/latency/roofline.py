@@ -17,7 +17,7 @@ class Precision:
     decoder_weight: float
 
     def bytes_of(self, work: Work) -> float:
-        """Weights once, keys and values once."""
+        """Return the bytes of a work: weights once, keys and values once."""
         weight = self.decoder_weight if work.decoder else self.number
         return work.weights * weight + work.cached * self.number
 
@@ -51,7 +51,7 @@ class Bound:
 
 
 def stage_bound(works: list[Work], precision: Precision, rates: Rates) -> Bound:
-    """The sum over works of the longer of arithmetic and bytes."""
+    """Sum over works the longer of arithmetic and bytes."""
     seconds = bound_by_bytes = 0.0
     for work in works:
         compute, memory = work.flops / rates.flops, precision.bytes_of(work) / rates.bytes
@@ -61,6 +61,6 @@ def stage_bound(works: list[Work], precision: Precision, rates: Rates) -> Bound:
 
 
 def bounds(works: list[Work], precision: Precision, rates: Rates) -> dict[str, Bound]:
-    """By stage, in order; stages without work are left out."""
+    """Return the bounds by stage, in order; stages without work are left out."""
     stages = {stage: [work for work in works if work.stage == stage] for stage in STAGES}
     return {stage: stage_bound(part, precision, rates) for stage, part in stages.items() if part}

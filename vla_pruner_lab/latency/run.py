@@ -1,4 +1,4 @@
-"""Times the cells of one family in turns, so that a restless machine harms all of them alike."""
+"""Measurement of one family, cell by cell in turns: a busy machine affects all cells alike."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
 SCENES = 3
-"""Observations shown in turn."""
+"""Number of observations, used in turn."""
 
 
 @dataclass
 class Samples:
-    """What was measured of one cell. rounds: seconds of each step, by round."""
+    """Measurements of one cell. rounds: seconds of each step, by round."""
 
     cell: LatencyConfig
     rounds: list[list[float]] = field(default_factory=list)
@@ -53,7 +53,7 @@ def measure(
     memory: PeakMemory,
     ends: float,
 ) -> list[Samples]:
-    """Every cell once a round. A cell that fails says so and drops out.
+    """Time every cell once a round. A cell that fails stores its error and drops out.
 
     memory: started before the model was built. ends: time.monotonic() after which no further round
     begins; the first always does.
@@ -100,7 +100,7 @@ def _start(
 
 
 def make_policy(model: Model, cell: LatencyConfig) -> PrunedPolicy:
-    """As the cell wants it run."""
+    """Make a policy as the cell configures it."""
     if cell.is_baseline:
         return make_baseline(model, cell.mode.removeprefix("transformers_"))
     policy = model.make_policy(PruningConfig(method=cell.selector, keep_ratio=cell.keep_ratio))
@@ -130,7 +130,7 @@ def _scene(cell: LatencyConfig, scenes: list[Observation], step: int) -> Observa
 
 
 def _guarded(samples: Samples, run) -> None:
-    """One cell's trouble (memory, a capture that fails) must not cost the others."""
+    """Run one cell; its failure (memory, a capture that fails) must not cost the others."""
     try:
         run()
     except Exception as error:

@@ -1,11 +1,11 @@
-"""What drafting saves where guesses hold, and costs where none ever does.
+"""Benchmark of drafting: the saving if guesses hold, and the cost if none does.
 
     python -m vla_pruner_lab.microbenchmarks.drafting --markdown FILE
 
-OpenVLA with random weights; every setting takes one step in turn, so that a restless machine harms
-all alike. All see one picture. Still scene: the last action is guessed, and holds as far as the
-pruner goes on choosing the same tokens. In vain: every guess is a word, which no action holds, and
-the adaptive pause (drafting.Worth) has to make up for it.
+OpenVLA with random weights. Every setting takes one step in turn, so that a busy machine affects
+all alike. All see one image. Still scene: the last action is guessed; it holds as long as the
+method chooses the same tokens. Rejected: every guess is a text token, which no action holds. The
+adaptive pause (drafting.DraftGate) has to limit that cost.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
 WORD = 5
-"""A token that is no action."""
+"""A text token, not an action."""
 WARM_UP = 3
-"""Steps of the undrafted policy, and of none that drafts: those start with nothing learned."""
+"""Warm-up steps of the undrafted policy; policies that draft start without any."""
 ACCEPTED_STEPS = 15
-"""Of the settings in which guesses hold: every step drafts."""
+"""Pause of the settings in which guesses hold: every step drafts."""
 
 
-class VainDrafter(Drafter):
+class RejectedDrafter(Drafter):
     """Never right."""
 
     def propose(self) -> list[int] | None:
@@ -66,13 +66,15 @@ class DraftSetting:
 
 
 def make_settings(model: Model, keep_ratio: float) -> list[DraftSetting]:
-    """Off first, then each draft in a still scene and in vain."""
+    """Return the setting without drafts, then each draft in a still scene and with rejected
+    guesses.
+    """
     settings = [DraftSetting("off", "none", _policy(model, keep_ratio, "off"))]
     for draft in TREES:
         settings.append(DraftSetting(draft, "still scene", _policy(model, keep_ratio, draft)))
-        vain = _policy(model, keep_ratio, draft)
-        vain.drafter = VainDrafter(draft, ACTION_DIM, vain.tokens.ids)
-        settings.append(DraftSetting(draft, "in vain", vain))
+        rejected = _policy(model, keep_ratio, draft)
+        rejected.drafter = RejectedDrafter(draft, ACTION_DIM, rejected.tokens.ids)
+        settings.append(DraftSetting(draft, "rejected", rejected))
     return settings
 
 
@@ -84,7 +86,7 @@ def _policy(model: Model, keep_ratio: float, draft: str) -> PrunedPolicy:
 
 
 def measure(settings: list[DraftSetting], scene, steps: int) -> None:
-    """The whole sequence, all settings step by step in turn."""
+    """Run the whole sequence, all settings step by step in turn."""
     for _ in range(WARM_UP):
         settings[0].policy.act(scene)
     for number in tqdm(range(steps), desc="steps"):
@@ -94,7 +96,9 @@ def measure(settings: list[DraftSetting], scene, steps: int) -> None:
 
 
 def rows(settings: list[DraftSetting]) -> list[list[str]]:
-    """Ratios to the undrafted policy's steps of the same numbers; the first step has no guess."""
+    """Return ratios to the undrafted policy's steps of the same numbers; the first step has no
+    guess.
+    """
     off = settings[0]
     return [_row(setting, off) for setting in settings]
 
@@ -124,8 +128,8 @@ LEGEND = """\
 Steps behind the first; drafts: steps that guessed; accepted: tokens of six, per draft. Times are
 ratios to the undrafted step of the same turn. Drafting step, pausing step: medians. Sequence: both
 medians weighted by how often they occurred; summed: total time over total time, which a single
-disturbance moves. Drafts in vain grow rare with the length of the sequence: at most one in 65 steps
-in the long run."""
+disturbance moves. Rejected drafts grow rare with the length of the sequence: at most one in 65
+steps in the long run."""
 
 
 def main(arguments: list[str] | None = None) -> int:

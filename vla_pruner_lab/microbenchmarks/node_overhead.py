@@ -1,8 +1,8 @@
-"""What the node adds to the policy: image callback to action publication, less the policy's time.
+"""Time that the node adds to the policy's: image callback to action publication, less the policy's.
 
 python -m vla_pruner_lab.microbenchmarks.node_overhead --seconds 60 --markdown FILE
 
-Starts vla_pruner_node as a process of its own, sends it pictures over DDS on loopback and reads the
+Starts vla_pruner_node as a process of its own, sends it images over DDS on loopback and reads the
 percentiles from its diagnostics (over its last 100 inferences).
 """
 
@@ -31,16 +31,16 @@ DISCOVERY = 10.0
 NODE = "vla_pruner_node"
 
 IDLE = 10.0
-"""Time without pictures (s) over which the CPU time is taken."""
+"""Time without images (s) over which the CPU time is taken."""
 
 ENOUGH = 0.9
-"""Share of the pictures that must reach the node: else it is the transport that was measured."""
+"""Share of images that must reach the node; below it, the transport would be measured."""
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=10.0, help="pictures per second")
+    parser.add_argument("--rate", type=float, default=10.0, help="images per second")
     parser.add_argument("--width", type=int, default=640)
     parser.add_argument("--height", type=int, default=480)
     parser.add_argument("--markdown", type=Path, help="write the result there")
@@ -50,16 +50,16 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("ROS_DOMAIN_ID", "54")
-    # Whoever publishes raw pictures needs it, see the file.
+    # Needed to publish raw images, see the file.
     profile = share_directory() / "config" / "fastdds_large_images.xml"
     os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as directory:
         write_untrained_checkpoint(directory)
         values = measure(arguments, Path(directory))
-    received, sent = int(values.get("frames", 0)), pictures(arguments)
+    received, sent = int(values.get("frames", 0)), images(arguments)
     if received < ENOUGH * sent:
-        print(f"Only {received} of {sent} pictures reached the node: nothing was measured")
+        print(f"Only {received} of {sent} images reached the node: nothing was measured")
         return 1
     text = report(arguments, values)
     print(text)
@@ -68,15 +68,16 @@ def main() -> int:
     return 0
 
 
-def pictures(arguments: argparse.Namespace) -> int:
+def images(arguments: argparse.Namespace) -> int:
     return int(arguments.seconds * arguments.rate)
 
 
 def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
-    """Run the node under pictures.
+    """Run the node with images.
 
-    Returns the last diagnostics as key -> value, and cpu_idle and cpu_busy: the share of one core
-    that the active node's process used without and with pictures.
+    Returns:
+        The last diagnostics as key -> value, and cpu_idle and cpu_busy: the share of one core
+        that the active node's process used without and with images.
     """
     # rclpy is imported here only: most of the lab runs without ROS.
     from diagnostic_msgs.msg import DiagnosticArray
@@ -99,9 +100,9 @@ def measure(arguments: argparse.Namespace, checkpoint: Path) -> dict[str, str]:
         arguments_of_node = [a for name, value in settings.items() for a in parameter(name, value)]
         processes.start(NODE, *arguments_of_node)
         if not (client.configure() and client.activate()):
-            raise RuntimeError(processes.last_words(NODE))
+            raise RuntimeError(processes.log_tail(NODE))
         newest["cpu_idle"] = cpu_share(processes, lambda: threading.Event().wait(IDLE))
-        newest["cpu_busy"] = cpu_share(processes, lambda: publish_pictures(client, arguments))
+        newest["cpu_busy"] = cpu_share(processes, lambda: publish_images(client, arguments))
         heard.clear()
         heard.wait(5.0)  # diagnostics come once a second
     return newest
@@ -115,8 +116,8 @@ def cpu_share(processes, run: Callable[[], object]) -> str:
     return f"{share:.4f}"
 
 
-def publish_pictures(client, arguments: argparse.Namespace) -> None:
-    """Publish noise pictures at a steady rate for the time asked for."""
+def publish_images(client, arguments: argparse.Namespace) -> None:
+    """Publish noise images at a steady rate for the time asked for."""
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image
 
@@ -128,7 +129,7 @@ def publish_pictures(client, arguments: argparse.Namespace) -> None:
     while not publisher.get_subscription_count() and time.monotonic() < next_time + DISCOVERY:
         pause.wait(0.05)
     next_time = time.monotonic()
-    for _ in tqdm(range(pictures(arguments)), unit="picture", disable=None):
+    for _ in tqdm(range(images(arguments)), unit="image", disable=None):
         image.header.stamp = client.node.get_clock().now().to_msg()
         publisher.publish(image)
         next_time += 1.0 / arguments.rate
@@ -136,7 +137,7 @@ def publish_pictures(client, arguments: argparse.Namespace) -> None:
 
 
 def report(arguments: argparse.Namespace, values: dict[str, str]) -> str:
-    """Return the result as Markdown, with where and how it was measured."""
+    """Return the result as Markdown, with machine, command and date."""
     milliseconds = {k: 1e3 * float(values[k]) for k in values if k.endswith(("_p50", "_p95"))}
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
     return f"""# Node overhead
@@ -151,13 +152,13 @@ Image callback to action publication, less the policy's own time.
 
 | CPU of the active node's process | share of one core |
 |---|---|
-| no pictures | {100 * float(values["cpu_idle"]):.1f} % |
-| with pictures, policy included | {100 * float(values["cpu_busy"]):.1f} % |
+| no images | {100 * float(values["cpu_idle"]):.1f} % |
+| with images, policy included | {100 * float(values["cpu_busy"]):.1f} % |
 
-{values["frames"]} of {pictures(arguments)} {arguments.width}x{arguments.height} rgb8 pictures at \
+{values["frames"]} of {images(arguments)} {arguments.width}x{arguments.height} rgb8 images at \
 {arguments.rate:g} Hz received, {values["inferences"]} inferences; percentiles over the last 100.
 The overhead holds everything around the policy: waiting for the worker's turn (at most one \
-inference a control period), conversion, limits, publication. A picture that came while the \
+inference a control period), conversion, limits, publication. An image that came while the \
 policy was busy counts from when the policy was free.
 
 {platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, {platform.system()}, \

@@ -1,9 +1,9 @@
-"""What quantized decoder weights cost in accuracy, and save in bytes.
+"""Benchmark of quantized decoder weights: accuracy and bytes.
 
     python -m vla_pruner_lab.microbenchmarks.quantization --markdown FILE [--golden DIR]
 
-Every policy is shown the same observations, whatever it answers; answers are compared with those
-of the plain float32 policy at the same budget. Times are of the trained policy, all settings in
+Every policy gets the same observations, whatever its outputs. They are compared with those of the
+plain float32 policy at the same budget. Times are of the trained policy, all settings in
 turns.
 """
 
@@ -34,7 +34,7 @@ from vla_pruner_ros.pruning.config import PruningConfig
 KEEP_RATIOS = (1.0, 0.25)
 TIMED_RATIO = 0.25
 WARM_UP = 3
-"""Steps of each setting before its time counts."""
+"""Warm-up steps of each setting, which are not timed."""
 DTYPES = ("float32", "bfloat16")
 SETTINGS = tuple((dtype, kind) for dtype in DTYPES for kind in QUANTIZATIONS)
 REFERENCE = SETTINGS[0]
@@ -47,7 +47,7 @@ the same budget, in percent of the range that -1..1 stands for in its checkpoint
 action tokens equal to float32's; - where actions are continuous. Same tokens kept: of the visual
 tokens that float32 keeps. Refused: steps whose tokens are no action. Decoder: bytes of the weights
 in the decoder layers. The random models are those of the reference recordings: they have no clear
-favourite among tokens, of the picture or of the action, and small changes turn many of them."""
+favourite among tokens, of the image or of the action, and small changes turn many of them."""
 TIMES_LEGEND = """\
 Step: median over the rounds of the ratio to the unquantized step of the same dtype in the same run;
 above 1 is slower. On a CPU torchao unpacks int8 weights anew for every product: what is saved there
@@ -55,8 +55,8 @@ is memory. Nothing here was measured on a GPU."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Of one policy to one case. actions: [steps, chunk, 7], NaN where refused."""
+class Outputs:
+    """Outputs of one policy for one case. actions: [steps, chunk, 7], NaN if refused."""
 
     actions: np.ndarray
     kept: list[np.ndarray]
@@ -69,8 +69,8 @@ class Answers:
         return np.isnan(self.actions).any(axis=(1, 2))
 
 
-def answers(case: QuantizationCase, dtype: str, kind: str, keep_ratio: float) -> Answers:
-    """The policy's, its memory fresh in each episode."""
+def run_case(case: QuantizationCase, dtype: str, kind: str, keep_ratio: float) -> Outputs:
+    """Run a policy over a case; its history is cleared before each episode."""
     policy = _loaded(case, dtype, kind, keep_ratio)
     actions, kept = [], []
     for episode in case.episodes:
@@ -86,7 +86,7 @@ def answers(case: QuantizationCase, dtype: str, kind: str, keep_ratio: float) ->
             patches = policy.grid[0] * policy.grid[1]
             numbered = (patches * n + one for n, one in enumerate(chunk.pruning.kept_indices))
             kept.append(np.concatenate(list(numbered)))
-    return Answers(np.stack(actions), kept, decoder_bytes(policy), policy.decodes_token_by_token)
+    return Outputs(np.stack(actions), kept, decoder_bytes(policy), policy.decodes_token_by_token)
 
 
 def decoder_bytes(policy: PrunedPolicy) -> int:
@@ -94,22 +94,22 @@ def decoder_bytes(policy: PrunedPolicy) -> int:
 
 
 def action_range(case: QuantizationCase) -> np.ndarray:
-    """[7], what -1..1 stands for."""
+    """Return what -1..1 stands for, [7]."""
     bounds = case.load("float32", ExecutionConfig()).bounds
     return bounds.to_units(np.ones(bounds.size)) - bounds.to_units(-np.ones(bounds.size))
 
 
 def accuracy_rows(case: QuantizationCase) -> Iterator[list[str]]:
-    """One row of the table for each budget and setting."""
+    """Yield one row of the table for each budget and setting."""
     span = action_range(case)
     for ratio in KEEP_RATIOS:
-        reference = answers(case, *REFERENCE, ratio)
+        reference = run_case(case, *REFERENCE, ratio)
         for dtype, kind in tqdm(SETTINGS, desc=f"{case.name} {ratio:g}"):
-            found = answers(case, dtype, kind, ratio)
+            found = run_case(case, dtype, kind, ratio)
             yield [case.name, f"{ratio:g}", dtype, kind, *_compared(found, reference, span)]
 
 
-def _compared(found: Answers, reference: Answers, span: np.ndarray) -> list[str]:
+def _compared(found: Outputs, reference: Outputs, span: np.ndarray) -> list[str]:
     refused = found.refused | reference.refused
     difference = np.abs(found.actions - reference.actions)[~refused]
     errors = 100 * difference.mean(axis=(0, 1)) / span
@@ -125,7 +125,9 @@ def _compared(found: Answers, reference: Answers, span: np.ndarray) -> list[str]
 
 
 def step_rows(case: QuantizationCase, rounds: int) -> list[list[str]]:
-    """Bytes and times of one policy, pruned, on the first picture; every setting once a round."""
+    """Return bytes and times of one policy, pruned, on the first image; every setting once
+    a round.
+    """
     scene = case.episodes[0][0]
     policies = {setting: _loaded(case, *setting, TIMED_RATIO) for setting in SETTINGS}
     times = {setting: [] for setting in SETTINGS}
@@ -172,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
     facts = machine.facts("vla_pruner_lab.microbenchmarks.quantization", torch.device("cpu"))
-    cases = [quantization_cases.shipped(SEED)]
+    cases = [quantization_cases.bundled(SEED)]
     steps = step_rows(cases[0], options.rounds)
     if options.golden:
         of_golden = (quantization_cases.golden_openvla, quantization_cases.golden_oft)

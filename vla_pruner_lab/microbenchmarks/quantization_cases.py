@@ -21,13 +21,13 @@ from vla_pruner_ros.resources import SIMULATION_POLICY, policy_directory
 
 TASKS = ("drawer-close", "window-close", "button-press-topdown")
 ACTIONS = 40
-"""Carried out of each recorded episode, EXECUTE of each chunk."""
+"""Actions carried out of each recorded episode, EXECUTE of each chunk."""
 EXECUTE = 4
 
 
 @dataclass(frozen=True)
 class QuantizationCase:
-    """A checkpoint and what it is shown, one episode after the other.
+    """A checkpoint and its observations, one episode after the other.
 
     load: (dtype, execution) -> a policy.
     """
@@ -37,8 +37,8 @@ class QuantizationCase:
     episodes: list[list[Observation]]
 
 
-def shipped(seed: int) -> QuantizationCase:
-    """The policy that comes with the package, on episodes that it controls itself, pruned."""
+def bundled(seed: int) -> QuantizationCase:
+    """Return the bundled policy, on episodes that it controls itself, pruned."""
     from vla_pruner_lab.rollout.episode import run_episode
     from vla_pruner_ros.sim.robot import SimulatedRobot
 
@@ -59,7 +59,7 @@ def shipped(seed: int) -> QuantizationCase:
 
 
 def _recorder(policy: PrunedPolicy):
-    """An agent that keeps in `seen` what its policy is shown."""
+    """Return an agent that stores its policy's observations in `seen`."""
     from vla_pruner_lab.rollout.episode import PolicyAgent
 
     class Recorder(PolicyAgent):
@@ -73,7 +73,7 @@ def _recorder(policy: PrunedPolicy):
 
 
 def golden_openvla(directory: Path) -> QuantizationCase:
-    """The recorded pictures, each an episode, and the recorded run of several frames."""
+    """Return the recorded images, each an episode, and the recorded run of several frames."""
     folder = directory / "openvla"
     prompts, episodes = {}, []
     for name, official in load_cases(folder):
@@ -87,7 +87,7 @@ def golden_openvla(directory: Path) -> QuantizationCase:
 
 
 def golden_oft(directory: Path) -> QuantizationCase:
-    """The recorded pictures, each an episode."""
+    """Return the recorded images, each an episode."""
     folder = directory / "oft"
     prompts, episodes = {}, []
     for name, official in load_cases(folder):

@@ -1,9 +1,9 @@
-"""What a replay costs next to the model: time to read, convert, compare and report, and memory.
+"""Cost of a replay next to the model: time to read, convert, compare and report, and memory.
 
 python -m vla_pruner_lab.microbenchmarks.replay --frames 20000 --markdown FILE
 
-Writes a bag of noise pictures with a recorded answer to each, and replays it as vla_pruner_replay
-does, report included, with a policy that answers at once.
+Writes a bag of noise images with a recorded output for each. Replays it as vla_pruner_replay does,
+report included, with a policy that returns at once.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from vla_pruner_ros.replay.results.result import ReplayResult
 
 PERIOD = SECOND // 10
 SIDE = 16
-"""Patches along one side of the picture, as of OpenVLA."""
+"""Patches along one side of the image, as of OpenVLA."""
 PICTURES = 8
-"""Different pictures in a bag; the disk and the page cache do not notice that they repeat."""
+"""Different images in a bag; more would not change the load of disk and page cache."""
 
 
 class InstantPolicy:
-    """Answers at once; its actions depend on the picture and on the budget."""
+    """Policy that returns at once; its actions depend on the image and on the budget."""
 
     family, trained, chunk_size, num_cameras, state_dim = "instant", False, 1, 1, 0
 
@@ -67,7 +67,7 @@ class InstantPolicy:
 
 
 def write_bag(path: Path, frames: int, width: int, height: int, compression: str) -> None:
-    """Write noise pictures at 10 Hz and what an InstantPolicy answers to each.
+    """Write noise images at 10 Hz and the outputs of an InstantPolicy for each.
 
     compression: none, png or jpeg, as of the recorder.
     """
@@ -76,7 +76,7 @@ def write_bag(path: Path, frames: int, width: int, height: int, compression: str
     ratio = policy.pruning.keep_ratio
     messages = AnswerMessages(store, policy.family, policy.trained)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (PICTURES, height, width, 3), np.uint8)
+    images = rng.integers(0, 256, (PICTURES, height, width, 3), np.uint8)
     packed = compression != "none"
     topic, msgtype = ("/image_raw/compressed", types.COMPRESSED_IMAGE) if packed else (
         "/image_raw", types.IMAGE)  # fmt: skip
@@ -85,10 +85,10 @@ def write_bag(path: Path, frames: int, width: int, height: int, compression: str
         writer.add_topic(topic_, type_)
     writer.write_message("/instruction", 0, types.STRING, store.types[types.STRING](data="go"))
     for number in tqdm(range(frames), "writing the bag", unit="frame"):
-        picture, stamp = pictures[number % PICTURES], (number + 1) * PERIOD
-        data = store.serialize_cdr(_image(store, picture, stamp), types.IMAGE)
+        image, stamp = images[number % PICTURES], (number + 1) * PERIOD
+        data = store.serialize_cdr(_image(store, image, stamp), types.IMAGE)
         writer.write(topic, stamp, pack_image(store, data, compression, 90) if packed else data)
-        chunk = policy.act(Observation([picture], "go"))
+        chunk = policy.act(Observation([image], "go"))
         answer = messages.chunk(
             chunk, sequence=number, image_stamps=[stamp], instruction="go",
             started=stamp + 1, seconds=0.01,
@@ -100,8 +100,8 @@ def write_bag(path: Path, frames: int, width: int, height: int, compression: str
     writer.close()
 
 
-def _image(store, picture: np.ndarray, stamp: int):
-    height, width, channels = picture.shape
+def _image(store, image: np.ndarray, stamp: int):
+    height, width, channels = image.shape
     header = store.types["std_msgs/msg/Header"]
     return store.types[types.IMAGE](
         header=header(stamp=time_message(store, stamp), frame_id="camera"),
@@ -110,7 +110,7 @@ def _image(store, picture: np.ndarray, stamp: int):
         encoding="rgb8",
         is_bigendian=0,
         step=width * channels,
-        data=picture.reshape(-1),
+        data=image.reshape(-1),
     )
 
 
@@ -142,7 +142,7 @@ def report(
         "",
         f"{arguments.frames} frames of {arguments.width}x{arguments.height}, compression "
         f"{arguments.compression}; {len(outcome.runs)} runs over the bag, report included; the "
-        "policy answers at once.",
+        "policy returns at once.",
         "",
         "| | |",
         "|---|---|",

@@ -2,9 +2,9 @@
 
     python -m vla_pruner_lab.microbenchmarks.selection --device cpu --markdown page.md
 
-Runs on the CPU and, where there is one, on the GPU (there each stage is replayed from a CUDA graph,
+Runs on the CPU and, if there is one, on the GPU (there each stage is replayed from a CUDA graph,
 as a policy runs it). Prints a table and the growth when the token count M or the budget k doubles.
-The fastest repeat is compared, for it depends least on what else the machine does.
+The fastest repeat is compared because it depends least on other work of the machine.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Timing:
 
 
 def make_stages(tokens: int, keep: int, dim: int, device: str) -> dict[str, Callable[[], object]]:
-    """The stages on random inputs: float32 features on a CPU, bfloat16 on a GPU."""
+    """Return the stages on random inputs: float32 features on a CPU, bfloat16 on a GPU."""
     generator = torch.Generator().manual_seed(0)
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     features = torch.randn(tokens, dim, generator=generator).to(device, dtype)
@@ -81,7 +81,7 @@ def make_stages(tokens: int, keep: int, dim: int, device: str) -> dict[str, Call
 
 
 def time_on_cpu(run: Callable[[], object], repeats: int) -> list[float]:
-    """Milliseconds of each run, after a tenth as many to warm up."""
+    """Measure the milliseconds of each run, after a tenth as many to warm up."""
     for _ in range(max(3, repeats // 10)):
         run()
     times = []
@@ -93,7 +93,7 @@ def time_on_cpu(run: Callable[[], object], repeats: int) -> list[float]:
 
 
 def time_on_gpu(run: Callable[[], object], repeats: int) -> list[float]:
-    """Milliseconds the device takes for each replay of the captured run."""
+    """Measure the milliseconds that the device takes for each replay of the captured run."""
     side_stream = torch.cuda.Stream()
     with torch.cuda.stream(side_stream):
         for _ in range(3):
@@ -125,7 +125,7 @@ def benchmark(device: str, dim: int, repeats: int) -> list[Timing]:
 
 
 def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
-    """What a reader needs in order to compare."""
+    """Return the facts that make measurements comparable."""
     facts = {
         "date": date.today().isoformat(),
         "command": "python -m vla_pruner_lab.microbenchmarks.selection " + shlex.join(sys.argv[1:]),
@@ -143,7 +143,7 @@ def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
 
 
 def format_markdown(facts: dict[str, str], timings: list[Timing]) -> str:
-    """A page: facts, one table per device, growth."""
+    """Return a page: facts, one table per device, growth."""
     lines = ["# Time of token selection", ""]
     lines += fact_lines(facts)
     lines += ["", "Stages:", ""]
@@ -193,13 +193,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=4096, help="feature width (default: 4096)")
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--json", type=Path, help="write facts and timings there")
-    parser.add_argument("--markdown", type=Path, help="write the page there as well")
+    parser.add_argument("--json", type=Path, help="write facts and timings to this file")
+    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
     options = parser.parse_args(arguments)
     if min(options.dim, options.threads) < 1 or options.repeats < 10:
         parser.error("--dim and --threads must be at least 1, --repeats at least 10")
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device here: use --device cpu")
+        parser.error("torch finds no CUDA device: use --device cpu")
     return options
 
 

@@ -1,4 +1,6 @@
-"""Bad checkpoints and bags, written to a directory and opened as the package opens them."""
+"""Bad checkpoints and bags, written to a directory and opened through the package's own
+functions.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,14 @@ class _Checkpoints:
 _checkpoints = _Checkpoints()
 
 
-def _case(name: str, words: str, change: Callable[[Path], Any], **how: Any) -> BadInput:
+def _case(name: str, text: str, change: Callable[[Path], Any], **how: Any) -> BadInput:
     def attempt(directory: Path) -> Any:
         checkpoint = _checkpoints.copy(directory)
         change(checkpoint)
         policy = load_policy(checkpoint)
         return policy.family, (checkpoint / MARKER).exists()
 
-    return BadInput("checkpoints", f"checkpoint {name}", attempt, words, **how)
+    return BadInput("checkpoints", f"checkpoint {name}", attempt, text, **how)
 
 
 def broken_weights() -> Iterator[BadInput]:
@@ -81,7 +83,7 @@ def broken_weights() -> Iterator[BadInput]:
 
 
 def broken_configs() -> Iterator[BadInput]:
-    for name, content, words in (
+    for name, content, text in (
         ("empty", "", "JSON"),
         ("cut", '{"model_type": "open', "JSON"),
         ("a list", "[]", "JSON object"),
@@ -92,7 +94,7 @@ def broken_configs() -> Iterator[BadInput]:
         ("in UTF-16", '{"model_type": "openvla"}'.encode("utf-16"), "JSON"),
         ("nested too deep", "[" * 100_000, "JSON"),
     ):
-        yield _case(f"with config.json {name}", words, _writes("config.json", content))
+        yield _case(f"with config.json {name}", text, _writes("config.json", content))
     yield _case(
         "without config.json", "config.json is missing", lambda d: (d / "config.json").unlink()
     )
@@ -140,7 +142,7 @@ def _load_bomb(directory: Path, protocol: int) -> None:
 
 
 def bags() -> Iterator[BadInput]:
-    def case(name: str, words: str, files: dict[str, bytes]) -> BadInput:
+    def case(name: str, text: str, files: dict[str, bytes]) -> BadInput:
         def attempt(directory: Path) -> Any:
             bag = directory / "bag"
             bag.mkdir()
@@ -149,7 +151,7 @@ def bags() -> Iterator[BadInput]:
             with BagReader(bag) as reader:
                 return reader.topics
 
-        return BadInput("bags", f"bag {name}", attempt, words)
+        return BadInput("bags", f"bag {name}", attempt, text)
 
     yield case("without files", "", {})
     yield case("of one empty MCAP file", "", {"a.mcap": b""})

@@ -1,4 +1,4 @@
-"""Malformed and hostile inputs, each with what must come of it.
+"""Malformed and hostile inputs, each with its expected outcome.
 
 Every case goes through the function the node uses. A refusal is one of the package's own errors
 with a sentence that names the trouble; anything else that escapes is a failure.

@@ -36,10 +36,10 @@ def cases() -> Iterator[BadInput]:
 
 
 def raw_images() -> Iterator[BadInput]:
-    def case(name: str, words: str, **fields: Any) -> BadInput:
+    def case(name: str, text: str, **fields: Any) -> BadInput:
         whole = {"height": 4, "width": 4, "encoding": "rgb8", "step": 12, "is_bigendian": 0}
         message = Message(**{**whole, "data": bytes(48), **fields})
-        return BadInput("raw images", f"image {name}", lambda _: to_rgb(message), words)
+        return BadInput("raw images", f"image {name}", lambda _: to_rgb(message), text)
 
     for encoding in ("", "RGB8", "rgb 8", "nv99", "jpeg", "h264", "rgb8; jpeg", "../rgb8",
                      "rgb8\x00", "x" * 1000, "8UC2", "8UC5", "32FC3", "%s%n", "彩色"):  # fmt: skip
@@ -59,14 +59,14 @@ def raw_images() -> Iterator[BadInput]:
 
 
 def compressed_images() -> Iterator[BadInput]:
-    picture = PillowImage.fromarray(
+    image = PillowImage.fromarray(
         np.arange(4800, dtype=np.uint16).astype(np.uint8).reshape(40, 40, 3)
     )
-    files = {kind: _encoded(picture, kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM")}
+    files = {kind: _encoded(image, kind) for kind in ("JPEG", "PNG", "GIF", "BMP", "TIFF", "PPM")}
 
-    def case(name: str, words: str, data: bytes, form: str = "jpeg") -> BadInput:
+    def case(name: str, text: str, data: bytes, form: str = "jpeg") -> BadInput:
         message = Message(format=form, data=data)
-        return BadInput("compressed images", f"picture {name}", lambda _: to_rgb(message), words)
+        return BadInput("compressed images", f"image {name}", lambda _: to_rgb(message), text)
 
     for kind in ("GIF", "BMP", "TIFF", "PPM"):
         yield case(f"in {kind}", "neither JPEG nor PNG", files[kind])
@@ -85,14 +85,14 @@ def compressed_images() -> Iterator[BadInput]:
     yield case("of no pixels", "compressed", _png_header(0, 0))
 
 
-def _encoded(picture: PillowImage.Image, kind: str) -> bytes:
+def _encoded(image: PillowImage.Image, kind: str) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind)
+    image.save(buffer, kind)
     return buffer.getvalue()
 
 
 def _png_header(width: int, height: int) -> bytes:
-    """A PNG that promises a size and holds next to nothing."""
+    """Build a PNG that promises a size and holds almost nothing."""
 
     def part(name: bytes, content: bytes) -> bytes:
         checksum = zlib.crc32(name + content)
@@ -178,10 +178,10 @@ def parameters() -> Iterator[BadInput]:
 
 
 def joint_states() -> Iterator[BadInput]:
-    def case(name: str, words: str, names: list[str], positions: list[float]) -> BadInput:
+    def case(name: str, text: str, names: list[str], positions: list[float]) -> BadInput:
         message = Message(name=names, position=positions)
         take = lambda _: state_from_joint_state(message, ("a", "b"))  # noqa: E731
-        return BadInput("joint states", f"joint state {name}", take, words)
+        return BadInput("joint states", f"joint state {name}", take, text)
 
     yield case("without joints", "not in the joint state", [], [])
     yield case("with one joint missing", "joints b", ["a"], [1.0])
@@ -198,11 +198,11 @@ def joint_states() -> Iterator[BadInput]:
 
 
 def poses() -> Iterator[BadInput]:
-    def case(name: str, words: str, position: tuple, orientation: tuple) -> BadInput:
+    def case(name: str, text: str, position: tuple, orientation: tuple) -> BadInput:
         p = Message(**dict(zip("xyz", position, strict=True)))
         q = Message(**dict(zip("xyzw", orientation, strict=True)))
         message = Message(position=p, orientation=q)
-        return BadInput("poses", f"pose {name}", lambda _: to_pose(message), words)
+        return BadInput("poses", f"pose {name}", lambda _: to_pose(message), text)
 
     upright = (0.0, 0.0, 0.0, 1.0)
     for axis in range(3):

@@ -1,4 +1,4 @@
-"""The world around the node in a soak test: its clock, camera, arm, operator and judge."""
+"""Test bench around the node in a soak test: its clock, camera, arm, operator and judge."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ TICK = 0.1
 """Simulated time between two frames (s)."""
 
 PACE = 0.005
-"""Wall time between two frames (s), at least: the world runs TICK / PACE times real time."""
+"""Wall time between two frames (s), at least: the bench runs TICK / PACE times real time."""
 
 POSE_LAG = 4 * TICK
-"""How old a pose may be when it is sent, in simulated time (s)."""
+"""Largest age of a pose when it is sent, in simulated time (s)."""
 
 PATIENCE = 10.0
 """Longest wait for a service (s)."""
@@ -46,7 +46,7 @@ SLACK = 1e-6
 
 
 class TestBench:
-    """Runs a node and everything around it on loopback until closed.
+    """Test bench that runs a node and everything around it on loopback until closed.
 
     violations: sentences about what must never happen. Simulated time only moves in step().
     """
@@ -122,11 +122,11 @@ class TestBench:
         time.sleep(PACE)
 
     def run(self, seconds: float) -> None:
-        """Step for so much wall time."""
+        """Step for `seconds` of wall time."""
         self.until(lambda: False, seconds)
 
     def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Step until a condition holds; return False after so much wall time."""
+        """Step until a condition holds; return False after `seconds` of wall time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if condition():
@@ -182,7 +182,7 @@ class TestBench:
             self._last_allowed = self.published()
 
     def published(self) -> int:
-        """Return how many actions and stops the node says it has published."""
+        """Return the number of actions and stops that the node reports as published."""
         counts = self.node.health.counts()
         return self._published_before + counts.get("actions", 0) + counts.get("stops", 0)
 
@@ -190,12 +190,14 @@ class TestBench:
         client = self.robot.create_client(service_type, f"/vla_pruner/{name}")
         try:
             if not client.wait_for_service(PATIENCE):
-                raise TimeoutError(f"the service {name} is not there")
+                raise TimeoutError(f"the service {name} is not available")
             answered = threading.Event()
             future = client.call_async(request)
             future.add_done_callback(lambda _: answered.set())
             if not answered.wait(PATIENCE):
-                self.violations.append(f"the service {name} gave no answer in {PATIENCE:.0f} s")
+                self.violations.append(
+                    f"the service {name} did not respond within {PATIENCE:.0f} s"
+                )
                 raise TimeoutError(self.violations[-1])
             return future.result()
         finally:
@@ -234,7 +236,7 @@ class TestBench:
 
 
 def plain_image(brightness: int) -> Image:
-    """A grey 16 x 12 picture."""
+    """Return a grey image, 16 x 12 pixels."""
     image = Image(height=12, width=16, encoding="rgb8", step=48)
     image.data = bytes([brightness]) * (12 * 48)
     return image

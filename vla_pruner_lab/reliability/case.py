@@ -1,4 +1,4 @@
-"""One malformed input, and what must come of it."""
+"""Malformed input, and its expected outcome."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ class BadInput:
     """One input.
 
     attempt: called with an empty directory; for a harmless case it returns what came of the input.
-    words: what the refusal must say. check: whether the result of a harmless case is as it must be.
+    text: what the refusal must contain. check: whether the result of a harmless case is as it must
+    be.
     """
 
     area: str
     name: str
     attempt: Callable[[Path], Any]
-    words: str = ""
+    text: str = ""
     check: Callable[[Any], bool] | None = None
 
     @property
@@ -36,13 +37,13 @@ class BadInput:
 
 
 def outcome(case: BadInput, directory: Path) -> str:
-    """Return "" where a case ends as expected, else what happened instead."""
+    """Return "" if a case ends as expected, else the actual outcome."""
     try:
         result = case.attempt(directory)
     except REFUSALS as error:
         if case.expected == HARMLESS:
             return f"refused: {error}"
-        return "" if case.words in str(error) else f"refused with other words: {error}"
+        return "" if case.text in str(error) else f"refused with another message: {error}"
     except Exception as error:
         return f"raised {type(error).__name__}: {error}"
     if case.expected == REFUSED:

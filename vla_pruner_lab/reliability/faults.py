@@ -1,4 +1,4 @@
-"""What can go wrong around a node, one function a fault. After each the arm must move again."""
+"""Faults around a node, one function a fault. After each the arm must move again."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ STORM: tuple[tuple[str, Any], ...] = (
 )  # fmt: skip
 
 
-def camera_drop_out(world: TestBench, chance: random.Random) -> None:
+def camera_drop_out(world: TestBench, rng: random.Random) -> None:
     world.camera_on = False
     _expect_rest(world, "frames stopped", lambda inputs: inputs.camera_ages()[0])
     world.camera_on = True
 
 
-def joint_state_drop_out(world: TestBench, chance: random.Random) -> None:
+def joint_state_drop_out(world: TestBench, rng: random.Random) -> None:
     world.joints_on = False
 
     def age(inputs: NodeInputs) -> float | None:
@@ -46,72 +46,72 @@ def joint_state_drop_out(world: TestBench, chance: random.Random) -> None:
     world.joints_on = True
 
 
-def clock_jump(world: TestBench, chance: random.Random) -> None:
-    world.now += chance.choice((-600, -60, -5, 5, 60, 600)) * 10**9
+def clock_jump(world: TestBench, rng: random.Random) -> None:
+    world.now += rng.choice((-600, -60, -5, 5, 60, 600)) * 10**9
     world.run(0.2)
 
 
-def instruction_burst(world: TestBench, chance: random.Random) -> None:
+def instruction_burst(world: TestBench, rng: random.Random) -> None:
     for number in range(50):
         hostile = ("", "\x00\x1b[2J", "x" * 5000, "\u202egnirts")
-        world.instruct(chance.choice(hostile) if number % 5 == 0 else f"push button {number}")
-    world.instruct(f"push button {chance.random()}")
+        world.instruct(rng.choice(hostile) if number % 5 == 0 else f"push button {number}")
+    world.instruct(f"push button {rng.random()}")
 
 
-def malformed_images(world: TestBench, chance: random.Random) -> None:
+def malformed_images(world: TestBench, rng: random.Random) -> None:
     for _ in range(10):
-        encoding = chance.choice(("rgb8", "bgr8", "mono16", "32FC1", "nv99", "", "RGB8"))
-        height, width = chance.choice((0, 1, 12, 2**31)), chance.choice((0, 16, 2**31))
-        data = bytes(chance.choice((0, 1, 575, 4096)))
+        encoding = rng.choice(("rgb8", "bgr8", "mono16", "32FC1", "nv99", "", "RGB8"))
+        height, width = rng.choice((0, 1, 12, 2**31)), rng.choice((0, 16, 2**31))
+        data = bytes(rng.choice((0, 1, 575, 4096)))
         image = Image(height=height, width=width, encoding=encoding, data=data)
-        image.step = chance.choice((0, 1, 48, 2**32 - 1))
+        image.step = rng.choice((0, 1, 48, 2**32 - 1))
         world.step(image)
 
 
-def malformed_joint_states(world: TestBench, chance: random.Random) -> None:
+def malformed_joint_states(world: TestBench, rng: random.Random) -> None:
     world.joints_on = False
     for _ in range(10):
-        names = chance.choice((["shoulder"], ["elbow", "shoulder"], [], ["wheel"] * 3))
-        world.send_joints(names, [chance.choice((0.0, float("nan"), 1e308))] * chance.randint(0, 3))
+        names = rng.choice((["shoulder"], ["elbow", "shoulder"], [], ["wheel"] * 3))
+        world.send_joints(names, [rng.choice((0.0, float("nan"), 1e308))] * rng.randint(0, 3))
         world.step()
     world.joints_on = True
 
 
-def parameter_storm(world: TestBench, chance: random.Random) -> None:
+def parameter_storm(world: TestBench, rng: random.Random) -> None:
     for _ in range(20):
-        world.set_parameter(*chance.choice(STORM))
+        world.set_parameter(*rng.choice(STORM))
         world.step()
     world.set_parameter("control_rate", 10.0)
 
 
-def reset_storm(world: TestBench, chance: random.Random) -> None:
+def reset_storm(world: TestBench, rng: random.Random) -> None:
     for _ in range(10):
         world.reset()
         world.step()
 
 
-def deactivation(world: TestBench, chance: random.Random) -> None:
+def deactivation(world: TestBench, rng: random.Random) -> None:
     world.change_state(Transition.TRANSITION_DEACTIVATE)
     world.run(0.1)
     world.change_state(Transition.TRANSITION_ACTIVATE)
 
 
-def second_life(world: TestBench, chance: random.Random) -> None:
+def second_life(world: TestBench, rng: random.Random) -> None:
     world.change_state(Transition.TRANSITION_DEACTIVATE)
     world.change_state(Transition.TRANSITION_CLEANUP)
     world.change_state(Transition.TRANSITION_CONFIGURE)
     world.change_state(Transition.TRANSITION_ACTIVATE)
 
 
-def policy_answers(fault: str, world: TestBench, chance: random.Random) -> None:
+def policy_fault(fault: str, world: TestBench, rng: random.Random) -> None:
     world.policy.fault = fault
-    target = world.policy.answers + 6  # beyond max_consecutive_failures: the hold comes, too
-    world.until(lambda: world.policy.answers >= target or not world.node.gate.is_open, 3.0)
+    target = world.policy.inferences + 6  # beyond max_consecutive_failures: the hold comes, too
+    world.until(lambda: world.policy.inferences >= target or not world.node.gate.is_open, 3.0)
     world.policy.fault = ""
 
 
 def _expect_rest(world: TestBench, what: str, age: Callable[[NodeInputs], float | None]) -> None:
-    """Wait until the node's newest message is too old, then no action may be sent.
+    """Wait until the node's newest message is too old; from then on no action may be sent.
 
     age: of that message since it reached the node: on a busy machine it may do so late. What counts
     is what the node sends, not what has arrived, for the same reason.
@@ -140,11 +140,11 @@ FAULTS: dict[str, Fault] = {
     "reset storm": reset_storm,
     "deactivate, activate": deactivation,
     "clean up, configure": second_life,
-    "NaN actions": partial(policy_answers, "not_a_number"),
-    "infinite actions": partial(policy_answers, "infinite"),
-    "huge actions": partial(policy_answers, "huge"),
-    "actions of another shape": partial(policy_answers, "misshapen"),
-    "slow steps": partial(policy_answers, "slow"),
-    "policy errors": partial(policy_answers, "refusing"),
-    "out of memory": partial(policy_answers, "out_of_memory"),
+    "NaN actions": partial(policy_fault, "not_a_number"),
+    "infinite actions": partial(policy_fault, "infinite"),
+    "huge actions": partial(policy_fault, "huge"),
+    "actions of another shape": partial(policy_fault, "misshapen"),
+    "slow steps": partial(policy_fault, "slow"),
+    "policy errors": partial(policy_fault, "refusing"),
+    "out of memory": partial(policy_fault, "out_of_memory"),
 }

@@ -1,4 +1,4 @@
-"""A policy whose answers, timing and failures the soak test commands."""
+"""A policy whose outputs, timing and failures the soak test commands."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ STATE_JOINTS = ("shoulder", "elbow")
 
 
 class SoakPolicy:
-    """A VlaPolicy over 16 tokens: wanders with the image's brightness until told to misbehave.
+    """A VlaPolicy over 16 tokens: it wanders with the image's brightness until a fault is set.
 
-    fault: name of a method below that answers instead, or "".
+    fault: name of a method below that acts instead, or "".
     """
 
     family, trained = "soak", True
@@ -29,10 +29,10 @@ class SoakPolicy:
     def __init__(self) -> None:
         self.pruning = PruningConfig()
         self.fault = ""
-        self.answers = 0
+        self.inferences = 0
 
     def act(self, observation: Observation) -> ActionChunk:
-        self.answers += 1
+        self.inferences += 1
         answer: Callable[[Observation], np.ndarray] = getattr(self, self.fault or "calm")
         return ActionChunk(answer(observation), self._report())
 

@@ -1,4 +1,4 @@
-"""Run the node for minutes on end with faults injected, and report what it lived through.
+"""Soak test: run the node for minutes with injected faults, and report the outcome.
 
     python -m vla_pruner_lab.reliability.soak --minutes 10 --json soak.json
 
@@ -55,7 +55,7 @@ def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
         "simulated_hours": _simulated_hours(world.ticks),
         "frames": world.frames,
         "frames_per_second": world.frames / wall,
-        "inferences": world.policy.answers,
+        "inferences": world.policy.inferences,
         "actions": world.motions,
         "stops": world.stops,
         "actions_lost": published - world.received,
@@ -83,17 +83,17 @@ def _bring_up(world: Any) -> None:
 
 
 def _inject(
-    world: Any, chance: random.Random, end: float, injected: Counter, survived: Counter
+    world: Any, rng: random.Random, end: float, injected: Counter, survived: Counter
 ) -> tuple[float, float]:
     """Inject one fault after the other until `end`; return memory (MiB) early and at the end."""
     from vla_pruner_lab.reliability.faults import FAULTS
 
     begin, early, order = time.monotonic(), None, []
     while time.monotonic() < end:
-        order = order or chance.sample(list(FAULTS), len(FAULTS))
+        order = order or rng.sample(list(FAULTS), len(FAULTS))
         name = order.pop()
         injected[name] += 1
-        FAULTS[name](world, chance)
+        FAULTS[name](world, rng)
         survived[name] += _recovers(world, name)
         world.run(CALM)
         if early is None and time.monotonic() - begin > WARM_UP * (end - begin):
@@ -102,7 +102,7 @@ def _inject(
 
 
 def _recovers(world: Any, fault: str) -> bool:
-    """Return whether the arm moves again; a hold is released first, as a person would."""
+    """Return whether the arm moves again; a hold is released first, as an operator would."""
     world.instruct("push the button")
     before = world.motions
 
@@ -118,7 +118,7 @@ def _recovers(world: Any, fault: str) -> bool:
 
 
 def _come_to_rest(world: Any) -> int:
-    """Deactivate and return how many actions and stops the node has published."""
+    """Deactivate; return the number of actions and stops that the node has published."""
     from lifecycle_msgs.msg import Transition
 
     world.change_state(Transition.TRANSITION_DEACTIVATE)
@@ -161,7 +161,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time (default: 10)")
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--domain", type=int, default=191, help="ROS domain to run in")
-    parser.add_argument("--json", type=Path, help="write the report here")
+    parser.add_argument("--json", type=Path, help="write the report to this file")
     parser.add_argument("--markdown", type=Path, help="write docs/reference/reliability.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
     options = parser.parse_args(arguments)

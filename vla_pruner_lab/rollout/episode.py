@@ -26,11 +26,11 @@ HOLD_STILL = (0.0,) * 6
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """What an episode came to. None where there is nothing to measure.
+    """Result of an episode; None if there is nothing to measure.
 
-    actions: carried out. inferences: of the model. refused: inferences without a usable action,
-    in whose place the robot held still. latency_ms: median of an inference. flops: mean of an
-    inference, multiply-accumulates of the decoder's prompt. kept: mean visual tokens.
+    actions: carried out. inferences: of the model. refused: inferences without a usable action: the
+    robot held still instead. latency_ms: median of an inference. flops: mean of an inference,
+    multiply-accumulates of the decoder's prompt. kept: mean visual tokens.
     semantic_action_overlap, action_overlap: means over the steps that have them (PruningReport).
     """
 
@@ -46,12 +46,12 @@ class EpisodeResult:
 
 
 class Agent(Protocol):
-    """Whoever moves the robot."""
+    """Source of the robot's actions."""
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None: ...
 
     def actions(self, state: SimState) -> np.ndarray:
-        """[steps, 7] to carry out before asking again."""
+        """Return the actions to carry out before the next call, [steps, 7]."""
         ...
 
     def measurements(self) -> dict[str, float | None]:
@@ -73,7 +73,7 @@ class ExpertAgent:
 
 
 class StillAgent:
-    """Holds still with an open hand: a task that this solves says nothing about anybody."""
+    """Agent that holds still with an open hand; a task that this solves proves nothing."""
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
         pass
@@ -126,12 +126,12 @@ class PolicyAgent:
             self.policy.pruning = pruning
 
     def observe(self, state: SimState) -> Observation:
-        """What the policy is shown."""
+        """Return the policy's observation."""
         images = [self._robot.render(name) for name in CAMERAS[: self.policy.num_cameras]]
         return Observation(images, self._instruction, self._state(state))
 
     def _state(self, state: SimState) -> np.ndarray | None:
-        """LIBERO's eight numbers or the nine joints, whichever has the policy's size."""
+        """Return LIBERO's eight numbers or the nine joints, whichever has the policy's size."""
         if not self.policy.state_dim:
             return None
         known = (state.proprioception, state.joint_positions)
@@ -155,7 +155,7 @@ class PolicyAgent:
 
 
 def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int) -> EpisodeResult:
-    """Until the task has been done once, or max_actions are carried out.
+    """Run an episode until the task has been done once or max_actions are carried out.
 
     Initial state and wording of the instruction follow from the seed.
     """

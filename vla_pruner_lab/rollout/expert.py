@@ -1,4 +1,4 @@
-"""MetaWorld's scripted experts, speaking displacements in metres."""
+"""MetaWorld's scripted experts, with displacements in metres."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from vla_pruner_ros.sim.tasks import VERSION_SUFFIX
 DEFAULT_SPEED = 0.25  # m/s along an axis; MetaWorld's own 0.8 leaves ten frames of an episode
 FASTER_TASKS = {"door-open": 0.4}  # m/s; the handle slips from a slower hand
 EXPERT_OF = {"push": "pick-place"}
-"""Tasks solved by another task's expert: MetaWorld's for push closes the fingers on the way down,
+"""Tasks solved by another task's expert. MetaWorld's for push closes the fingers on the way down,
 too early for a hand slower than its own; a puck that is grasped and led to a goal on the table
 is pushed as well."""
 
 
 class Expert:
-    """Solves the robot's task from the true object positions.
+    """Expert that solves the robot's task from the true object positions.
 
     MetaWorld's experts correct themselves 80 times a second. One action of `duration` is what
     such an expert would command in that time: it is found by running it ahead and rewinding.
     """
 
     def __init__(self, robot: SimulatedRobot, speed: float | None = None):
-        """speed: m/s along an axis; by default one at which the task's expert succeeds."""
+        """Create an expert.
+
+        Args:
+            speed: m/s along an axis; by default one at which the task's expert succeeds.
+        """
         self._robot = robot
         self._policy = EXPERTS[EXPERT_OF.get(robot.task, robot.task) + VERSION_SUFFIX]()
         speed = speed or FASTER_TASKS.get(robot.task, DEFAULT_SPEED)
         self._limit = min(1.0, speed / robot.max_speed)
 
     def native_action(self) -> np.ndarray:
-        """MetaWorld's action [4] for this instant, no faster than the expert's speed."""
+        """Return MetaWorld's action [4] for this instant, no faster than the expert's speed."""
         with warnings.catch_warnings():  # of actions beyond -1..1, which the next step clips
             warnings.simplefilter("ignore")
             wanted = self._policy.get_action(self._robot.observation)
@@ -42,7 +46,7 @@ class Expert:
         return action
 
     def action(self, duration: float = ACTION_PERIOD) -> np.ndarray:
-        """float32 [7]: displacement (m), zero rotation (rad), gripper 0 closed or 1 open."""
+        """Return float32 [7]: displacement (m), zero rotation (rad), gripper 0 closed or 1 open."""
         robot = self._robot
         before = robot.save()
         start = robot.commanded_position()

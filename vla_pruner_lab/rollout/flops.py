@@ -9,21 +9,25 @@ from vla_pruner_ros.pruning.methods import METHODS
 
 
 def layer_flops(tokens: int, width: int, mlp_width: int) -> int:
-    """C(n) = 4 n d^2 + 2 n^2 d + 3 n d m of one decoder layer with a gated FFN, MAC = 1."""
+    """Compute C(n) = 4 n d^2 + 2 n^2 d + 3 n d m of one decoder layer with a gated FFN, MAC = 1."""
     return 4 * tokens * width**2 + 2 * tokens**2 * width + 3 * tokens * width * mlp_width
 
 
 def prompt_flops(
     text: int, visual: int, kept: int, prune_layer: int, layers: int, width: int, mlp_width: int
 ) -> int:
-    """K C(N + M) + (T - K) C(N + k), decoder only. text: N, every token that is not visual."""
+    """Compute K C(N + M) + (T - K) C(N + k), decoder only.
+
+    Args:
+        text: N, every token that is not visual.
+    """
     whole = layer_flops(text + visual, width, mlp_width)
     pruned = layer_flops(text + kept, width, mlp_width)
     return prune_layer * whole + (layers - prune_layer) * pruned
 
 
 def step_flops(policy: PrismaticPolicy, instruction: str, report: PruningReport) -> int:
-    """Of one inference as it was run: warm-up and refresh steps count in full."""
+    """Compute the FLOPs of one inference as it ran; unpruned steps count in full."""
     ids = prompt.complete(policy.tokenize(prompt.prompt_text(instruction)))
     others = policy.placeholders + 1 if policy.family == "openvla_oft" else 0
     if policy.state_dim:

@@ -1,6 +1,6 @@
-"""Which random seeds belong to training and which are held out."""
+"""Random seeds of training, and those that are held out."""
 
 from __future__ import annotations
 
 TRAINING_SEEDS = 1_000_000
-"""Training episodes start from seeds at and above this one, so that those below are held out."""
+"""First seed of training episodes; seeds below are held out."""

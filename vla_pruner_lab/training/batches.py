@@ -1,4 +1,4 @@
-"""Frames of demonstrations -> batches that a network can be trained on.
+"""Batches of demonstration frames for training.
 
 A batch is a function of the seed and the step alone, so that a resumed run sees what an
 uninterrupted one would have seen, with any number of loading processes.
@@ -18,7 +18,7 @@ from torch import Tensor
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.training import sharing
 from vla_pruner_lab.training.augmentation import random_window, stored_size
-from vla_pruner_lab.training.pictures import PictureStore, cut_patches, draw_places
+from vla_pruner_lab.training.images import ImageStore, cut_patches, draw_places
 from vla_pruner_ros.models.actions import BINS, ActionTokens, Bounds
 from vla_pruner_ros.models.images.preprocessing import PATCHES
 from vla_pruner_ros.models.openvla import prompt
@@ -36,7 +36,7 @@ PADDING = 0
 class Batch:
     """B frames.
 
-    patches: uint8 [B, cameras, n, P, P, 3], all 256 of a picture or a random part of them. places:
+    patches: uint8 [B, cameras, n, P, P, 3], all 256 of an image or a random part of them. places:
     int64 [B, cameras, n], which ones, ascending. ids: int64 [B, T], what follows the visual tokens
     (and the state): the prompt without BOS, then action tokens (OpenVLA) or placeholders and the
     stop token (OFT), then padding. lengths: int64 [B], ids that are not padding. read: int64
@@ -59,7 +59,8 @@ class Batch:
 
 
 def encode_actions(tokens: ActionTokens, normalized: np.ndarray) -> np.ndarray:
-    """Values in -1..1 -> token ids, int64 of the same shape; the inverse of ActionTokens.decode.
+    """Convert values in -1..1 into token ids, int64 of the same shape; inverse of
+    ActionTokens.decode.
 
     OpenVLA's scheme: bin d of 256 edges, counted from 1, becomes the d-th id from the end.
     """
@@ -68,7 +69,7 @@ def encode_actions(tokens: ActionTokens, normalized: np.ndarray) -> np.ndarray:
 
 
 def normalize_actions(bounds: Bounds, actions: np.ndarray) -> np.ndarray:
-    """[..., 7] in units -> float64 in -1..1; dimensions that never move become 0."""
+    """Normalize [..., 7] in units to float64 in -1..1; dimensions that never move become 0."""
     still = bounds.mask & (bounds.high == bounds.low)
     with np.errstate(divide="ignore", invalid="ignore"):
         normalized = bounds.from_units(actions)
@@ -76,11 +77,11 @@ def normalize_actions(bounds: Bounds, actions: np.ndarray) -> np.ndarray:
 
 
 class BatchSource(torch.utils.data.Dataset):
-    """Item `step` is that step's batch: tasks drawn by weight, then frames of the task evenly.
+    """Source of batches: item `step` is that step's batch. It draws tasks by weight, frames evenly.
 
-    task_weights: by task, 1 where none is given; how often it is drawn, relative to the others.
-    visual_tokens: patches of each picture that steps before full_from see; later ones see all.
-    augment: random crops or shifts. folder: of the run, for decoded pictures.
+    task_weights: relative frequency by task, 1 by default.
+    visual_tokens: patches of each image that steps before full_from see; later ones see all.
+    augment: random crops or shifts. folder: of the run, for decoded images.
     """
 
     def __init__(
@@ -98,7 +99,11 @@ class BatchSource(torch.utils.data.Dataset):
         augment: bool = True,
         task_weights: Mapping[str, float] | None = None,
     ) -> None:
-        """Raises ValueError for a weight that is not above 0 or of a task without frames."""
+        """Create a source.
+
+        Raises:
+            ValueError: a weight is not above 0, or its task has no frames.
+        """
         self.data, self.family, self.tokenize, self.tokens = data, family, tokenize, tokens
         self.batch_size, self.seed = batch_size, seed
         self.visual_tokens, self.full_from, self.augment = visual_tokens, full_from, augment
@@ -109,7 +114,7 @@ class BatchSource(torch.utils.data.Dataset):
         self.frames_by_task = [np.flatnonzero(tasks == task) for task in names]
         self.task_shares = task_shares(names.tolist(), task_weights or {})
         cameras = len(CAMERAS[family])
-        self.pictures = PictureStore(folder, data, cameras, *stored_size(family, augment))
+        self.images = ImageStore(folder, data, cameras, *stored_size(family, augment))
 
     def __getitem__(self, step: int) -> Batch:
         rng = np.random.default_rng((self.seed, step))
@@ -119,8 +124,8 @@ class BatchSource(torch.utils.data.Dataset):
         return self.batch(indices, rng, count)
 
     def batch(self, indices: list[int], rng: np.random.Generator, count: int = PATCHES) -> Batch:
-        """The batch of the given frames, `count` patches of each picture."""
-        frames = [self.data.words_and_state(index) for index in indices]
+        """Return the batch of the given frames, with `count` patches of each image."""
+        frames = [self.data.state_record(index) for index in indices]
         chunks = np.stack([self.data.action_chunk(i, CHUNK_SIZE[self.family]) for i in indices])
         normalized = normalize_actions(self.action_bounds, chunks)
         prompts = [self._prompt(frame.instruction) for frame in frames]
@@ -142,23 +147,23 @@ class BatchSource(torch.utils.data.Dataset):
     def _patches(
         self, indices: list[int], rng: np.random.Generator, count: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Patches and places of Batch."""
+        """Return patches and places of a Batch."""
         patches, places = [], []
-        for picture in (picture for index in indices for picture in self.pictures[index]):
+        for image in (image for index in indices for image in self.images[index]):
             if self.augment:
-                picture = random_window(picture, self.family, rng)
-            chosen = draw_places(picture, count, rng)
-            patches.append(cut_patches(picture, chosen))
+                image = random_window(image, self.family, rng)
+            chosen = draw_places(image, count, rng)
+            patches.append(cut_patches(image, chosen))
             places.append(chosen)
         shape = (len(indices), -1, count)
         return np.stack(patches).reshape(*shape, *patches[0].shape[1:]), np.reshape(places, shape)
 
     def _prompt(self, instruction: str) -> list[int]:
-        """The prompt's ids without BOS, which stands before the pictures."""
+        """The prompt's ids without BOS, which precedes the images."""
         return prompt.complete(self.tokenize(prompt.prompt_text(instruction)))[1:]
 
     def _tails(self, tokens: np.ndarray) -> list[list[int]]:
-        """What follows each prompt. tokens: [B, R]."""
+        """Return the ids that follow each prompt. tokens: [B, R]."""
         if self.family == "openvla_oft":
             return [[PLACEHOLDER] * tokens.shape[1] + [STOP]] * len(tokens)
         return tokens[:, :-1].tolist()
@@ -170,9 +175,10 @@ class BatchSource(torch.utils.data.Dataset):
 
 
 def task_shares(tasks: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
-    """Probability of each task, in proportion to its weight (1 where none is given).
+    """Return the probability of each task, in proportion to its weight (1 by default).
 
-    Raises ValueError for a weight that is not above 0, or of a task that is not there.
+    Raises:
+        ValueError: a weight is not above 0, or its task has no frames.
     """
     for task, weight in weights.items():
         if task not in tasks:
@@ -186,7 +192,7 @@ def task_shares(tasks: Sequence[str], weights: Mapping[str, float]) -> np.ndarra
 def draw_frames(
     frames_by_task: Sequence[np.ndarray], shares: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[int]:
-    """A task by its share, then one of its frames, `count` times."""
+    """Draw a task by its share, then one of its frames, `count` times."""
     picks = rng.choice(len(shares), size=count, p=shares)
     return [int(rng.choice(frames_by_task[pick])) for pick in picks]
 

@@ -33,12 +33,12 @@ def initialise(network: nn.Module, layers: int, seed: int) -> None:
 def take_weights(network: TrainingNetwork, start: Path, checkpoint: Path) -> None:
     """Replace, in place, every parameter that `checkpoint` has too, in the same shape.
 
-    Between the families towers, projector, words and decoder carry over; a decoder of fewer layers
-    is grown (grow_decoder). start: directory the network was loaded from.
+    Between the families towers, projector, embeddings and decoder carry over; a decoder of fewer
+    layers is grown (grow_decoder). start: directory the network was loaded from.
 
     Raises:
         ValueError: a checkpoint with another tokenizer, whose rows of the vocabulary mean other
-            words; with more decoder layers; or with nothing of the same shape.
+            tokens; with more decoder layers; or with nothing of the same shape.
     """
     if _vocabulary(checkpoint) != _vocabulary(start):
         raise ValueError(
@@ -69,7 +69,7 @@ def grow_decoder(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     weights: parameters by name. Returns them for a decoder of `layers` layers.
 
     Raises:
-        ValueError: more layers are given than wanted.
+        ValueError: more layers are given than requested.
     """
     by_layer: dict[int, dict[str, Tensor]] = {}
     grown: dict[str, Tensor] = {}
@@ -90,8 +90,11 @@ def grow_decoder(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
 
 
 def spread_layers(given: int, layers: int) -> list[int]:
-    """Source of each of `layers` layers among `given` ones; the last of equal entries is the layer
-    itself, those before it are inserted. The first and the last layer stay where they are.
+    """Return the source of each of `layers` layers among `given` ones.
+
+    The last of equal entries is the layer itself, those before it are inserted. The first and the
+    last
+    layer stay in place.
 
     Raises:
         ValueError: given is above layers.
@@ -132,7 +135,10 @@ def _is_layer_norm_of_head(name: str) -> bool:
 
 
 def place_waves(side: int, width: int) -> Tensor:
-    """[side * side, width]: sines and cosines of row and column, wavelengths from 2 * side down."""
+    """Return sines and cosines of row and column, [side * side, width].
+
+    Wavelengths go from 2 * side down.
+    """
     frequencies = math.pi / side * 2.0 ** torch.linspace(0.0, 3.0, width // 4)
     waves = torch.arange(side)[:, None] * frequencies
     line = torch.cat([waves.sin(), waves.cos()], dim=1)
@@ -141,9 +147,9 @@ def place_waves(side: int, width: int) -> Tensor:
 
 
 def patch_waves(width: int, side: int) -> Tensor:
-    """[width, 3, side, side]: cosine waves of growing frequency on each colour in turn.
+    """Return cosine waves of growing frequency on each colour in turn, [width, 3, side, side].
 
-    Pictures have less of the high frequencies, which are enlarged accordingly.
+    Images have less of the high frequencies, which are enlarged accordingly.
     """
     grid = (torch.arange(side) + 0.5) * math.pi / side
     orders = sorted(((u, v) for u in range(side) for v in range(side)), key=lambda o: (sum(o), o))

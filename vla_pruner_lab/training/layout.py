@@ -27,7 +27,7 @@ from vla_pruner_ros.models.checkpoints import NOTE, read_json
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS
 
 JOINTS = 9
-"""Seven of the arm, two fingers: the state that OpenVLA-OFT is given, as joint_states has it."""
+"""Seven of the arm, two fingers: the state that OpenVLA-OFT receives, as joint_states has it."""
 STANDARD_SIZE = untrained.TinySize(
     hidden=96,
     layers=5,
@@ -39,7 +39,7 @@ STANDARD_SIZE = untrained.TinySize(
     state=JOINTS,
 )
 SMALLEST_RANGE = 0.02
-"""A joint that hardly moves (m, rad) is given this range, or its noise would fill -1..1."""
+"""Least range of a joint (m, rad): otherwise the noise of a resting joint would fill -1..1."""
 WEIGHTS_FILE = "model.safetensors"
 HEAD_FILE = "action_head--0_checkpoint.pt"
 EMBEDDINGS = "language_model.model.embed_tokens.weight"
@@ -50,7 +50,7 @@ PROPRIO_FILE = "proprio_projector--0_checkpoint.pt"
 def write_start(
     directory: Path, family: str, size: untrained.TinySize, statistics: dict, seed: int
 ) -> None:
-    """A whole checkpoint with random weights, this tokenizer and these statistics."""
+    """Write a complete checkpoint with random weights, this tokenizer and these statistics."""
     untrained.write_untrained_checkpoint(directory, family, seed, size)
     phrases = [phrase for task in INSTRUCTIONS.values() for phrase in task]
     untrained.write_tokenizer(directory, phrases)
@@ -61,7 +61,7 @@ def write_start(
 
 
 def measure_statistics(data: Demonstrations) -> dict:
-    """q01 and q99 of actions and states, as dataset_statistics.json has them.
+    """Measure q01 and q99 of actions and states, as dataset_statistics.json has them.
 
     The gripper passes through, as in OpenVLA's data sets: it is 0 or 1 already.
     """
@@ -118,7 +118,7 @@ def directory_bytes(directory: Path) -> int:
 
 
 def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The parameters below a prefix, without it, in bfloat16 on the CPU."""
+    """Return the parameters below a prefix, without it, in bfloat16 on the CPU."""
     return {
         name.removeprefix(prefix): tensor.detach().to("cpu", torch.bfloat16).contiguous()
         for name, tensor in weights.items()

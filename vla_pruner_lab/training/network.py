@@ -1,8 +1,8 @@
 """The networks of OpenVLA and OpenVLA-OFT run over batches, with gradients.
 
-The same modules that the policies run one observation at a time, unpruned. What costs nothing to
-leave out is left out: rows of the vocabulary that no batch names, and in the last layer all
-queries but the rows that are read.
+The same modules that the policies run one observation at a time, unpruned. Two parts are left out:
+rows of the vocabulary that no batch names, and in the last layer all queries but the rows that are
+read.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from vla_pruner_ros.models.openvla.prompt import BOS
 
 
 class TrainingNetwork(nn.Module):
-    """model: PrismaticModel with the vocabulary in use; head and projector: of OpenVLA-OFT, else
-    None. vocabulary: ids of the language model, padding included; tokens: without it."""
+    """Network under training.
+
+    model: PrismaticModel with the vocabulary in use. head and projector: of OpenVLA-OFT, else None.
+    vocabulary: ids of the language model, padding included; tokens: without it.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class TrainingNetwork(nn.Module):
 
     @classmethod
     def load(cls, directory: Path, device: torch.device) -> TrainingNetwork:
-        """From a checkpoint directory, in float32 and trainable."""
+        """Load a checkpoint directory, in float32 and trainable."""
         config = read_config(directory)
         model = PrismaticModel.load(directory, config, device, torch.float32)
         text_config = model.language_model.config
@@ -70,13 +73,18 @@ class TrainingNetwork(nn.Module):
         return network.requires_grad_(True).train()
 
     def loss(self, batch: Batch, patches: Tensor, token_loss: float = 0.0) -> Tensor:
-        """Mean cross entropy of the action tokens (OpenVLA) or mean absolute error (OFT).
+        """Compute the mean cross entropy of the action tokens (OpenVLA) or mean absolute error
+        (OFT).
 
-        patches: the batch's, possibly with other colours, 0..255. token_loss: weight, for OFT, of
-        the cross entropy of the same actions as tokens, read at the same rows: the absolute error
-        alone hardly pulls towards a small object as long as it is not known where that is (after
-        Driess et al. 2025, "Knowledge Insulating Vision-Language-Action Models", where a backbone
-        learns from discrete actions too; there continuous ones do not reach it).
+        Args:
+            patches: the batch's, possibly with other colours, 0..255.
+            token_loss: for OFT, weight of the cross entropy of the same actions as tokens, read at
+                the
+                same rows. The absolute error alone hardly pulls towards a small object before its
+                place is
+                known (after Driess et al. 2025, "Knowledge Insulating Vision-Language-Action
+                Models", where
+                a backbone learns from discrete actions too; there continuous ones do not reach it).
         """
         rows = self._outputs(batch, patches)
         if self.head is None:
@@ -87,22 +95,28 @@ class TrainingNetwork(nn.Module):
         return loss
 
     def _cross_entropy(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Over the whole vocabulary: output rows of ids that are no actions stay at zero, and
-        their equal logits of 0 enter the softmax as one term, log(their number)."""
+        """Compute the cross entropy over the complete vocabulary.
+
+        Output rows of ids that are no actions stay at zero. Their equal logits of 0 enter the
+        softmax as
+        one term, log(their number).
+        """
         logits = self.model.language_model.lm_head(rows).flatten(0, 1).float()
         others = logits.new_full((len(logits), 1), math.log(self.other_ids))
         targets = tokens.flatten() - self.first_action
         return F.cross_entropy(torch.cat([logits, others], dim=1), targets)
 
     def forward(self, batch: Batch, patches: Tensor) -> Tensor:
-        """Logits of the action tokens [B, 7, 256] (OpenVLA) or normalised actions [B, steps, 7]."""
+        """Return logits of the action tokens [B, 7, 256] (OpenVLA) or normalized actions [B, steps,
+        7].
+        """
         rows = self._outputs(batch, patches)
         if self.head is None:
             return self.model.language_model.lm_head(rows)
         return self._actions(rows, batch)
 
     def _outputs(self, batch: Batch, patches: Tensor) -> Tensor:
-        """Hidden states [B, R, d] that become actions."""
+        """Return the hidden states [B, R, d] that become actions."""
         embeddings, positions, offset = self._embeddings(batch, patches)
         return self._decode(embeddings, positions, batch.read + offset, batch.lengths + offset)
 
@@ -110,8 +124,12 @@ class TrainingNetwork(nn.Module):
         return self.head(rows).view(batch.actions.shape)
 
     def _embeddings(self, batch: Batch, patches: Tensor) -> tuple[Tensor, Tensor, int]:
-        """[B, L, d]: BOS, visual tokens, state, batch.ids; their positions [B, L] in the whole
-        sequence; and where the ids start."""
+        """Return embeddings, positions and the start of the ids.
+
+        Returns:
+            [B, L, d]: BOS, visual tokens, state, batch.ids; their positions [B, L] in the complete
+            sequence; and where the ids start.
+        """
         text = self.model.embed(batch.ids.clamp_min(0)) * (batch.ids != PLACEHOLDER)[..., None]
         start = self.model.embed(torch.full_like(batch.ids[:, :1], BOS))
         visual, visual_positions = self._visual(patches, batch.places)
@@ -126,7 +144,7 @@ class TrainingNetwork(nn.Module):
         return torch.cat([*parts, text], dim=1), positions, offset
 
     def _visual(self, patches: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, cameras * n, d] and their positions; patches: [B, cameras, n, P, P, 3]."""
+        """Return [B, cameras * n, d] and their positions; patches: [B, cameras, n, P, P, 3]."""
         size, cameras, count = places.shape
         pixels = self.normalize(patches.flatten(0, 2), torch.float32)
         pixels = pixels.unflatten(0, (size * cameras, count))
@@ -135,7 +153,7 @@ class TrainingNetwork(nn.Module):
         return visual.view(size, cameras * count, -1), (places + first[:, None]).flatten(1)
 
     def _decode(self, hidden: Tensor, positions: Tensor, read: Tensor, lengths: Tensor) -> Tensor:
-        """Hidden states [B, R, d] of the rows `read`, after the final norm."""
+        """Return the hidden states [B, R, d] of the rows `read`, after the final norm."""
         llama = self.model.language_model.model
         causal = self.head is None
         index = torch.arange(hidden.shape[1], device=hidden.device)
@@ -143,7 +161,7 @@ class TrainingNetwork(nn.Module):
         tables = self.cos[positions][:, None], self.sin[positions][:, None]
         *layers, last = llama.layers
         for layer in layers:
-            # Causal: padding is at the end, where it disturbs nobody that is read.
+            # Causal: padding is at the end, so it does not affect the rows that are read.
             hidden = _run_layer(layer, hidden, tables, None if causal else real, causal)
         mask = (index <= read[..., None])[:, None] if causal else real
         return llama.norm(_run_layer(last, hidden, tables, mask, False, read))
@@ -157,7 +175,7 @@ def _run_layer(
     triangle: bool,
     read: Tensor | None = None,
 ) -> Tensor:
-    """One decoder layer over [B, L, d]; read: int64 [B, R], the queries that are wanted."""
+    """Run one decoder layer over [B, L, d]; read: int64 [B, R], the queries to compute."""
     normed = layer.input_layernorm(hidden)
     key, value = project_key_value(layer.self_attn, normed, *tables)
     if read is not None:
@@ -169,12 +187,12 @@ def _run_layer(
 
 
 def _rows(tensor: Tensor, index: Tensor) -> Tensor:
-    """[B, L, d] at [B, R] -> [B, R, d]."""
+    """Gather [B, L, d] at [B, R] -> [B, R, d]."""
     return tensor.gather(1, index[..., None].expand(-1, -1, tensor.shape[2]))
 
 
 def _keep_used_rows(language_model: nn.Module, ids: list[int], tokens: int) -> None:
-    """Of embeddings and output rows keep what training reads: two thirds of all numbers go."""
+    """Keep the rows of embeddings and output that training reads: two thirds of all numbers go."""
     llama, output = language_model.model, language_model.lm_head
     llama.embed_tokens = UsedEmbedding(llama.embed_tokens.weight.detach(), ids)
     rows = output.weight.detach()[tokens - BINS : tokens].clone()

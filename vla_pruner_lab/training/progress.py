@@ -1,4 +1,6 @@
-"""What a training run carries from step to step: moving average, learning rate, saved state."""
+"""State that a training run carries from step to step: moving average, learning rate, saved
+state.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ FINAL_SHARE = 0.05
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear from 0 to peak over warmup steps, then half a cosine down to FINAL_SHARE of it."""
+    """Return a rate: linear from 0 to peak over warmup steps, then half a cosine down to
+    FINAL_SHARE.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
@@ -25,7 +29,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 class MovingAverage:
-    """Exponential moving average of the weights, quick at first: they forget the random start."""
+    """Exponential moving average of the weights, fast at first to drop the random start."""
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -40,7 +44,7 @@ class MovingAverage:
 
 
 def make_optimizer(network: nn.Module, peak: float, weight_decay: float) -> torch.optim.AdamW:
-    """Weight decay on the matrices; not on embeddings, norms and biases."""
+    """Make an optimizer with weight decay on the matrices, not on embeddings, norms and biases."""
     matrices, others = [], []
     for name, parameter in network.named_parameters():
         is_matrix = parameter.ndim >= 2 and not any(part in name for part in ("embed", "token"))
@@ -53,7 +57,7 @@ def make_optimizer(network: nn.Module, peak: float, weight_decay: float) -> torc
 
 
 class SavedState:
-    """The newest state of a run in <out>/state, whole or not at all.
+    """The newest state of a run in <out>/state, complete or not at all.
 
     weights.safetensors, average.safetensors, optimizer.pt (tensors and numbers alone, read with
     weights_only) and progress.json.
@@ -78,7 +82,7 @@ class SavedState:
         self._swap_in()
 
     def load(self, network, average: MovingAverage, optimizer, device: torch.device) -> int:
-        """Fill all three; returns the step to go on with."""
+        """Fill all three; return the step to continue with."""
         self._recover()
         weights = load_file(self.path / "weights.safetensors", device=str(device))
         with torch.no_grad():
@@ -91,7 +95,9 @@ class SavedState:
         return int(json.loads((self.path / "progress.json").read_text())["step"])
 
     def _swap_in(self) -> None:
-        """A directory cannot replace another in one go: the old one steps aside first."""
+        """Replace the old state; a directory cannot replace another at once, so the old one moves
+        first.
+        """
         if self.path.exists():
             shutil.rmtree(self._old, ignore_errors=True)
             os.replace(self.path, self._old)
@@ -99,7 +105,7 @@ class SavedState:
         shutil.rmtree(self._old, ignore_errors=True)
 
     def _recover(self) -> None:
-        """After an interruption between the two moves of _swap_in."""
+        """Recover from an interruption between the two moves of _swap_in."""
         if not self.path.exists() and self._old.exists():
             os.replace(self._old, self.path)
 
@@ -123,7 +129,7 @@ class Metrics:
 
 
 def _step_of(line: str) -> float:
-    """A line cut short by a crash counts as one too late."""
+    """Return a line's step; a line cut short by a crash counts as one too late."""
     try:
         return json.loads(line)["step"]
     except ValueError:

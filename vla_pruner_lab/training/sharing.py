@@ -1,6 +1,6 @@
 """One step shared by several processes: each takes part of the batch, gradients are averaged.
 
-Started by torchrun, which says in the environment how many there are; alone, nothing changes.
+torchrun starts them and sets their number in the environment; one process alone trains as usual.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def join() -> None:
-    """Meet the processes that torchrun started; without torchrun, be the only one."""
+    """Join the processes that torchrun started; without torchrun, run alone."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
@@ -38,7 +38,7 @@ def wait_for_all() -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-    """Replace all gradients by their mean over the processes; returns the mean of the loss."""
+    """Replace all gradients by their mean over the processes; return the mean of the loss."""
     loss = loss.detach()
     if count() == 1:
         return loss
@@ -53,7 +53,7 @@ def average_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tenso
 
 
 def any_wants(wish: bool, device: torch.device) -> bool:
-    """True in all processes as soon as one says so."""
+    """Return True in all processes as soon as one has a wish."""
     if count() == 1:
         return wish
     vote = torch.tensor(float(wish), device=device)

@@ -23,9 +23,9 @@ from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.training import layout, sharing
 from vla_pruner_lab.training.augmentation import change_colours
 from vla_pruner_lab.training.batches import CAMERAS, Batch, BatchSource
+from vla_pruner_lab.training.images import remove_images
 from vla_pruner_lab.training.initial_weights import initialise, take_weights
 from vla_pruner_lab.training.network import TrainingNetwork
-from vla_pruner_lab.training.pictures import remove_pictures
 from vla_pruner_lab.training.precision import Float32Attention
 from vla_pruner_lab.training.progress import (
     Metrics,
@@ -50,7 +50,7 @@ SETTINGS_FILE = "settings.json"
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What makes one run differ from another; a resumed run must have the same.
+    """Settings that identify a run; a resumed run must have the same.
 
     steps: of batch_size frames. learning_rate: its peak, reached after warmup_steps.
     ema_decay: of the moving average that is exported. precision: of the matrix products
@@ -69,23 +69,23 @@ class TrainingSettings:
     augment: bool = True
     seed: int = 0
     visual_tokens: int = PATCHES
-    """Patches of each picture that are drawn and seen, the others left out before the towers."""
+    """Patches of each image that are drawn and seen; the others are left out before the towers."""
     full_from: float = 0.8
     """Share of the steps after which all patches are seen."""
     tasks: tuple[str, ...] = ()
-    """These tasks of the collection; all where empty."""
+    """Tasks of the collection; empty: all."""
     task_weights: dict[str, float] = field(default_factory=dict)
-    """How often a task is drawn, relative to the others; 1 where none is given."""
+    """Relative frequency of a task; 1 by default."""
     token_loss: float = 0.0
-    """Of OpenVLA-OFT: weight of the cross entropy of its actions as tokens (network.loss)."""
+    """Weight of the cross entropy of OpenVLA-OFT's actions as tokens (network.loss)."""
     initial: str = ""
-    """Checkpoint whose weights to start from where names and shapes agree; random where empty."""
+    """Checkpoint to start from: parameters with equal names and shapes are taken; empty: random."""
     size: TinySize = field(default_factory=lambda: layout.STANDARD_SIZE)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to write, and when to stop early with everything saved.
+    """Limits of a call: when to write, and when to stop early with everything saved.
 
     minutes: of this call (None: until the steps are done). workers: loading processes.
     """
@@ -107,8 +107,12 @@ class Training:
         device: torch.device,
         resume: bool,
     ) -> None:
-        """Raises FileExistsError for a run that is there without resume, ValueError for one that
-        was made with other settings or another number of frames."""
+        """Open or resume a run.
+
+        Raises:
+            FileExistsError: the folder holds a run and resume is False.
+            ValueError: the run has other settings or another number of frames.
+        """
         if settings.token_loss < 0 or (settings.token_loss and settings.family != "openvla_oft"):
             raise ValueError("token_loss is a weight above 0, and for openvla_oft only")
         self.settings, self.out, self.device = settings, out, device
@@ -162,11 +166,11 @@ class Training:
         self.save()
         done = self.step == self.settings.steps
         if done:
-            remove_pictures(self.out)
+            remove_images(self.out)
         return done
 
     def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """One update; returns loss and gradient norm, still on the device."""
+        """Do one update; return loss and gradient norm, still on the device."""
         settings = self.settings
         rate = learning_rate(
             self.step, settings.steps, settings.learning_rate, settings.warmup_steps
@@ -185,7 +189,7 @@ class Training:
         return loss, norm
 
     def save(self) -> None:
-        """State to resume from, and the moving average as a checkpoint to evaluate."""
+        """Save the state to resume from, and the moving average as a checkpoint to evaluate."""
         if sharing.rank() != 0:
             return
         self.saved.save(self.network, self.average, self.optimizer, self.step)
@@ -210,7 +214,7 @@ class Training:
             return False
         if not resume:
             raise FileExistsError(f"{self.out} holds a run; give --resume or another --out")
-        # A run begun before a setting existed had what is its default now.
+        # A run from before a setting existed used its present default.
         defaults = asdict(TrainingSettings(self.settings.family, self.settings.steps))
         found = {**defaults, **read_json(self.out / SETTINGS_FILE)}
         if _as_json(found) != _described(self.settings, frames):
@@ -268,7 +272,9 @@ class Training:
 
 
 def _statistics(initial: str, data: Demonstrations) -> dict:
-    """The initial checkpoint's, so that its outputs go on meaning what they did; else measured."""
+    """Return the initial checkpoint's statistics, to keep its outputs' meaning; else
+    measure them.
+    """
     if not initial:
         return layout.measure_statistics(data)
     found = read_json(Path(initial) / "dataset_statistics.json")
@@ -278,7 +284,7 @@ def _statistics(initial: str, data: Demonstrations) -> dict:
 
 
 def _origin(initial: str) -> dict:
-    """For the note: the checkpoint a run starts from, as its own note describes it."""
+    """Describe the checkpoint that a run starts from, by its own note."""
     if not initial:
         return {}
     note = training_note(read_config(Path(initial)))
@@ -290,7 +296,7 @@ def _described(settings: TrainingSettings, frames: int) -> dict:
 
 
 def _as_json(values: dict) -> dict:
-    """As it reads back from JSON, where tuples are lists."""
+    """Return values as they read back from JSON, where tuples are lists."""
     return json.loads(json.dumps(values))
 
 
@@ -318,8 +324,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--ema-decay", type=float, default=defaults.ema_decay)
     fastest = "bfloat16" if torch.cuda.is_available() else defaults.precision
     add("--precision", choices=PRECISIONS, default=fastest, help="of the matrix products")
-    add("--no-augment", action="store_true", help="train on the pictures as they are")
-    add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each picture's 256")
+    add("--no-augment", action="store_true", help="train on the images as they are")
+    add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each image's 256")
     add("--full-from", type=float, default=defaults.full_from, help="share of steps, then all")
     add("--token-loss", type=float, default=defaults.token_loss,
         help="of OpenVLA-OFT: weight of the cross entropy of its actions as tokens")  # fmt: skip
@@ -332,12 +338,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--minutes", type=float, default=limits.minutes, help="stop after these, saved")
     add("--save-minutes", type=float, default=limits.save_minutes)
     add("--log-every", type=int, default=limits.log_every, help="steps")
-    add("--workers", type=int, default=limits.workers, help="processes that decode pictures")
+    add("--workers", type=int, default=limits.workers, help="processes that decode images")
     return parser.parse_args(argv)
 
 
 def _task_weight(text: str) -> tuple[str, float]:
-    """'door-close=2' -> ('door-close', 2.0)."""
+    """Parse 'door-close=2' into ('door-close', 2.0)."""
     name, _, weight = text.partition("=")
     try:
         return task_name(name), float(weight)

@@ -1,4 +1,4 @@
-"""The few rows of a 32064-word vocabulary that small policies use, apart and back in place."""
+"""The few rows of a 32064-token vocabulary that small policies use, apart and back in place."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from vla_pruner_ros.models.openvla.prompt import EMPTY_TOKEN
 
 
 def used_ids(directory: Path, tokens: int) -> list[int]:
-    """What the checkpoint's tokenizer can say, the mark before actions, and action tokens.
+    """Return the ids of the checkpoint's tokenizer, of the mark before actions, and of action
+    tokens.
 
-    tokens: ids of the language model without the padding rows.
+    Args:
+        tokens: ids of the language model without the padding rows.
     """
-    words = json.loads((directory / "tokenizer.json").read_text())["model"]["vocab"].values()
-    return sorted({*words, EMPTY_TOKEN, *range(tokens - BINS, tokens)})
+    text_ids = json.loads((directory / "tokenizer.json").read_text())["model"]["vocab"].values()
+    return sorted({*text_ids, EMPTY_TOKEN, *range(tokens - BINS, tokens)})
 
 
 class UsedEmbedding(nn.Module):
-    """An embedding that has only the rows of some ids; every other id reads as the first one's."""
+    """Embedding that has only the rows of some ids; every other id reads as the first one's."""
 
     def __init__(self, whole: Tensor, ids: Sequence[int]) -> None:
         """whole: [vocabulary, d]."""
@@ -40,7 +42,7 @@ class UsedEmbedding(nn.Module):
 
 
 def spread_rows(rows: Tensor, ids: Sequence[int], vocabulary: int) -> Tensor:
-    """[len(ids), d] -> [vocabulary, d], zero elsewhere (and zeros compress to nothing)."""
+    """Spread [len(ids), d] -> [vocabulary, d], zero elsewhere (and zeros compress well)."""
     whole = rows.new_zeros(vocabulary, rows.shape[1])
     whole[torch.tensor(ids)] = rows
     return whole

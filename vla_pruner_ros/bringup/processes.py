@@ -78,7 +78,7 @@ class Processes:
         fields = stat.rpartition(")")[2].split()  # the name before may hold blanks
         return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
-    def last_words(self, executable: str, lines: int = 15) -> str:
+    def log_tail(self, executable: str, lines: int = 15) -> str:
         """Return the end of a child's log."""
         if not self._log_directory:
             return ""
@@ -106,8 +106,8 @@ def find_executable(name: str) -> str:
     Raises:
         FileNotFoundError: it is neither on PATH nor next to this program.
     """
-    beside = Path(sys.argv[0]).resolve().parent / name
-    found = shutil.which(name) or (str(beside) if beside.is_file() else None)
+    neighbour = Path(sys.argv[0]).resolve().parent / name
+    found = shutil.which(name) or (str(neighbour) if neighbour.is_file() else None)
     if not found:
         raise FileNotFoundError(
             f"The executable {name} was not found: source the workspace's setup file (or env.sh)"
