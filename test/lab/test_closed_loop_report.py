@@ -164,7 +164,7 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     text = (tmp_path / "docs/results.md").read_text()
     assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), " in text
     assert "starting from a policy after 5 steps." in text
-    assert "it saw 32, then 96 of each picture's 256 patches" in text
+    assert "it saw 32, then 96 of each image's 256 patches" in text
     assert "Random weights" not in text
 
 
@@ -173,13 +173,13 @@ def test_the_shorter_film_waits_and_says_that_it_is_done():
         [FilmFrame(np.full((8, 8, 3), shade, np.uint8), "tokens", index) for index, shade in film]
         for film in ([(0, 0), (1, 90), (2, 180)], [(0, 0), (1, 250)])
     ]
-    pictures = side_by_side(films, (False, True), "open it")
-    assert len(pictures) == 3
+    images = side_by_side(films, (False, True), "open it")
+    assert len(images) == 3
     middles = [
-        np.asarray(p)[BAR + SIDE // 2, [SIDE // 2, -SIDE // 2], 0].tolist() for p in pictures
+        np.asarray(p)[BAR + SIDE // 2, [SIDE // 2, -SIDE // 2], 0].tolist() for p in images
     ]
     assert middles == [[0, 0], [90, 250], [180, 250]]
-    above = [np.asarray(p)[:BAR, SIDE:] for p in pictures]  # the second film's caption
+    above = [np.asarray(p)[:BAR, SIDE:] for p in images]  # the second film's caption
     assert not np.array_equal(above[0], above[1])  # "done" appears with its last frame
     assert np.array_equal(above[1], above[2])
 

@@ -91,7 +91,7 @@ def broken_configs() -> Iterator[BadInput]:
         ("null", "null", "JSON object"),
         ("an empty object", "{}", "no known family"),
         ("of another model", '{"model_type": "bert"}', "no known family"),
-        ("in UTF-16", '{"model_type": "openvla"}'.encode("utf-16"), "JSON"),
+        ("in UTF-16", '{"model_type": "openvla"}'.encode("utf-16"), "UTF-8"),
         ("nested too deep", "[" * 100_000, "JSON"),
     ):
         yield _case(f"with config.json {name}", text, _writes("config.json", content))
