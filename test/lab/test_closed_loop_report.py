@@ -175,9 +175,7 @@ def test_the_shorter_film_waits_and_says_that_it_is_done():
     ]
     images = side_by_side(films, (False, True), "open it")
     assert len(images) == 3
-    middles = [
-        np.asarray(p)[BAR + SIDE // 2, [SIDE // 2, -SIDE // 2], 0].tolist() for p in images
-    ]
+    middles = [np.asarray(p)[BAR + SIDE // 2, [SIDE // 2, -SIDE // 2], 0].tolist() for p in images]
     assert middles == [[0, 0], [90, 250], [180, 250]]
     above = [np.asarray(p)[:BAR, SIDE:] for p in images]  # the second film's caption
     assert not np.array_equal(above[0], above[1])  # "done" appears with its last frame
