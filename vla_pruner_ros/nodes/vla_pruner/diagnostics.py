@@ -50,7 +50,9 @@ class Reporter:
         self._counts_reported: dict[str, int] = {}
 
     def report(self) -> None:
-        node, state = self._node, self.state()
+        node = self._node
+        node.runner.motion.measure_arm()
+        state = self.state()
         if node.runner.inputs:
             node.runner.inputs.look()
         stamp = node.get_clock().now().to_msg()
@@ -90,6 +92,8 @@ class Reporter:
             "overhead_p50": health.overhead.percentile(50),
             "overhead_p95": health.overhead.percentile(95),
             **runner.outputs.tokens,
+            "arm_latency_measured": runner.motion.arm_latency_measured,
+            "arm_latency": node.parameters.settings.arm_latency,
             "queue_length": runner.motion.queue_length,
             "queue_age": runner.motion.queue_age(),
             "device_memory_mb": device_memory_mb(),
@@ -150,6 +154,9 @@ def judge(state: dict[str, Any]) -> tuple[bytes, str]:
         recent.append(f"without {', '.join(state['cameras_missing'])}: check the camera")
     if any(name.startswith("clamped_") for name in state["new"]):
         recent.append("actions met their limits and were shortened")
+    measured = state.get("arm_latency_measured")
+    if measured is not None and measured > state["arm_latency"]:
+        recent.append(f"the arm answers after {measured:.2f} s: set arm_latency to that")
     if state["trained"] is False:
         recent.append("the weights are untrained: actions mean nothing")
     if recent:

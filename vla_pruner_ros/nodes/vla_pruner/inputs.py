@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,10 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
+
+
+RECENT_POSES, RECENT_POSE_GAP = 400, 20_000_000
+"""Poses kept to measure the arm's latency, and the time (ns) between two of them at least."""
 
 
 class NodeInputs:
@@ -53,6 +58,7 @@ class NodeInputs:
         self.frames = FrameBuffer(len(settings.image_topics), settings.max_camera_spread)
         self.joint_state: Received[JointState] | None = None
         self.pose: Received[PoseStamped] | None = None
+        self.recent_poses: deque[Received[PoseStamped]] = deque(maxlen=RECENT_POSES)
 
         self._topics = camera_topics(settings)
         self._subscriptions: list[Any] = []
@@ -170,7 +176,10 @@ class NodeInputs:
         self.joint_state = received(message)
 
     def _on_pose(self, message: PoseStamped) -> None:
-        self.pose = received(message)
+        self.pose = pose = received(message)
+        last = self.recent_poses[-1].arrival if self.recent_poses else 0
+        if pose.arrival - last >= RECENT_POSE_GAP:
+            self.recent_poses.append(pose)
 
 
 def camera_topics(settings: NodeSettings) -> list[tuple[str, Any]]:

@@ -10,6 +10,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 
 from vla_pruner_ros.control.action_queue import ActionQueue, PlannedAction
+from vla_pruner_ros.control.arm_latency import ArmLatency
 from vla_pruner_ros.control.clock import Instant
 from vla_pruner_ros.control.limits import ActionLimits
 from vla_pruner_ros.control.pending import PendingMotions
@@ -42,6 +43,7 @@ class Motion:
     fresh end_effector_pose there is none. Starting from the measured pose, a blocked arm's target
     never runs away from it. The gate's lock is held around every look at the queue and every
     publication. Everything is timed by playback time; message stamps alone are the node's clock.
+    arm_latency_measured: seconds, see measure_arm(); None while the motion does not tell.
     """
 
     def __init__(self, node: Host, callback_group: Any) -> None:
@@ -60,6 +62,8 @@ class Motion:
         )
         self._group = callback_group
         self._readiness: Readiness | None = None
+        self._arm_latency = ArmLatency()
+        self.arm_latency_measured: float | None = None
         self._timers: list = []
         self._timed: tuple[float, float, bool] | None = None
         self._clear()
@@ -136,6 +140,7 @@ class Motion:
             self._twist = None
             self._halts_left = 0
             self._last_action = NEVER
+            self._arm_latency.stop(self._clock.read().playback * 1e-9)
             was_moving, self._moving = self._moving, False
             if was_moving:
                 self._publish_stop()
@@ -150,6 +155,11 @@ class Motion:
                 self._moving = False
                 self._publish_stop()
             self._gate.close()
+
+    def measure_arm(self) -> None:
+        """Compare what was commanded with the poses that came; takes milliseconds."""
+        if self._readiness:
+            self.arm_latency_measured = self._arm_latency.estimate(self._readiness.recent_poses())
 
     def stop_timers(self) -> None:
         for timer in self._timers:
@@ -235,7 +245,8 @@ class Motion:
     def _unseen(self, settings: NodeSettings) -> np.ndarray:
         """Return the translations that the newest pose may not show: those still on their way to
         the arm or being carried out when it was measured, and those commanded since."""
-        span = 1.0 / self._timed[0] + settings.arm_latency
+        latency = max(settings.arm_latency, self.arm_latency_measured or 0.0)
+        span = 1.0 / self._timed[0] + latency
         usable = self._clock.read().playback - round((settings.max_state_age + span) * 1e9)
         self._pending.drop_before(usable)
         return self._pending.since(self._readiness.pose_measured() - round(span * 1e9))
@@ -247,6 +258,7 @@ class Motion:
         now, period, frame = self._clock.read(), 1.0 / self._timed[0], settings.action_frame
         self._last_action = now.playback
         self._pending.add(now.playback, values[:3])
+        self._arm_latency.command(now.playback * 1e-9, period, values[:3])
         self._gripper = float(values[6])
         self._twist, self._twist_period = values[:6], period
         self._twist_end = now.playback + round(period * 1e9)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from vla_pruner_ros.control.clock import Instant, MotionClock
 from vla_pruner_ros.control.freshness import is_silent, stamp_problem
 from vla_pruner_ros.control.poses import Pose
@@ -96,6 +98,17 @@ class Readiness:
             return self.pose()
         except NotReady:
             return None
+
+    def recent_poses(self) -> list[tuple[float, np.ndarray]]:
+        """Return when the last poses were measured, on playback time (s), and positions [3] (m)."""
+        now, frame = self._clock.read(), self._parameters.settings.action_frame
+        points = [
+            (received.measured(now) * 1e-9, received.message.pose.position)
+            for received in list(self._inputs.recent_poses)
+            if received.message.header.frame_id == frame
+        ]
+        found = [(at, np.array([point.x, point.y, point.z])) for at, point in points]
+        return [(at, position) for at, position in found if np.isfinite(position).all()]
 
     def pose_measured(self) -> int:
         """Return when the newest pose was measured, on playback time (ns)."""
