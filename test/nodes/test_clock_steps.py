@@ -12,6 +12,7 @@ from pathlib import Path
 from process_helpers import (
     ACTIVATE,
     CONFIGURE,
+    SHIM,
     compile_shared,
     moving_subject,
     subject,
@@ -21,7 +22,6 @@ from rosgraph_msgs.msg import Clock
 
 from vla_pruner_ros.nodes.messages import to_time
 
-HELPERS = Path(__file__).parents[1] / "helpers"
 ACTION_LENGTH, COMMAND_PERIOD = 0.1, 0.02
 LATE = 0.25
 """How late (s) a message may come on a busy machine."""
@@ -30,7 +30,7 @@ LATE = 0.25
 @contextmanager
 def stepping_clock(folder: Path):
     """The environment of a process whose wall clock steps, and the function that steps it."""
-    shim = compile_shared(HELPERS / "clock_shim.c", folder / "clock_shim.so")
+    shim = compile_shared(SHIM, folder / "clock_shim.so")
     offset = folder / "offset"
     offset.write_bytes(bytes(8))
     with offset.open("r+b") as file, mmap.mmap(file.fileno(), 8) as shared:

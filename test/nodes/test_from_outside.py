@@ -80,8 +80,9 @@ def test_sigterm_ends_a_load(check, longest, code):
     script = LOAD.format(check=check)
     process = subprocess.Popen([sys.executable, "-c", script, outside.name])
     try:
+        from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
-        from process_helpers import CONFIGURE, Transition
+        from process_helpers import CONFIGURE
 
         client = outside.node.create_client(ChangeState, f"/{outside.name}/change_state")
         assert client.wait_for_service(WAIT)

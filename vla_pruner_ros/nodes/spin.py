@@ -22,6 +22,7 @@ from rclpy.executors import (
 )
 from rclpy.signals import SignalHandlerOptions
 
+from vla_pruner_ros.nodes.host_memory import limit_arenas
 from vla_pruner_ros.nodes.overrides import explain_unparsable, parameter_files
 from vla_pruner_ros.nodes.terminal import OutputRelay
 
@@ -139,6 +140,7 @@ def init_rclpy(args: list[str] | None) -> threading.Event:
     told_to_stop = threading.Event()
     set_on_stop_signals(told_to_stop)
     OutputRelay().start()
+    limit_arenas()
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     return told_to_stop
 

@@ -1,0 +1,98 @@
+"""Lines of the log: nobody can forge one, fill it, or make a writer wait."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_pruner_ros.nodes import log as module
+from vla_pruner_ros.nodes.log import MAX_LENGTH, Log, printable
+
+
+class Recorder:
+    """A logger that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.debug = self.info = self.warning = self.error = self.fatal = self.lines.append
+
+
+@given(st.text(max_size=3000))
+def test_a_line_is_one_line_and_short(text):
+    line = printable(text)
+    assert line.isprintable()
+    assert len(line) <= MAX_LENGTH + 3
+
+
+def test_a_forged_line_shows_what_it_is():
+    forged = "frame\n[INFO] [1.0] [vla_pruner]: All is well\x1b[2J"
+    assert printable(forged) == r"frame\n[INFO] [1.0] [vla_pruner]: All is well\x1b[2J"
+
+
+def test_a_flood_is_cut_and_counted(monkeypatch):
+    """A name that differed each time wrote 200 kB a second."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    recorder = Recorder()
+    log = Log(recorder)
+    for number in range(1000):
+        log.warning(f"in frame '{number}'")
+    assert len(recorder.lines) == module.BURST
+    now[0] += 1.0
+    log.error("afterwards")
+    assert recorder.lines[-2:] == ["950 lines were left out: too many at once", "afterwards"]
+
+
+def test_a_traceback_keeps_its_lines_but_no_escapes():
+    recorder = Recorder()
+    Log(recorder).traceback("first\nsecond \x1b[2J")
+    assert recorder.lines == ["first\nsecond \\x1b[2J"]
+
+
+WRITER = """
+import os, sys, time
+from vla_pruner_ros.nodes.terminal import OutputRelay
+OutputRelay().start()
+began = time.monotonic()
+for number in range(3000):
+    print("x" * 1000)
+    os.write(2, b"y" * 1000) if number < 100 else print("z" * 1000, file=sys.stderr)
+print("last words", file=sys.stderr)
+open(sys.argv[1], "w").write(str(time.monotonic() - began))
+"""
+
+
+def test_a_writer_never_waits_for_a_reader_that_does_not_read(tmp_path):
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / "seconds")],
+            stdout=writing,
+            stderr=writing,
+        )
+        began = time.monotonic()
+        assert process.wait(20.0) == 0
+        assert time.monotonic() - began < 15.0
+        assert float((tmp_path / "seconds").read_text()) < 5.0
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_reader_that_reads_gets_everything_in_order():
+    script = (
+        "import sys\n"
+        "from vla_pruner_ros.nodes.terminal import OutputRelay\n"
+        "OutputRelay().start()\n"
+        "for number in range(2000):\n"
+        "    print(number, file=sys.stdout if number % 2 else sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert done.stdout.split() == [str(number) for number in range(2000)]
