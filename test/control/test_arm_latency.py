@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_pruner_ros.control.arm_latency import ArmLatency
+from vla_pruner_ros.control.workspace.arm_latency import ArmLatency
 
 PERIOD = 0.1
 

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vla_pruner_ros.control.limits import ActionLimits
-from vla_pruner_ros.control.pending import PendingMotions
+from vla_pruner_ros.control.workspace.pending import PendingMotions
 
 NS = 1e-9
 HALF = 0.05

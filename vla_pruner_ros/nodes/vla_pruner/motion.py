@@ -10,11 +10,11 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 
 from vla_pruner_ros.control.action_queue import ActionQueue, PlannedAction
-from vla_pruner_ros.control.arm_latency import ArmLatency
 from vla_pruner_ros.control.clock import Instant
 from vla_pruner_ros.control.limits import ActionLimits
-from vla_pruner_ros.control.pending import PendingMotions
 from vla_pruner_ros.control.poses import Pose
+from vla_pruner_ros.control.workspace.arm_latency import ArmLatency
+from vla_pruner_ros.control.workspace.pending import PendingMotions
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.messages import (
     action_message,

@@ -1,0 +1,1 @@
+"""What holds the arm in its workspace though poses show motion late."""
