@@ -10,8 +10,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_pruner_ros.nodes import log as module
-from vla_pruner_ros.nodes.log import MAX_LENGTH, Log, printable
+from vla_pruner_ros.nodes.process import log as module
+from vla_pruner_ros.nodes.process.log import MAX_LENGTH, Log, printable
 
 
 class Recorder:
@@ -56,7 +56,7 @@ def test_a_traceback_keeps_its_lines_but_no_escapes():
 
 WRITER = """
 import os, sys, time
-from vla_pruner_ros.nodes.terminal import OutputRelay
+from vla_pruner_ros.nodes.process.terminal import OutputRelay
 OutputRelay().start()
 began = time.monotonic()
 for number in range(3000):
@@ -87,7 +87,7 @@ def test_a_writer_never_waits_for_a_reader_that_does_not_read(tmp_path):
 def test_a_reader_that_reads_gets_everything_in_order():
     script = (
         "import sys\n"
-        "from vla_pruner_ros.nodes.terminal import OutputRelay\n"
+        "from vla_pruner_ros.nodes.process.terminal import OutputRelay\n"
         "OutputRelay().start()\n"
         "for number in range(2000):\n"
         "    print(number, file=sys.stdout if number % 2 else sys.stderr)\n"

@@ -19,8 +19,8 @@ from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.client import GivenUpError, PolicyClient
 from vla_pruner_ros.bringup.parameters import is_true, policy_parameters, refuse_old_names
 from vla_pruner_ros.bringup.processes import Processes
+from vla_pruner_ros.nodes.process.terminal import OutputRelay
 from vla_pruner_ros.nodes.spin import set_on_stop_signals
-from vla_pruner_ros.nodes.terminal import OutputRelay
 from vla_pruner_ros.resources import share_directory
 
 DEFAULTS = {

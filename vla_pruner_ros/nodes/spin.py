@@ -22,9 +22,9 @@ from rclpy.executors import (
 )
 from rclpy.signals import SignalHandlerOptions
 
-from vla_pruner_ros.nodes.host_memory import limit_arenas
 from vla_pruner_ros.nodes.overrides import explain_unparsable, parameter_files
-from vla_pruner_ros.nodes.terminal import OutputRelay
+from vla_pruner_ros.nodes.process.host_memory import limit_arenas
+from vla_pruner_ros.nodes.process.terminal import OutputRelay
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Ctrl-C, the ask of another program, and a terminal that closes."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from vla_pruner_ros.control.clock import MotionClock
 from vla_pruner_ros.control.gate import MotionGate
 from vla_pruner_ros.control.health import Health
-from vla_pruner_ros.nodes.log import Log
+from vla_pruner_ros.nodes.process.log import Log
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
 

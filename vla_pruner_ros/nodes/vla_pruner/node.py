@@ -22,10 +22,10 @@ from vla_pruner_ros.control.health import Health
 from vla_pruner_ros.models.cancellation import cancellable, check_cancelled
 from vla_pruner_ros.models.execution.device_memory import free_device_memory
 from vla_pruner_ros.models.policy import VlaPolicy
-from vla_pruner_ros.nodes.host_memory import return_free_memory
-from vla_pruner_ros.nodes.log import Log
 from vla_pruner_ros.nodes.overrides import parameter_files, unread_qos, unread_settings
 from vla_pruner_ros.nodes.parameter_specs import RefusesOldNames
+from vla_pruner_ros.nodes.process.host_memory import return_free_memory
+from vla_pruner_ros.nodes.process.log import Log
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
 from vla_pruner_ros.nodes.vla_pruner.loading import (

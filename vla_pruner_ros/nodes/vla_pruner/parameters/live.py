@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter
 
-from vla_pruner_ros.nodes.log import Log
 from vla_pruner_ros.nodes.parameter_specs import ParameterNode, declare
+from vla_pruner_ros.nodes.process.log import Log
 from vla_pruner_ros.nodes.vla_pruner.parameters.settings import (
     NodeSettings,
     make_settings,

@@ -1,0 +1,1 @@
+"""A node as a process: its terminal, its log, its memory."""
