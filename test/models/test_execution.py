@@ -12,7 +12,7 @@ from vla_pruner_ros.models.policy import CheckpointError
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("graphs", 1, "graphs must be true or false"),
+        ("graphs", 1, "graphs must be a bool"),
         ("graph_memory_mb", 0, "graph_memory_mb must be at least 1, got 0"),
         ("graph_memory_mb", 1.5, "graph_memory_mb must be an integer"),
         ("draft", "bush", "draft must be one of off, linear, tree"),

@@ -64,7 +64,7 @@ def test_an_option_of_another_family_is_refused_by_name(tmp_path):
 def test_auto_and_values_of_an_option_are_told_by_type():
     assert make_settings({"center_crop": "auto"}).options["center_crop"] is None
     assert make_settings({"center_crop": False}).options["center_crop"] is False
-    with pytest.raises(ValueError, match="center_crop must be true or false or auto, got 'no'"):
+    with pytest.raises(ValueError, match="center_crop must be a bool or auto, got 'no'"):
         make_settings({"center_crop": "no"})
 
 

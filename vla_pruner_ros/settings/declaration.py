@@ -23,7 +23,7 @@ _KIND_NAMES = {
     float: "a number, such as 0.5",
     int: "an integer",
     str: "a string",
-    bool: "true or false",
+    bool: "a bool",
 }
 
 
