@@ -1,11 +1,17 @@
 # make demo   set up, then run the simulated robot under a pruned policy and leave a report in out/
 # make test   set up, then lint and test
+# make quick  the tests of pruning, models and control: under a minute
 # make test-jazzy   set up ROS 2 Jazzy beside it, then run there everything that touches ROS
 SHELL := /bin/bash
-.PHONY: demo test test-jazzy lint format setup setup-jazzy clean
+.PHONY: demo quick test test-jazzy lint format setup setup-jazzy clean
 
 demo: setup
 	@. ./env.sh && python3 -m vla_pruner_lab.demo --out out
+
+# pruning/, models/ and control/ without ROS, recordings and real time: under a minute.
+quick: setup
+	@. ./env.sh && OMP_NUM_THREADS=1 pytest -x -q -m "not realtime" test/pruning test/settings \
+	  test/control test/models
 
 test: lint
 	@. ./env.sh && pytest

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from vla_pruner_ros.models.images import on_device as device_images
-from vla_pruner_ros.models.images.libero_jpeg import jpeg_round_trip
+from vla_pruner_ros.models.images.libero_jpeg import jpeg_round_trip, require_decoder
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE
 from vla_pruner_ros.models.images.tensorflow_resize import crop_center, resize_lanczos
 
@@ -25,6 +25,10 @@ class ImagePath:
 
     name: str = "camera"
     center_crop: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name != "camera":
+            require_decoder(self.name)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> uint8 [224, 224, 3]."""
