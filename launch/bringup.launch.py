@@ -22,7 +22,13 @@ from lifecycle_msgs.msg import Transition
 
 from launch import LaunchContext, LaunchDescription
 from vla_pruner_ros.bringup import simulation
-from vla_pruner_ros.bringup.parameters import is_true, policy_parameters, refuse_old_names
+from vla_pruner_ros.bringup.parameters import (
+    is_recording,
+    is_true,
+    policy_parameters,
+    recorder_parameters,
+    refuse_old_names,
+)
 
 PACKAGE = "vla_pruner_ros"
 
@@ -41,6 +47,7 @@ ARGUMENTS = (
     ("sim", "false", "Start the simulated robot too"),
     ("task", "drawer-close", "Task of the simulated robot"),
     ("record", "", "Directory to record a bag for replay into; true picks a name"),
+    ("record_compression", "none", "Of the recorded bag: none, png or jpeg (pictures), zstd (all)"),
     ("as_recorded", "", "Bag whose cameras, words and pruning hold where nothing else is said"),
     ("recorded_node", "", "Full name of the node that was recorded; empty where there is one"),
 )  # fmt: skip
@@ -66,7 +73,7 @@ def make_nodes(context: LaunchContext) -> list:
     actions = [policy]
     if is_true(given["sim"]):
         actions.append(sim_robot(given, common))
-    if given["record"] and given["record"].lower() != "false":
+    if is_recording(given):
         actions.append(recorder(given, common, use_sim_time))
     if is_true(given["autostart"]):
         actions += autostart(policy)
@@ -84,12 +91,11 @@ def sim_robot(given: dict, common: dict) -> Node:
 
 
 def recorder(given: dict, common: dict, use_sim_time: dict) -> Node:
-    directory = "" if is_true(given["record"]) else given["record"]
     return Node(
         package=PACKAGE,
         executable="vla_pruner_recorder",
         name="vla_pruner_recorder",
-        parameters=[{"output": directory, **use_sim_time}],
+        parameters=[{**recorder_parameters(given), **use_sim_time}],
         **common,
     )
 

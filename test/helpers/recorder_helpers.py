@@ -1,4 +1,4 @@
-"""The recorder node on an executor of its own."""
+"""The recorder node on an executor of its own, and the player on a thread."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
+from vla_pruner_ros.nodes.player import PlayerNode
 from vla_pruner_ros.nodes.recorder import RecorderNode
 
 
@@ -30,3 +31,21 @@ def recorder(context: Context, output, **parameters):
         spinner.join()
         node.close()
         node.destroy_node()
+
+
+@contextmanager
+def playing(context: Context, bag, **parameters):
+    """Play on a thread of its own until the end of the context."""
+    values = {"bag": str(bag), "delay": 0.2, **parameters}
+    player = PlayerNode(
+        context=context, parameter_overrides=[Parameter(k, value=v) for k, v in values.items()]
+    )
+    stop = threading.Event()
+    thread = threading.Thread(target=player.play, args=(stop.wait,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        player.destroy_node()

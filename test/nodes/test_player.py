@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,7 +13,7 @@ import yaml
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: the player needs rclpy")
 
 from node_helpers import bench
-from rclpy.parameter import Parameter
+from recorder_helpers import playing
 from replay_bags import NODE, PERIOD, START, BagMaker, MemoryPolicy, picture, record_episode
 from rosgraph_msgs.msg import Clock
 
@@ -23,7 +21,6 @@ from vla_pruner_ros.bringup import cli as bringup
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.msg import ActionChunk
 from vla_pruner_ros.nodes.messages import to_nanoseconds
-from vla_pruner_ros.nodes.player import PlayerNode
 from vla_pruner_ros.replay.live import parameters_as_recorded
 
 RECORDED = 1000
@@ -48,24 +45,6 @@ def nothing_said(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("/**/vla_pruner: {ros__parameters: {use_sim_time: true}}")
     return file
-
-
-@contextmanager
-def playing(context, bag, **parameters):
-    """Play on a thread of its own until the end of the context."""
-    values = {"bag": str(bag), "delay": 0.2, **parameters}
-    player = PlayerNode(
-        context=context, parameter_overrides=[Parameter(k, value=v) for k, v in values.items()]
-    )
-    stop = threading.Event()
-    thread = threading.Thread(target=player.play, args=(stop.wait,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        player.destroy_node()
 
 
 def test_node_answers_a_bag_played_in_a_loop_beside_what_was_recorded(tmp_path):

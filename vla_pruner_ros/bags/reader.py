@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, QosDurability
 from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
 
@@ -44,12 +44,17 @@ class BagMessage(NamedTuple):
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic of the bag. encoding: of its messages; cdr is ROS 2's, ros1 is ROS 1's."""
+    """A topic of the bag.
+
+    encoding: of its messages; cdr is ROS 2's, ros1 is ROS 1's. latched: whether a late subscriber
+    heard it, too.
+    """
 
     name: str
     msgtype: str
     count: int
     encoding: str = "cdr"
+    latched: bool = False
 
 
 class BagReader:
@@ -229,8 +234,15 @@ def _topics(connections: list[Connection]) -> dict[str, Topic]:
         count = connection.msgcount + (before.count if before else 0)
         msgtype = before.msgtype if before else standard_name(connection.msgtype)
         encoding = getattr(connection.ext, "serialization_format", "cdr") or "cdr"
-        topics[connection.topic] = Topic(connection.topic, msgtype, count, encoding)
+        topics[connection.topic] = Topic(
+            connection.topic, msgtype, count, encoding, _is_latched(connection)
+        )
     return topics
+
+
+def _is_latched(connection: Connection) -> bool:
+    profiles = getattr(connection.ext, "offered_qos_profiles", None) or []
+    return any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles)
 
 
 def _words(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from rosbags.typesys.store import Typestore
 
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.image_packing import pack_image
-from vla_pruner_ros.bags.writer import BagWriter
+from vla_pruner_ros.bags.writer import FLUSH_PERIOD, BagWriter
 
 NOTE_KEY = "vla_pruner_recorder"
 """Key of the recorder's remarks in the bag's custom_data, a JSON object."""
@@ -41,6 +41,7 @@ class BagRecording:
         image_compression: str = "none",
         jpeg_quality: int = 90,
         compress: bool = False,
+        max_file_bytes: int = 0,
     ) -> None:
         """Create the bag and start the thread.
 
@@ -49,11 +50,12 @@ class BagRecording:
             image_compression: none, png or jpeg; raw images are then written as CompressedImage on
                 `<topic>/compressed`. JPEG changes the pixels a little, so a replay is not exact.
             compress: chunks of the bag with zstd.
+            max_file_bytes: size after which a new file of the bag is begun, 0 for one file.
 
         Raises:
             rosbags.rosbag2.WriterError: the path exists. OSError: it cannot be made.
         """
-        self._writer = BagWriter(path, store, compress)
+        self._writer = BagWriter(path, store, compress, max_file_bytes)
         self._store = store
         self._image_compression, self._jpeg_quality = image_compression, jpeg_quality
         self._limit, self._queued = max_queued_bytes, 0
@@ -71,6 +73,11 @@ class BagRecording:
     @property
     def path(self) -> Path:
         return self._writer.path
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages written so far by topic."""
+        return self._writer.counts
 
     def knows(self, topic: str) -> bool:
         """Return whether the topic was announced."""
@@ -130,17 +137,33 @@ class BagRecording:
         return counts
 
     def _run(self) -> None:
-        while (message := self._queue.get()) is not None:
+        while (message := self._next()) is not None:
             topic, time, data = message
             with self._lock:
                 self._queued -= len(data)
             try:
                 if self.failure is None:
                     self._write(topic, time, data)
+                    self._writer.flush()
                     continue
             except Exception as error:  # a full disk must be told, not end the thread unseen
                 self.failure = error
             self.dropped[topic] += 1
+
+    def _next(self) -> tuple[str, int, bytes] | None:
+        """Return the next message; in a pause, what was written goes to the disk."""
+        while True:
+            try:
+                return self._queue.get(timeout=FLUSH_PERIOD)
+            except queue.Empty:
+                self._flush()
+
+    def _flush(self) -> None:
+        try:
+            if self.failure is None:
+                self._writer.flush()
+        except Exception as error:
+            self.failure = error
 
     def _write(self, topic: str, time: int, data: bytes) -> None:
         msgtype, profile = self._types[topic], self._profiles[topic]

@@ -17,7 +17,13 @@ import yaml
 from vla_pruner_ros.bags.reader import BagError
 from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.client import GivenUpError, PolicyClient
-from vla_pruner_ros.bringup.parameters import is_true, policy_parameters, refuse_old_names
+from vla_pruner_ros.bringup.parameters import (
+    is_recording,
+    is_true,
+    policy_parameters,
+    recorder_parameters,
+    refuse_old_names,
+)
 from vla_pruner_ros.bringup.processes import Processes
 from vla_pruner_ros.nodes.process.terminal import OutputRelay
 from vla_pruner_ros.nodes.spin import set_on_stop_signals
@@ -36,6 +42,7 @@ DEFAULTS = {
     "sim": "false",
     "task": "drawer-close",
     "record": "",
+    "record_compression": "none",
     "as_recorded": "",
     "recorded_node": "",
 }
@@ -97,9 +104,10 @@ def start(processes: Processes, given: dict[str, str]) -> None:
         robot = simulation.robot_parameters(given["task"]).items()
         ours = [part for name, value in robot for part in parameter(name, value)]
         processes.start("sim_robot_node", *common, *ours)
-    if given["record"] and given["record"].lower() != "false":
-        directory = "" if is_true(given["record"]) else given["record"]
-        processes.start("vla_pruner_recorder", *common, *parameter("output", directory))
+    if is_recording(given):
+        wanted = recorder_parameters(given).items()
+        ours = [part for name, value in wanted for part in parameter(name, value)]
+        processes.start("vla_pruner_recorder", *common, *ours)
     processes.start("vla_pruner_node", *common, *policy_arguments(given))
 
 
@@ -159,6 +167,10 @@ def main() -> int:
             processes.start("vla_pruner_player", *player_arguments(given))
         while not told_to_stop.wait(0.2):
             for name in processes.ended():
+                if name == "vla_pruner_recorder":  # a full disk must not disturb the arm
+                    print(f"{name} ended; the others go on without a bag", file=sys.stderr)
+                    processes.stop(name)
+                    continue
                 print(f"{name} ended; stopping the others", file=sys.stderr)
                 return processes.stop(name) if name == "vla_pruner_player" else 1
     return 0

@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.pruning.config import RENAMED_FIELDS
 
+COMPRESSIONS = ("none", "png", "jpeg", "zstd")
+"""Of recorded pictures (png is exact, jpeg small and not exact), or of the whole bag (zstd)."""
+
 
 def is_true(value: str) -> bool:
     return value.lower() in ("true", "1", "yes", "on")
@@ -52,3 +55,27 @@ def policy_parameters(given: dict[str, str]) -> dict[str, object]:
     if given["keep_ratio"]:
         parameters["keep_ratio"] = float(given["keep_ratio"])
     return parameters
+
+
+def recorder_parameters(given: dict[str, str]) -> dict[str, object]:
+    """Return the parameters of vla_pruner_recorder that the arguments name.
+
+    Raises:
+        ValueError: record_compression is none of COMPRESSIONS.
+    """
+    directory = "" if is_true(given["record"]) else given["record"]
+    compression = given["record_compression"] or "none"
+    if compression not in COMPRESSIONS:
+        raise ValueError(
+            f"record_compression must be one of {', '.join(COMPRESSIONS)}, got {compression!r}"
+        )
+    pictures = compression if compression in ("png", "jpeg") else "none"
+    return {
+        "output": directory,
+        "image_compression": pictures,
+        "compress": compression == "zstd",
+    }
+
+
+def is_recording(given: dict[str, str]) -> bool:
+    return bool(given["record"]) and given["record"].lower() != "false"

@@ -13,10 +13,10 @@ from typing import Any
 
 import rclpy
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 
-from vla_pruner_ros.bags.reader import BagReader, plain_data
+from vla_pruner_ros.bags.reader import BagReader, Topic, plain_data
 from vla_pruner_ros.nodes.messages import message_class, to_time
 from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import init_rclpy
@@ -27,6 +27,8 @@ from vla_pruner_ros.settings import check_fields, setting
 CLOCK_PERIOD = 0.01
 """Seconds of this computer's time between two messages on /clock."""
 DEPTH = 100
+LATCHED = ("/robot_description", "/tf_static")
+"""Endings of topics that are latched by convention, for bags that do not note the QoS."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,9 @@ class PlayerNode(Node):
         return count
 
     def _tell_time(self, now: int) -> None:
-        self._clock.publish(Clock(clock=to_time(now)))
+        # The clock of a simulation was recorded, and the stamps follow it.
+        if "/clock" not in self._publishers_by_topic:
+            self._clock.publish(Clock(clock=to_time(now)))
 
     def _make_publishers(self) -> dict[str, Any]:
         node = find_node(self._reader.topics, self.settings.recorded_node)
@@ -108,10 +112,20 @@ class PlayerNode(Node):
                 self.get_logger().warning(
                     f"{topic.name} is not played: its type {topic.msgtype} is not known here"
                 )
-            elif topic.name != "/clock":
+            elif topic.name == "/clock":
+                if topic.count:
+                    made[topic.name] = self._clock
+            else:
                 name = f"/recorded{topic.name}" if topic.name in aside else topic.name
-                made[topic.name] = self.create_publisher(known_class, name, QoSProfile(depth=DEPTH))
-        return made
+                made[topic.name] = self.create_publisher(known_class, name, _profile(topic))
+        return made if set(made) - {"/clock"} else {}
+
+
+def _profile(topic: Topic) -> QoSProfile:
+    """Return the QoS to play a topic with: what was latched is latched again."""
+    latched = topic.latched or topic.name.endswith(LATCHED)
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(depth=DEPTH, durability=durability)
 
 
 def main(args: list[str] | None = None) -> int:

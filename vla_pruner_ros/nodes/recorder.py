@@ -1,12 +1,14 @@
 """vla_pruner_recorder: everything a replay needs, to an MCAP bag, without rosbag2.
 
-Records the cameras, the instruction, joint states, the answers of a vla_pruner node, diagnostics
-and parameters. Messages are subscribed to as bytes and written as they came.
+Records the cameras, the instruction, joint states, pose and robot description, the answers and
+commands of a vla_pruner node, diagnostics and parameters. Messages are subscribed to as bytes and
+written as they came.
 """
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import time
 import traceback
 from collections import Counter
@@ -28,6 +30,7 @@ from vla_pruner_ros.nodes.messages import message_class
 from vla_pruner_ros.nodes.parameter_snapshot import ParameterSnapshot
 from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import EndNode, run_node
+from vla_pruner_ros.nodes.subscribing import LatchedSubscription
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.settings import check_fields, setting
 
@@ -35,6 +38,9 @@ DEFAULT_CAMERAS = NodeSettings.image_topics
 
 POLL_PERIOD = 0.1
 """Seconds between looks for new publishers and for trouble with the disk."""
+COMMANDS = ("twist", "target_pose", "joint_trajectory", "joint_command", "gripper_command")
+"""The node's commands to controllers, recorded where they are published."""
+TF = "tf2_msgs/msg/TFMessage"
 DEPTH = 2000
 IMAGE_DEPTH = 100
 """Messages DDS holds per topic while the callbacks are busy; it overwrites older ones unsaid."""
@@ -67,6 +73,24 @@ class RecorderSettings:
         (), "More topics to record; their types must be ROS 2's own.", when="start"
     )
     compress: bool = setting(False, "Compress the bag with zstd.", when="start")
+    record_tf: bool = setting(False, "Record /tf and /tf_static, too.", when="start")
+    record_overlay: bool = setting(
+        False, "Record the node's overlay, too; asking for it costs the node time.", when="start"
+    )
+    max_file_mb: int = setting(
+        0,
+        "Size (MB) after which a new file of the bag is begun; 0: one file.",
+        low=0,
+        high=1 << 20,
+        when="start",
+    )
+    min_free_mb: int = setting(
+        500,
+        "Free space (MB) of the disk below which recording ends.",
+        low=0,
+        high=1 << 30,
+        when="start",
+    )
     queue_mb: int = setting(
         512,
         "Memory (MB) for messages the disk has not taken yet.",
@@ -85,6 +109,7 @@ class RecordedTopic(NamedTuple):
     topic: str
     msgtype: str
     reliable: bool | None
+    latched: bool = False
 
 
 class RecorderNode(Node):
@@ -99,6 +124,7 @@ class RecorderNode(Node):
         self.recording = self._open()
         self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
         self._recorded: dict[str, Any] = {}
+        self._latched: list[LatchedSubscription] = []
         self.snapshot = ParameterSnapshot(
             self, self.settings.node, self._store, self._on_parameters
         )
@@ -108,8 +134,9 @@ class RecorderNode(Node):
 
     def close(self) -> None:
         """Write everything received so far and finish the bag."""
-        for subscription in self._recorded.values():
-            self._drain(subscription)
+        latched = [one for pair in self._latched for one in pair.subscriptions]
+        for subscription in (*self._recorded.values(), *latched):
+            self._drain(subscription, with_info=subscription in latched)
         counts = self.recording.close(lost=dict(self._lost), node=self.settings.node)
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
         self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
@@ -125,7 +152,7 @@ class RecorderNode(Node):
             f"A callback failed: {error!r}\n{''.join(traceback.format_exception(error))}"
         )
 
-    def _drain(self, subscription: Any) -> None:
+    def _drain(self, subscription: Any, with_info: bool) -> None:
         """Take what DDS holds already but no callback has been given."""
         for _ in range(DEPTH):
             try:
@@ -135,7 +162,7 @@ class RecorderNode(Node):
                 return
             if taken is None:
                 return
-            subscription.callback(taken[0])
+            subscription.callback(*taken[: 2 if with_info else 1])
 
     def _open(self) -> BagRecording:
         now = datetime.now().strftime("%Y_%m_%d-%H_%M_%S")
@@ -146,19 +173,30 @@ class RecorderNode(Node):
             image_compression=self.settings.image_compression,
             jpeg_quality=self.settings.jpeg_quality,
             compress=self.settings.compress,
+            max_file_bytes=self.settings.max_file_mb << 20,
         )
 
     def _wanted(self) -> list[RecordedTopic]:
         node = self.settings.node
         named = [
-            RecordedTopic("instruction", types.STRING, True),
+            RecordedTopic("instruction", types.STRING, True, latched=True),
+            RecordedTopic("robot_description", types.STRING, True, latched=True),
             RecordedTopic(f"{node}/action", types.END_EFFECTOR_ACTION, True),
             RecordedTopic(f"{node}/action_chunk", types.ACTION_CHUNK, True),
             RecordedTopic(f"{node}/pruning", types.PRUNING_STATUS, True),
             RecordedTopic("/diagnostics", types.DIAGNOSTICS, True),
             RecordedTopic("/parameter_events", types.PARAMETER_EVENT, True),
             RecordedTopic("joint_states", types.JOINT_STATE, None),
+            RecordedTopic("end_effector_pose", "", None),
+            *(RecordedTopic(f"{node}/{name}", "", None) for name in COMMANDS),
         ]
+        if self.settings.record_tf:
+            named += [
+                RecordedTopic("/tf", "", None),
+                RecordedTopic("/tf_static", TF, True, latched=True),
+            ]
+        if self.settings.record_overlay:
+            named.append(RecordedTopic(f"{node}/overlay", "", None))
         # The node answers no question while it loads its model, and may act right afterwards: for
         # its first images not to be missed, its default camera is awaited from the beginning.
         images = [topic for topic in self.settings.image_topics if topic] or DEFAULT_CAMERAS
@@ -172,14 +210,45 @@ class RecorderNode(Node):
         """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
         if self.recording.failure is not None:
             raise EndNode(f"the bag cannot be written: {self.recording.failure}")
+        self._check_disk()
+        for latched in self._latched:
+            latched.look()
         self.snapshot.look()
         published = dict(self.get_topic_names_and_types()) if self._awaited else {}
         for topic, wanted in list(self._awaited.items()):
             msgtype = wanted.msgtype or next(iter(published.get(topic, [])), "")
             publishers = self.get_publishers_info_by_topic(topic)
-            if msgtype and (publishers or wanted.reliable is not None):
+            if wanted.latched:
+                self._subscribe_latched(topic, msgtype)
+                del self._awaited[topic]
+            elif msgtype and (publishers or wanted.reliable is not None):
                 self._subscribe(topic, msgtype, self._reliability(wanted, publishers))
                 del self._awaited[topic]
+
+    def _check_disk(self) -> None:
+        """End before the disk is full: other programs of the robot need it, too."""
+        free = shutil.disk_usage(self.recording.path).free
+        if free < self.settings.min_free_mb << 20:
+            raise EndNode(
+                f"the disk of {self.recording.path} has {free >> 20} MB left, less than "
+                f"min_free_mb {self.settings.min_free_mb}"
+            )
+
+    def _subscribe_latched(self, topic: str, msgtype: str) -> None:
+        """Record a topic with what was published on it before."""
+        known_class = message_class(msgtype)
+        if known_class is None or msgtype not in self._store.fielddefs:
+            self.get_logger().warning(
+                f"{topic} is not recorded: its type {msgtype} is not installed here"
+            )
+            return
+
+        def on_message(data: bytes) -> None:
+            self._on_message(topic, msgtype, data)
+
+        self._latched.append(
+            LatchedSubscription(self, known_class, topic, on_message, depth=DEPTH, raw=True)
+        )
 
     @staticmethod
     def _reliability(wanted: RecordedTopic, publishers: list[Any]) -> bool:

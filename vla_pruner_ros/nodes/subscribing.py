@@ -11,7 +11,7 @@ from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPo
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 REMEMBERED = 64
-"""Messages that are known again when they arrive a second time."""
+"""Messages that are known again when they arrive a second time, at least."""
 
 
 def qos_overrides(name: str | None = None) -> QoSOverridingOptions:
@@ -44,15 +44,18 @@ class LatchedSubscription:
         callback: Callable[[Any], None],
         group: Any = None,
         depth: int = 10,
+        raw: bool = False,
     ) -> None:
         """Subscribe.
 
         Args:
             group: a mutually exclusive callback group, because the later message must win.
+            raw: hand over serialised messages.
         """
+        self._raw = raw
         self._node, self._message_type, self._topic = node, message_type, topic
         self._callback, self._group, self._depth = callback, group, depth
-        self._seen: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+        self._seen: deque[tuple[int, int]] = deque(maxlen=max(REMEMBERED, 2 * depth))
         self._lock = threading.Lock()
         self._latched: Any = None
         self.subscription = self._subscribe(
@@ -68,11 +71,15 @@ class LatchedSubscription:
         if any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers):
             self._latched = self._subscribe(DurabilityPolicy.TRANSIENT_LOCAL)
 
+    @property
+    def subscriptions(self) -> list[Any]:
+        """The one or two subscriptions of rclpy."""
+        return [one for one in (self.subscription, self._latched) if one is not None]
+
     def destroy(self) -> None:
         """End it."""
-        for subscription in (self.subscription, self._latched):
-            if subscription is not None:
-                self._node.destroy_subscription(subscription)
+        for subscription in self.subscriptions:
+            self._node.destroy_subscription(subscription)
         self.subscription = self._latched = None
 
     def _subscribe(self, durability: DurabilityPolicy, **options: Any) -> Any:
@@ -85,11 +92,12 @@ class LatchedSubscription:
             self._once,
             policy,
             callback_group=self._group,
+            raw=self._raw,
             **options,
         )
 
     def _once(self, message: Any, info: Any) -> None:
-        mark = (source_time(info), hash(str(message)))
+        mark = (source_time(info), hash(message if self._raw else str(message)))
         with self._lock:
             if mark in self._seen:
                 return
