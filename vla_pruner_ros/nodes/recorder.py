@@ -136,7 +136,7 @@ class RecorderNode(Node):
         """Write everything received so far and finish the bag."""
         latched = [one for pair in self._latched for one in pair.subscriptions]
         for subscription in (*self._recorded.values(), *latched):
-            self._drain(subscription, with_info=subscription in latched)
+            self._drain(subscription)
         counts = self.recording.close(lost=dict(self._lost), node=self.settings.node)
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
         self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
@@ -152,7 +152,7 @@ class RecorderNode(Node):
             f"A callback failed: {error!r}\n{''.join(traceback.format_exception(error))}"
         )
 
-    def _drain(self, subscription: Any, with_info: bool) -> None:
+    def _drain(self, subscription: Any) -> None:
         """Take what DDS holds already but no callback has been given."""
         for _ in range(DEPTH):
             try:
@@ -162,7 +162,7 @@ class RecorderNode(Node):
                 return
             if taken is None:
                 return
-            subscription.callback(*taken[: 2 if with_info else 1])
+            subscription.callback(taken[0])
 
     def _open(self) -> BagRecording:
         now = datetime.now().strftime("%Y_%m_%d-%H_%M_%S")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 from rclpy.qos import DurabilityPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
-REMEMBERED = 64
-"""Messages that are known again when they arrive a second time, at least."""
+MEMORY = 5.0
+"""Seconds within which both subscriptions hear a message that both can hear."""
 
 
 def qos_overrides(name: str | None = None) -> QoSOverridingOptions:
@@ -55,11 +56,11 @@ class LatchedSubscription:
         self._raw = raw
         self._node, self._message_type, self._topic = node, message_type, topic
         self._callback, self._group, self._depth = callback, group, depth
-        self._seen: deque[tuple[int, int]] = deque(maxlen=max(REMEMBERED, 2 * depth))
+        self._heard = tuple(deque(maxlen=depth) for _ in range(2))
         self._lock = threading.Lock()
         self._latched: Any = None
         self.subscription = self._subscribe(
-            DurabilityPolicy.VOLATILE, qos_overriding_options=qos_overrides()
+            0, DurabilityPolicy.VOLATILE, qos_overriding_options=qos_overrides()
         )
         self.look()
 
@@ -69,7 +70,7 @@ class LatchedSubscription:
             return
         publishers = self._node.get_publishers_info_by_topic(self.subscription.topic_name)
         if any(p.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers):
-            self._latched = self._subscribe(DurabilityPolicy.TRANSIENT_LOCAL)
+            self._latched = self._subscribe(1, DurabilityPolicy.TRANSIENT_LOCAL)
 
     @property
     def subscriptions(self) -> list[Any]:
@@ -82,31 +83,33 @@ class LatchedSubscription:
             self._node.destroy_subscription(subscription)
         self.subscription = self._latched = None
 
-    def _subscribe(self, durability: DurabilityPolicy, **options: Any) -> Any:
+    def _subscribe(self, place: int, durability: DurabilityPolicy, **options: Any) -> Any:
         policy = QoSProfile(
             depth=self._depth, reliability=ReliabilityPolicy.RELIABLE, durability=durability
         )
         return self._node.create_subscription(
             self._message_type,
             self._topic,
-            self._once,
+            lambda message: self._once(place, message),
             policy,
             callback_group=self._group,
             raw=self._raw,
             **options,
         )
 
-    def _once(self, message: Any, info: Any) -> None:
-        mark = (source_time(info), hash(message if self._raw else str(message)))
+    def _once(self, place: int, message: Any) -> None:
+        """Hand a message over unless the other subscription did.
+
+        By content, because callbacks of Humble are not told who sent a message, and when.
+        """
+        mark, now = hash(message if self._raw else str(message)), time.monotonic()
         with self._lock:
-            if mark in self._seen:
+            others = self._heard[1 - place]
+            while others and now - others[0][1] > MEMORY:
+                others.popleft()
+            known = next((one for one in others if one[0] == mark), None)
+            if known:
+                others.remove(known)
                 return
-            self._seen.append(mark)
+            self._heard[place].append((mark, now))
         self._callback(message)
-
-
-def source_time(info: Any) -> int:
-    """Return when a message was published (ns): a dict in Humble to Kilted, an object later."""
-    if isinstance(info, dict):
-        return int(info["source_timestamp"])
-    return int(info.source_timestamp)
