@@ -64,7 +64,7 @@ class PlayerNode(Node):
         super().__init__(name, **options)
         self.settings = declare_settings(self, PlayerSettings)
         self._reader = BagReader(self.settings.bag)
-        self._clock = self.create_publisher(Clock, "/clock", 10)
+        self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
         self._publishers_by_topic = self._make_publishers()
         if not self._publishers_by_topic:
             raise ValueError(f"{self.settings.bag} has no message that can be played")
@@ -100,7 +100,7 @@ class PlayerNode(Node):
     def _tell_time(self, now: int) -> None:
         # The clock of a simulation was recorded, and the stamps follow it.
         if "/clock" not in self._publishers_by_topic:
-            self._clock.publish(Clock(clock=to_time(now)))
+            self._clock_publisher.publish(Clock(clock=to_time(now)))
 
     def _make_publishers(self) -> dict[str, Any]:
         node = find_node(self._reader.topics, self.settings.recorded_node)
@@ -114,7 +114,7 @@ class PlayerNode(Node):
                 )
             elif topic.name == "/clock":
                 if topic.count:
-                    made[topic.name] = self._clock
+                    made[topic.name] = self._clock_publisher
             else:
                 name = f"/recorded{topic.name}" if topic.name in aside else topic.name
                 made[topic.name] = self.create_publisher(known_class, name, _profile(topic))
