@@ -1,4 +1,4 @@
-"""Where the package's shared data lies: config/, launch/, msg/, policies/."""
+"""Places of the package's shared data: config/, launch/, msg/, policies/."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PACKAGE = "vla_pruner_ros"
 def share_directory() -> Path:
     """Return the directory that holds config/, launch/ and msg/.
 
-    Looks where colcon installs it (AMENT_PREFIX_PATH), where pip does, then in a source tree.
+    Searches where colcon installs it (AMENT_PREFIX_PATH), where pip does, then in a source tree.
 
     Raises:
         FileNotFoundError: none of these places has it.
@@ -43,7 +43,7 @@ def _candidates() -> list[Path]:
 
 
 SIMULATION_POLICY = "openvla_oft_small"
-"""Folder below policies/ of the policy that runs in the simulator where no other is named."""
+"""Folder below policies/ of the policy that runs in the simulator by default."""
 
 
 POLICIES = (SIMULATION_POLICY, "openvla_small")
@@ -51,6 +51,6 @@ POLICIES = (SIMULATION_POLICY, "openvla_small")
 
 
 def policy_directory(name: str) -> Path | None:
-    """The folder of a policy that comes with the package; None where there is no such."""
+    """Return the folder of a bundled policy; None if there is none of this name."""
     directory = share_directory() / "policies" / name
     return directory if (directory / "config.json").is_file() else None

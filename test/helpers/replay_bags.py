@@ -15,7 +15,7 @@ from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.definitions import standard_store
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, PruningReport
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.replay.results.outputs import AnswerMessages
+from vla_pruner_ros.replay.results.outputs import OutputMessages
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -220,7 +220,7 @@ class BagMaker:
         """Let the policy act and record what the node would publish."""
         chunk = policy.act(observation)
         time = stamps[0] + 40_000_000 if received is None else received
-        messages = AnswerMessages(self.store, policy.family, policy.trained)
+        messages = OutputMessages(self.store, policy.family, policy.trained)
         message = messages.chunk(
             chunk,
             sequence=self.sequence,

@@ -55,15 +55,15 @@ def replay(path, policy=None, setting=None, joints=(), **choice):
     with BagReader(path) as reader:
         session = Session(reader, policy.num_cameras, Choice(**choice))
         run = Run(setting or ReplaySetting(RECORDED, None))
-        for _ in Replayer(policy, joints or session.joints).run(session.moments(), run):
+        for _ in Replayer(policy, joints or session.joints).run(session.inputs(), run):
             pass
         parity = check_parity(run, session.inferences) if session.exact else None
         return [*session.skipped, *session.remarks, *gap_remarks(run)], run, parity
 
 
-def moments(path, **choice) -> list:
+def inputs_of(path, **choice) -> list:
     with BagReader(path) as reader:
-        return list(Session(reader, 1, Choice(**choice)).moments())
+        return list(Session(reader, 1, Choice(**choice)).inputs())
 
 
 FULL = ReplaySetting("full", PruningConfig(keep_ratio=1.0))

@@ -88,7 +88,7 @@ def test_what_is_recorded_live_replays_to_the_same_actions(tmp_path, compression
         assert image_type in {topic.msgtype for topic in reader.topics.values()}
         session = Session(reader, 1, Choice())
         run = Run(ReplaySetting(RECORDED, None))
-        for _ in Replayer(MemoryPolicy()).run(session.moments(), run):
+        for _ in Replayer(MemoryPolicy()).run(session.inputs(), run):
             pass
         parity = check_parity(run, session.inferences)
     assert session.pruning.temporal_window == 4

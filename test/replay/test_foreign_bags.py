@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mcap_file import McapFile
 from replay_bags import PERIOD, START, BagMaker, picture
-from replay_helpers import moments
+from replay_helpers import inputs_of
 from rosbags.typesys import get_types_from_msg
 
 from vla_pruner_ros.bags.definitions import standard_store
@@ -62,13 +62,13 @@ def test_a_string_of_another_name_is_no_instruction(tmp_path, topic):
         bag.instruction("<robot name='arm'/>", -PERIOD, topic=topic)
         for number in range(3):
             bag.image(picture(number), number * PERIOD)
-    assert [m.instruction for m in moments(tmp_path / "bag", instruction="go")] == ["go"] * 3
-    assert moments(tmp_path / "bag") == []
+    assert [m.instruction for m in inputs_of(tmp_path / "bag", instruction="go")] == ["go"] * 3
+    assert inputs_of(tmp_path / "bag") == []
     assert (
         f"it could be: {topic}; choose one with --instruction-topic"
         in session(tmp_path / "bag").remarks[0]
     )
-    asked = moments(tmp_path / "bag", wanted=TopicSelection(instruction=topic))
+    asked = inputs_of(tmp_path / "bag", wanted=TopicSelection(instruction=topic))
     assert [m.instruction for m in asked] == ["<robot name='arm'/>"] * 3
 
 
@@ -79,9 +79,9 @@ def test_an_instruction_by_name_gives_way_to_the_flag(tmp_path, topic):
         for number in range(3):
             bag.image(picture(number), number * PERIOD)
     path = tmp_path / "bag"
-    assert [m.instruction for m in moments(path)] == ["close the drawer"] * 2
-    assert [m.instruction for m in moments(path, instruction="go")] == ["go"] * 3
-    both = moments(path, instruction="go", wanted=TopicSelection(instruction=topic))
+    assert [m.instruction for m in inputs_of(path)] == ["close the drawer"] * 2
+    assert [m.instruction for m in inputs_of(path, instruction="go")] == ["go"] * 3
+    both = inputs_of(path, instruction="go", wanted=TopicSelection(instruction=topic))
     assert [m.instruction for m in both] == ["go", "close the drawer", "close the drawer"]
 
 
@@ -136,10 +136,10 @@ def add_video(bag: BagMaker, msgtype: str, packets: list[bytes], name: str = "")
 def test_video_is_decoded_frame_by_frame(tmp_path, msgtype, name):
     with bag_of(tmp_path / "bag") as bag:
         add_video(bag, msgtype, h264(8), name)
-    found = moments(tmp_path / "bag", instruction="go")
+    found = inputs_of(tmp_path / "bag", instruction="go")
     assert [m.stamp - START for m in found] == [number * PERIOD for number in range(8)]
-    for number, moment in enumerate(found):
-        off = np.abs(to_rgb(moment.images[0]).astype(int) - picture(number, (48, 64)))
+    for number, replay_input in enumerate(found):
+        off = np.abs(to_rgb(replay_input.images[0]).astype(int) - picture(number, (48, 64)))
         assert off.mean() < 8, number
 
 
@@ -148,7 +148,7 @@ def test_video_that_begins_without_a_key_frame_is_told(tmp_path):
         add_video(bag, FFMPEG, h264(16)[3:])
     with BagReader(tmp_path / "bag") as reader:
         found = Session(reader, 1, Choice(instruction="go"))
-        assert list(found.moments()) == []
+        assert list(found.inputs()) == []
         assert "/camera/video" in found.skipped[0]
 
 
@@ -179,7 +179,7 @@ def test_unknown_codec_is_named(tmp_path, name):
         add_video(bag, FOXGLOVE, [b"\0\0\1"] * 2, name or "none")
     with BagReader(tmp_path / "bag") as reader:
         found = Session(reader, 1, Choice(instruction="go"))
-        assert list(found.moments()) == []
+        assert list(found.inputs()) == []
         assert f"is '{name or 'none'}'; H.264" in found.skipped[0]
 
 
@@ -192,7 +192,7 @@ def test_pictures_of_foxglove_are_read(tmp_path):
                 data=picture(number).reshape(-1),
             )  # fmt: skip
             bag.add("/camera", "foxglove_msgs/msg/RawImage", number * PERIOD, message)
-    found = moments(tmp_path / "bag", instruction="go")
+    found = inputs_of(tmp_path / "bag", instruction="go")
     assert [m.stamp - START for m in found] == [number * PERIOD for number in range(4)]
     assert np.array_equal(to_rgb(found[2].images[0]), picture(2))
 

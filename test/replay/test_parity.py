@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
-from replay_helpers import FULL, moments, replay
+from replay_helpers import FULL, inputs_of, replay
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.models.policy import Observation
@@ -39,14 +39,16 @@ def test_parity_notices_what_differs(tmp_path, mistake):
     with BagReader(tmp_path / "bag") as reader:
         session = Session(reader, 1, Choice())
         changed = []
-        for moment in session.moments():
+        for replay_input in session.inputs():
             change = {
-                "reset": {"reset": "" if moment.index == 12 else moment.reset},
-                "frame": {"images": moment.images if moment.index != 3 else changed[0].images},
-                "words": {"instruction": moment.instruction + "!"},
+                "reset": {"reset": "" if replay_input.index == 12 else replay_input.reset},
+                "frame": {
+                    "images": replay_input.images if replay_input.index != 3 else changed[0].images
+                },
+                "words": {"instruction": replay_input.instruction + "!"},
                 "ratio": {},
             }[mistake]
-            changed.append(type(moment)(**{**vars(moment), **change}))
+            changed.append(type(replay_input)(**{**vars(replay_input), **change}))
         setting = FULL if mistake == "ratio" else ReplaySetting(RECORDED, None)
         run = Run(setting)
         for _ in Replayer(MemoryPolicy()).run(changed, run):
@@ -237,8 +239,8 @@ def test_several_recorded_nodes_need_a_choice(tmp_path):
         for node in ("/left/vla_pruner", "/right/vla_pruner"):
             bag.answer(MemoryPolicy(), [0], Observation([picture(0)], "go"), node=node)
     with pytest.raises(BagError, match=r"several nodes.*choose one with --node"):
-        moments(tmp_path / "bag")
+        inputs_of(tmp_path / "bag")
     wanted = TopicSelection(node="/left/vla_pruner")
-    assert len(moments(tmp_path / "bag", wanted=wanted)) == 1
+    assert len(inputs_of(tmp_path / "bag", wanted=wanted)) == 1
     with pytest.raises(BagError, match="no node /up was recorded"):
-        moments(tmp_path / "bag", wanted=TopicSelection(node="/up"))
+        inputs_of(tmp_path / "bag", wanted=TopicSelection(node="/up"))

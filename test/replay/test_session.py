@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from replay_bags import PERIOD, SECOND, START, BagMaker, MemoryPolicy, picture
-from replay_helpers import FULL, moments, replay
+from replay_helpers import FULL, inputs_of, replay
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.conversions.images import to_rgb
@@ -27,14 +27,14 @@ def plain_bag(path, frames=10, **options):
     (1, 0, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]), (3, 0, [0, 3, 6, 9]), (3, 2, [0, 3]), (20, 0, [0])
 ])  # fmt: skip
 def test_every_nth_frame(tmp_path, every, limit, expected):
-    found = moments(plain_bag(tmp_path / "bag"), every=every, limit=limit)
+    found = inputs_of(plain_bag(tmp_path / "bag"), every=every, limit=limit)
     assert [m.stamp for m in found] == [START + number * PERIOD for number in expected]
-    for moment, number in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(to_rgb(moment.images[0]), picture(number))
+    for replay_input, number in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(to_rgb(replay_input.images[0]), picture(number))
 
 
 def test_bag_without_answers_is_sampled_even_when_nothing_is_said(tmp_path):
-    assert len(moments(plain_bag(tmp_path / "bag"))) == 10
+    assert len(inputs_of(plain_bag(tmp_path / "bag"))) == 10
 
 
 def test_frames_before_the_first_instruction_are_skipped_and_told(tmp_path):
@@ -57,7 +57,7 @@ def test_repeated_instruction_does_not_reset(tmp_path):
         for number in range(6):
             bag.instruction("go", number * PERIOD)
             bag.image(picture(number), number * PERIOD)
-    assert [m.reset for m in moments(tmp_path / "bag", every=1)] == ["first", *[""] * 5]
+    assert [m.reset for m in inputs_of(tmp_path / "bag", every=1)] == ["first", *[""] * 5]
 
 
 def test_late_frames_are_put_in_order_or_left_out(tmp_path):
@@ -88,7 +88,7 @@ def test_gap_resets(tmp_path):
         bag.instruction("go", -PERIOD)
         for number in range(4):
             bag.image(picture(number), number * PERIOD + (5 * SECOND if number > 1 else 0))
-    assert [m.reset for m in moments(tmp_path / "bag", every=1)] == ["first", "", "gap", ""]
+    assert [m.reset for m in inputs_of(tmp_path / "bag", every=1)] == ["first", "", "gap", ""]
 
 
 def test_camera_that_leaves_the_stamp_zero(tmp_path):
@@ -96,7 +96,7 @@ def test_camera_that_leaves_the_stamp_zero(tmp_path):
         bag.instruction("go", -PERIOD)
         for number in range(4):
             bag.image(picture(number), -START, received=number * PERIOD)
-    found = moments(tmp_path / "bag", every=1)
+    found = inputs_of(tmp_path / "bag", every=1)
     assert [m.stamp for m in found] == [START + number * PERIOD for number in range(4)]
 
 
@@ -108,10 +108,10 @@ def test_two_cameras_are_paired_as_in_the_node(tmp_path):
             if number != 2:
                 bag.image(picture(number + 50), number * PERIOD + 1000, "/b/image_raw")
     with BagReader(tmp_path / "bag") as reader:
-        found = list(Session(reader, 2, Choice(every=1)).moments())
+        found = list(Session(reader, 2, Choice(every=1)).inputs())
     assert [(m.stamp - START) // PERIOD for m in found] == [0, 1, 3, 4, 5]
-    for moment in found:
-        left, right = (to_rgb(message) for message in moment.images)
+    for replay_input in found:
+        left, right = (to_rgb(message) for message in replay_input.images)
         assert (int(right[0, 0, 0]) - int(left[0, 0, 0])) % 256 == 50 * 37 % 256
 
 
@@ -121,7 +121,7 @@ def test_compressed_images(tmp_path, kind):
         bag.instruction("go", -PERIOD)
         for number in range(4):
             bag.compressed(picture(number), number * PERIOD, kind)
-    found = moments(tmp_path / "bag", every=1)
+    found = inputs_of(tmp_path / "bag", every=1)
     difference = to_rgb(found[2].images[0]).astype(int) - picture(2)
     assert np.abs(difference).mean() < (0.01 if kind == "PNG" else 10)
 

@@ -26,7 +26,7 @@ VIDEO = {
     "foxglove_msgs/msg/CompressedVideo": "video of Foxglove",
     "theora_image_transport/msg/Packet": "theora video",
 }
-"""Types that hold pictures as a video stream, and their names in words."""
+"""Types that hold images as a video stream, and their plain names."""
 DECODABLE_VIDEO = tuple(VIDEO)[:2]
 STRING = "std_msgs/msg/String"
 JOINT_STATE = "sensor_msgs/msg/JointState"

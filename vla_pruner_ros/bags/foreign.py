@@ -1,4 +1,4 @@
-"""What else a path or a topic may be, for sentences that name it instead of what is missing."""
+"""Recognition of other paths and topics, to name them in errors about a missing bag."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def what_it_is(path: Path) -> str:
 
 
 def remarks(topics: Iterable[Any]) -> list[str]:
-    """Say which topics are not ROS 2's own messages."""
+    """Return remarks on topics that do not hold ROS 2 messages."""
     ros1 = sorted(topic.name for topic in topics if topic.encoding == "ros1")
     if not ros1:
         return []

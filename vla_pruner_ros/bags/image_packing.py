@@ -1,4 +1,4 @@
-"""sensor_msgs/Image to sensor_msgs/CompressedImage, both serialised."""
+"""Compression of sensor_msgs/Image to sensor_msgs/CompressedImage, both serialized."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def first_parameters(changes: Changes) -> dict[str, Any]:
 
 
 def plain_values(names: Iterable[str], values: Iterable[Any]) -> dict[str, Any]:
-    """Return ParameterValue messages as plain values by name; None where one is not set."""
+    """Return ParameterValue messages as plain values by name; None if one is not set."""
     return {name: _plain(value) for name, value in zip(names, values, strict=True)}
 
 

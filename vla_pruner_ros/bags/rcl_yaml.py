@@ -1,6 +1,6 @@
-"""YAML as rcl reads parameters: 5e-1 and 0x10 are numbers, yes is true, what is quoted is a word.
+"""YAML as rcl reads parameters: 5e-1 and 0x10 are numbers, yes is true, quoted values are strings.
 
-PyYAML follows YAML 1.1, in which 5e-1 is a word. Rules: rcl_yaml_param_parser/src/parse.c.
+PyYAML follows YAML 1.1, in which 5e-1 is a string. Rules: rcl_yaml_param_parser/src/parse.c.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A rosbag2 bag as a stream of messages: directory or single file, sqlite3 or MCAP, zstd or not.
 
-Whatever is readable of a damaged bag is read; what was wrong stands in `BagReader.damage`. What was
-read is compared with what the bag's metadata and the files' statistics promise.
+The readable parts of a damaged bag are read; `BagReader.damage` describes the damage. The messages
+found are compared with those that the bag's metadata and the files' statistics promise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PACKED_SUFFIXES = (".zst", ".zstd")
 
 
 class BagError(Exception):
-    """The bag or a message of it cannot be read; the message says what and why."""
+    """Error of a bag or message that cannot be read; the text names it and the reason."""
 
 
 class BagMessage(NamedTuple):
@@ -93,7 +93,7 @@ class BagReader:
         self.close()
 
     def close(self) -> None:
-        """Close the files and remove what was unpacked."""
+        """Close the files and remove unpacked copies."""
         self._stack.close()
 
     @property
@@ -103,7 +103,7 @@ class BagReader:
 
     @property
     def remarks(self) -> list[str]:
-        """Sentences about what is unusual and does no harm."""
+        """Sentences about harmless peculiarities."""
         return foreign.remarks(self.topics.values())
 
     def messages(self, topics: Collection[str]) -> Iterator[BagMessage]:
@@ -133,14 +133,14 @@ class BagReader:
         try:
             return read(plain_data(record), record.msgtype)
         except (SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
-            raise BagError(f"a message on {record.topic} is damaged: {_words(error)}") from None
+            raise BagError(f"a message on {record.topic} is damaged: {_message(error)}") from None
 
     @property
     def _connections(self) -> list[Connection]:
         return [c for storage in self._storages for c in storage.connections]
 
     def _shortfall(self) -> list[str]:
-        """Compare what was found with what metadata.yaml and the files' statistics promise."""
+        """Compare the messages found with the counts in metadata.yaml and the files' statistics."""
         found = {name: topic.count for name, topic in _topics(self._connections).items()}
         stated: Counter[str] = Counter()
         for storage in self._storages:
@@ -173,7 +173,7 @@ class BagReader:
             self._damage.append(f"{self._metadata.problem}; the files next to it were read alone")
         named = set(self._metadata.files)
         present = {path.name for path in files}
-        # Files compressed as a whole are named as they were before, or with the ending.
+        # Compressed files are listed under their names before compression, or with the ending.
         plain = {name.removesuffix(suffix) for name in present for suffix in _PACKED_SUFFIXES}
         for name in self._metadata.files:
             unpacked = name.removesuffix(".zstd").removesuffix(".zst")
@@ -193,7 +193,7 @@ class BagReader:
             try:
                 self._open_file(path)
             except (ReaderError, ValueError, OSError) as error:
-                self._damage.append(f"{path.name}: {_words(error).removeprefix(f'{path.name} ')}")
+                self._damage.append(f"{path.name}: {_message(error).removeprefix(f'{path.name} ')}")
 
     def _open_file(self, path: Path) -> None:
         if path.suffix in _PACKED_SUFFIXES:
@@ -250,7 +250,7 @@ def _words(error: BaseException) -> str:
 
 
 def plain_data(record: BagMessage) -> bytes | memoryview:
-    """Return a message's CDR bytes; some bags compress single messages and do not say so.
+    """Return a message's CDR bytes; some bags compress single messages without a mark.
 
     Raises:
         ValueError: the compressed data is damaged.

@@ -1,4 +1,4 @@
-"""A queue and a thread between message callbacks and a bag on disk. Knows no ROS.
+"""A queue and a thread between message callbacks and a bag on disk, without ROS.
 
 Callbacks hand over serialised messages and return at once; nothing is lost without being counted.
 """
@@ -21,16 +21,16 @@ from vla_pruner_ros.bags.writer import FLUSH_PERIOD, BagWriter
 NOTE_KEY = "vla_pruner_recorder"
 """Key of the recorder's remarks in the bag's custom_data, a JSON object."""
 SMALL = 64 << 10
-"""Messages below this size (bytes) may use twice the queue: they are what replay cannot miss."""
+"""Messages below this size (bytes) may use twice the queue, because replay needs them."""
 
 
 class BagRecording:
-    """Writes what it is handed from its own thread.
+    """Recording of queued messages, written from its own thread.
 
     Attributes:
         dropped: messages by topic that found the queue full.
-        unpacked: images by topic that could not be compressed and were written as they came.
-        failure: why writing stopped, None while all is well.
+        unpacked: images by topic that could not be compressed and were written uncompressed.
+        failure: reason why writing stopped, None if it did not.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BagRecording:
         return self._writer.counts
 
     def knows(self, topic: str) -> bool:
-        """Return whether the topic was announced."""
+        """Return True if the topic was announced."""
         return topic in self._types
 
     def add_topic(self, topic: str, msgtype: str, profile: Qos | None = None) -> None:
@@ -92,7 +92,7 @@ class BagRecording:
         """Queue CDR bytes received at `time` (ns) on an announced topic.
 
         Returns:
-            False where the message was dropped, and counted, because the disk does not keep up.
+            False if the message was dropped, and counted, because the disk does not keep up.
         """
         with self._lock:
             if self._closed:
@@ -106,12 +106,12 @@ class BagRecording:
         return True
 
     def close(self, **remarks: object) -> dict[str, int]:
-        """Write what is queued, then index and metadata; further messages are refused.
+        """Write the queue, then index and metadata; further messages are refused.
 
-        A disk that fails now is told by `failure`.
+        If the disk fails now, `failure` holds the reason.
 
         Args:
-            remarks: put into the bag's custom_data next to what was dropped.
+            remarks: stored in the bag's custom_data next to the counts of dropped messages.
 
         Returns:
             Messages written by topic.
@@ -146,7 +146,7 @@ class BagRecording:
                     self._write(topic, time, data)
                     self._writer.flush()
                     continue
-            except Exception as error:  # a full disk must be told, not end the thread unseen
+            except Exception as error:  # a full disk must be reported, not end the thread silently
                 self.failure = error
             self.dropped[topic] += 1
 
@@ -175,21 +175,21 @@ class BagRecording:
     def _packed(self, topic: str, data: bytes) -> tuple[str, str, bytes]:
         try:
             packed = pack_image(self._store, data, self._image_compression, self._jpeg_quality)
-        except Exception:  # whatever the image is: better large than lost
+        except Exception:  # store any image uncompressed rather than lose it
             self.unpacked[topic] += 1
             return topic, types.IMAGE, data
         return f"{topic}/compressed", types.COMPRESSED_IMAGE, packed
 
 
 def recorder_remarks(custom_data: dict[str, str]) -> list[str]:
-    """Say what a bag's recorder noted that a replay should know."""
+    """Return the recorder's notes in a bag that matter for a replay."""
     try:
         notes = json.loads(custom_data.get(NOTE_KEY, "{}"))
     except ValueError:
         return ["the recorder's notes in the bag are not readable"]
     remarks = [
-        f"the recorder {words} {count} messages on {topic}"
-        for key, words in (("dropped", "dropped"), ("lost", "never received"))
+        f"the recorder {text} {count} messages on {topic}"
+        for key, text in (("dropped", "dropped"), ("lost", "never received"))
         for topic, count in dict(notes.get(key) or {}).items()
     ]
     if notes.get("image_compression") == "jpeg":

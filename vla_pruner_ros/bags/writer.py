@@ -47,7 +47,7 @@ def qos(reliable: bool, transient_local: bool = False, depth: int = 10) -> Qos:
 
 
 class BagWriter:
-    """Writes messages to a new bag directory; not thread safe.
+    """Writer of messages to a new bag directory; not thread safe.
 
     The bag is whole only after close(); of an abandoned one everything up to the last flush can be
     read.

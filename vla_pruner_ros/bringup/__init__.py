@@ -1,1 +1,1 @@
-"""Starts the nodes without ros2 launch: the same nodes, parameters and topics."""
+"""Start of the nodes without ros2 launch: the same nodes, parameters and topics."""

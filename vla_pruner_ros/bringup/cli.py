@@ -1,4 +1,4 @@
-"""Bring up the nodes where there is no ros2 launch: the same nodes, parameters and topics.
+"""Start of the nodes without ros2 launch: the same nodes, parameters and topics.
 
 vla_pruner_bringup sim:=true keep_ratio:=0.5
 vla_pruner_bringup checkpoint:=/path/to/checkpoint image_topic:=/camera/image_raw

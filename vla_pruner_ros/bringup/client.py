@@ -1,4 +1,4 @@
-"""The other side of the node's services: lifecycle, parameters, instruction. Used by programs."""
+"""Client of the node's services: lifecycle, parameters, instruction. Used by programs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GivenUpError(Exception):
 
 
 class PolicyClient:
-    """Talks to a vla_pruner node from plain sequential code; spins on a thread of its own."""
+    """Client of a vla_pruner node for plain sequential code; it spins on a thread of its own."""
 
     def __init__(
         self,

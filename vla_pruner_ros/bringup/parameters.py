@@ -1,4 +1,4 @@
-"""From the arguments of a bring-up to the parameters of vla_pruner_node."""
+"""Parameters of vla_pruner_node from the arguments of a bring-up."""
 
 from __future__ import annotations
 

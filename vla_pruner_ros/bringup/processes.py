@@ -1,4 +1,4 @@
-"""Start the package's executables side by side and end them in order."""
+"""The package's executables as child processes, started in parallel and ended in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The trained policies that come with the package, and how the simulated robot is wired to it."""
+"""The trained policies that come with the package, and the parameters of the simulated robot."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from vla_pruner_ros.resources import SIMULATION_POLICY
 from vla_pruner_ros.sim.tasks import instruction_for
 
 CAMERAS = ("scene", "gripper")
-"""Of the simulated robot, in the order in which that policy was trained with them."""
+"""Cameras of the simulated robot, in the policy's order of training."""
 
 
 def policy_parameters(task: str) -> dict[str, object]:
-    """Parameters of vla_pruner_node for SIMULATION_POLICY on the robot as below."""
+    """Return parameters of vla_pruner_node for SIMULATION_POLICY on the robot as below."""
     others = [f"{camera}/image_raw" for camera in CAMERAS[1:]]
     return {
         "checkpoint": SIMULATION_POLICY,

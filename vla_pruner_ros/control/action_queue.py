@@ -1,4 +1,4 @@
-"""The actions still to be carried out, in step with the clock."""
+"""Actions that are still to be carried out, in step with the clock."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class PlannedAction:
 
 
 class ActionQueue:
-    """Plays chunks at a fixed period; a new chunk replaces what is left of the old one.
+    """Queue of chunks played at a fixed period; a new chunk replaces the rest of the old one.
 
     Latency compensation: action i of a chunk is meant for [t + i p, t + (i + 1) p) after the image
     at time t, so actions whose interval has passed are skipped when the chunk arrives. The last one
-    is always kept: a policy that answers with one action per image would otherwise never move.
+    is always kept: otherwise a policy with one action per image would never move.
     Not thread safe; the node holds its gate around every call.
     """
 
@@ -49,7 +49,7 @@ class ActionQueue:
 
     @property
     def next(self) -> PlannedAction | None:
-        """The action that comes out next, None if nothing waits."""
+        """Next action to come out, None if the queue is empty."""
         return self._waiting[0] if self._waiting else None
 
     def replace(
@@ -60,10 +60,14 @@ class ActionQueue:
         compensate: bool = True,
         blend_steps: int = 0,
     ) -> None:
-        """Put a chunk instead of the actions still waiting.
+        """Replace the waiting actions by a chunk.
 
-        now: playback time (ns); period: time between actions (s); compensate: skip what has passed;
-        blend_steps: over that many actions, go linearly from the old chunk to the new one.
+        Args:
+            chunk: actions in order.
+            now: playback time (ns).
+            period: time between actions (s).
+            compensate: skip the actions whose time has passed.
+            blend_steps: over that many actions, go linearly from the old chunk to the new one.
         """
         passed = self._passed(chunk, now, period) if compensate else 0
         self.skipped += passed

@@ -1,4 +1,4 @@
-"""The newest frame of each camera, and whether they belong together."""
+"""Newest frame of each camera, and their grouping into sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CameraFrame:
-    """One image message as it came.
+    """One image message as received.
 
     stamp: capture time (ns) on the node's clock; arrival: time.monotonic() at the callback (s).
     """
@@ -22,7 +22,7 @@ class CameraFrame:
 
 
 class FrameBuffer:
-    """Keeps the newest frame of every camera and hands out complete sets.
+    """Buffer of the newest frame of every camera; it returns complete sets.
 
     A set is complete when each camera has delivered since the last set was taken and the stamps lie
     within `max_spread` of each other. Waiting for every camera keeps a set from pairing a new frame

@@ -1,4 +1,4 @@
-"""Whether a received message is too old: by its stamp and by its arrival. Decided here alone."""
+"""Age limits of received messages, by stamp and by arrival. Decided here alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class Received(Generic[M]):
-    """A message as it came.
+    """A message with its times.
 
-    stamp: when it was measured, on the node's clock (ns), 0 if the sender did not say.
-    arrival: when it came, on steady time (ns).
+    stamp: when it was measured, on the node's clock (ns), 0 if the sender gave none.
+    arrival: time of receipt, on steady time (ns).
     """
 
     message: M

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class MotionGate:
-    """Lets motion out only while open, and only if it was computed in the current epoch.
+    """Gate that passes motion only while open, and only if it was computed in the current epoch.
 
-    An epoch ends with every reset, new instruction, clock jump, stop and deactivation, so that what
-    was computed before one of these never reaches the arm after it. Publishing happens inside
+    An epoch ends with every reset, new instruction, clock jump, stop and deactivation, so that no
+    action computed before one of these reaches the arm after it. Publishing happens inside
     `passing`, under the gate's lock: once `close` has returned, nothing follows.
     """
 

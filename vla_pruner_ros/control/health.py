@@ -1,4 +1,4 @@
-"""What went right and wrong since configure, counted."""
+"""Counts of successes and failures since configure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ QUIET = 5.0
 class Health:
     """Counters, failures in a row and the sentence that explains the present state.
 
-    Thread safe. `problem` is what keeps the node from moving right now, empty where nothing does;
-    `waiting`: that it may vanish by itself.
+    Thread safe. `problem` is the present reason for no motion, empty if there is none;
+    `waiting`: it may vanish by itself.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Health:
             return self._waiting
 
     def set_problem(self, sentence: str, waiting: bool = False) -> bool:
-        """Set what holds the node; return whether that is news."""
+        """Set the reason for no motion; return True if it is new."""
         with self._lock:
             is_news = sentence != self._problem
             self._problem, self._waiting = sentence, waiting
@@ -127,7 +127,7 @@ class Health:
             self._progress_at = time.monotonic()
 
     def forgive(self) -> None:
-        """Start the row of failures anew, after a reset by a person."""
+        """Clear the row of failures, after a reset by an operator."""
         with self._lock:
             self._forgive()
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_JOINTS = 1000
-"""Names kept; a publisher that invents new ones must not fill the memory."""
+"""Largest number of names kept, because a faulty publisher must not fill the memory."""
 
 
 class JointReading(NamedTuple):
@@ -21,7 +21,7 @@ class JointReading(NamedTuple):
 
 
 class JointStates:
-    """Keeps each joint's newest position by name; any thread may store and read.
+    """Newest position of each joint by name; any thread may store and read.
 
     Arm and gripper drivers publish apart, at rates of their own: one newest message would hold half
     of the joints.
@@ -95,5 +95,9 @@ def oldest_stamp(readings: Iterable[JointReading]) -> int:
 
 
 def as_vector(readings: dict[str, JointReading], names: Sequence[str]) -> np.ndarray:
-    """Return positions [len(names)] (rad or m). Raises KeyError for a joint that is not there."""
+    """Return positions [len(names)] (rad or m).
+
+    Raises:
+        KeyError: a joint has no reading.
+    """
     return np.array([readings[name].position for name in names], dtype=np.float64)

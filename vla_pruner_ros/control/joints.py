@@ -1,4 +1,4 @@
-"""Joint targets inside their limits, and the guards before and between them."""
+"""Limits of joint targets, and guards before and between them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from vla_pruner_ros.robots.profile import JointLimits
 
 
 class JumpError(ValueError):
-    """A chunk begins too far from where the joints are; nothing of it is carried out."""
+    """Error of a chunk that starts too far from the joints' positions; none of it is
+    carried out.
+    """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Limits every action meets before it may move the arm."""
+"""Limits of every action before it may move the arm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 
 class NotFiniteError(ValueError):
-    """An action holds NaN or infinity and cannot be carried out."""
+    """Error of an action with NaN or infinity, which cannot be carried out."""
 
 
 @dataclass(frozen=True)
 class ActionLimits:
-    """How far one action may go.
+    """Largest motion of one action.
 
     max_translation: length of dx dy dz (m); max_rotation: length of droll dpitch dyaw (rad);
     max_gripper_step: change of the gripper opening (1 = from closed to open);
@@ -36,10 +36,10 @@ class ActionLimits:
         """Return (action within the limits, names of the limits that were met).
 
         action: [7] dx dy dz (m), droll dpitch dyaw (rad), gripper (0..1); gripper: the last
-        commanded opening, None before the first; position: end effector x y z (m), needed where a
+        commanded opening, None before the first; position: end effector x y z (m), needed if a
         workspace is set; pending: translations [3] (m) that were commanded and that the position
-        may not show yet. Displacements are shortened, not bent: the direction stays, except at the
-        workspace's walls, where only the part that leads out is taken away.
+        may not show yet. Displacements are shortened and keep their direction. At the workspace's
+        walls only the part that leads out is removed.
 
         Raises:
             NotFiniteError: the action holds NaN or infinity.

@@ -1,7 +1,4 @@
-"""End-effector poses, and where an action leads from one.
-
-Quaternions are x y z w, as in geometry_msgs; axes and units follow REP-103.
-"""
+"""End-effector poses, and their displacement by an action."""
 
 from __future__ import annotations
 

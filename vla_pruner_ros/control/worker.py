@@ -1,4 +1,4 @@
-"""One thread that owns the policy and is handed the newest work only."""
+"""One thread that owns the policy and receives the newest work only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class Worker:
-    """Calls `work` on its own thread whenever woken; wake-ups during a call collapse into one.
+    """Thread that calls `work` when woken; wake-ups during a call collapse into one.
 
     Calls start at least `min_period()` seconds apart: a wake-up that comes too early is kept until
     then, so that `work` finds the newest frame. What `work` raises is given to `on_error`, and the
@@ -73,14 +73,14 @@ class Worker:
             try:
                 self._work()
             except BaseException as error:  # the thread must survive whatever a policy raises
-                self._tell(error)
+                self._report(error)
             finally:
                 self._finish()
 
-    def _tell(self, error: BaseException) -> None:
+    def _report(self, error: BaseException) -> None:
         try:
             self._on_error(error)
-        except BaseException:  # a log or publisher that is gone: nobody is left to tell but stderr
+        except BaseException:  # a log or publisher that is gone: only stderr is left
             traceback.print_exc()
 
     def _next(self) -> bool:

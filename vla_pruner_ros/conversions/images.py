@@ -5,7 +5,7 @@ Nothing here imports rclpy. A message is anything with the fields of sensor_msgs
 (`format`, `data`), so the messages of rclpy and of the rosbags package are both taken.
 
 The common encodings are converted here, in numpy, so that the pixels are the same on the robot and
-at the desk; only for an encoding unknown here is cv_bridge asked, where it is installed.
+at the desk; cv_bridge converts only encodings unknown here, if it is installed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image as PillowImage
 from vla_pruner_ros.conversions import jpeg, planar_pixels, raw_pixels
 
 MAX_PIXELS = 64_000_000
-"""Largest compressed picture that is unpacked; a bigger one is taken for a decompression bomb."""
+"""Largest compressed image (pixels); a bigger one is refused as a decompression bomb."""
 
 _COMPRESSED_FORMATS = ("JPEG", "PNG")
 _DECODE_ERRORS = (
@@ -45,7 +45,7 @@ def to_rgb(message: Any) -> np.ndarray:
 
     Raises:
         ValueError: unsupported encoding, empty or truncated data, a step too small for the width,
-            or a compressed picture that cannot be unpacked; the sentence names what is wrong.
+            or a compressed image that cannot be unpacked; the error names the reason.
     """
     if hasattr(message, "encoding"):
         return _raw_to_rgb(message)
@@ -111,8 +111,8 @@ def _compressed_to_rgb(message: Any) -> np.ndarray:
         if data.startswith(jpeg.MAGIC):
             _check_size(*jpeg.jpeg_size(data))
             return jpeg.decode_jpeg(data)
-        with PillowImage.open(io.BytesIO(data), formats=_COMPRESSED_FORMATS) as picture:
-            return _decode(picture)
+        with PillowImage.open(io.BytesIO(data), formats=_COMPRESSED_FORMATS) as image:
+            return _decode(image)
     except PillowImage.UnidentifiedImageError:
         raise ValueError(f"compressed format {kind!r} holds neither JPEG nor PNG data") from None
     except _DECODE_ERRORS as error:
@@ -126,12 +126,12 @@ def _check_size(width: int, height: int) -> None:
         )
 
 
-def _decode(picture: PillowImage.Image) -> np.ndarray:
-    _check_size(*picture.size)
-    if picture.mode.startswith("I"):  # 16-bit grey PNG
-        values = np.asarray(picture).astype(np.uint32)
+def _decode(image: PillowImage.Image) -> np.ndarray:
+    _check_size(*image.size)
+    if image.mode.startswith("I"):  # 16-bit grey PNG
+        values = np.asarray(image).astype(np.uint32)
         return raw_pixels.grey_to_rgb(((values + 128) // 257).astype(np.uint8))
-    return np.asarray(picture.convert("RGB"))
+    return np.asarray(image.convert("RGB"))
 
 
 def _convert_with_cv_bridge(message: Any, encoding: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From messages to the parts of an Observation, shared by the node and the offline replay."""
+"""Instruction and state of an Observation from messages, shared by the node and the replay."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def clean_instruction(text: str) -> str:
     Control characters, lone surrogates and bidirectional overrides go: they mean nothing to a
     model, break terminals and tokenizers, and make a log show another text than was used.
     """
-    words = "".join(c for c in str(text) if c.isspace() or not _is_control(c)).split()
-    return " ".join(words)
+    parts = "".join(c for c in str(text) if c.isspace() or not _is_control(c)).split()
+    return " ".join(parts)
 
 
 def _is_control(character: str) -> bool:
@@ -30,8 +30,8 @@ def state_from_joint_state(message: Any, joints: Sequence[str]) -> np.ndarray:
 
     Args:
         message: anything with `name` and `position`.
-        joints: names in the wanted order (parameter `state_joints`); empty takes every joint in the
-            order of the message.
+        joints: names in the policy's order (parameter `state_joints`); empty takes every joint in
+            the order of the message.
 
     Returns:
         float64 [len(joints)], in the units of the message (rad or m).

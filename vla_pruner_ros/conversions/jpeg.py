@@ -1,6 +1,6 @@
-"""JPEG pictures, damaged ones refused.
+"""Decoding of JPEG images; damaged ones are refused.
 
-Half a picture that was filled up looks whole to a policy. Pillow passes such data on, because it
+A half image that was filled up looks complete to a policy. Pillow passes such data on, because it
 drops libjpeg's warnings; simplejpeg (libjpeg-turbo as well, equal to the bit) reports them.
 """
 
@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 
 try:
     import simplejpeg
-except ImportError:  # then only what Pillow refuses is noticed
+except ImportError:  # then only damage that Pillow refuses is noticed
     simplejpeg = None
 
 MAGIC = b"\xff\xd8\xff"
@@ -24,7 +24,7 @@ _PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """Decode a JPEG picture.
+    """Decode a JPEG image.
 
     Returns:
         uint8 [height, width, 3], RGB.
@@ -45,7 +45,7 @@ def decode_jpeg(data: bytes) -> np.ndarray:
 
 
 def _without(data: bytes, padding: int) -> bytes:
-    """Drop bytes that a driver put before the end marker; what else is wrong shows without them."""
+    """Drop bytes that a driver put before the end marker; other damage shows without them."""
     end = data.rindex(_END)
     return data[: end - padding] + _END
 

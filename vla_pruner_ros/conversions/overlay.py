@@ -1,4 +1,4 @@
-"""What the model saw: pruned patches dimmed. numpy and Pillow only."""
+"""Overlay of the kept tokens: pruned patches dimmed. numpy and Pillow only."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def kept_mask(kept_indices: Sequence[int] | np.ndarray, grid: tuple[int, int]) -
 def draw_kept(
     image_rgb: np.ndarray, kept_indices: Sequence[int] | np.ndarray, grid: tuple[int, int]
 ) -> np.ndarray:
-    """Dim the pruned patches of a picture; kept ones stay untouched.
+    """Dim the pruned patches of an image; kept ones stay untouched.
 
-    The grid is laid over the whole picture, whatever its aspect, as the models resize the whole
-    picture to a square.
+    The grid covers the entire image, whatever its aspect, because the models resize the entire
+    image to a square.
 
     Args:
         image_rgb: uint8 [H, W, 3].
@@ -62,7 +62,7 @@ def draw_kept(
 
 
 def shrink(image_rgb: np.ndarray, max_side: int) -> np.ndarray:
-    """Scale a picture down so that its longer side is at most max_side pixels."""
+    """Scale an image down so that its longer side is at most max_side pixels."""
     height, width = image_rgb.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1.0:

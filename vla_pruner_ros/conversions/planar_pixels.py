@@ -1,7 +1,7 @@
 """Planar YUV encodings of sensor_msgs/Image: luma rows first, then rows of colour differences.
 
-`height` is that of the picture; drivers that count the rows of all planes as `height` are
-understood as well, because only one of the two fits the amount of data.
+`height` is that of the image. Drivers that count the rows of all planes as `height` are also
+supported, because only one of the two fits the amount of data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from vla_pruner_ros.conversions.raw_pixels import yuv_to_rgb
 
 Planes = Callable[[np.ndarray, int, int], tuple[np.ndarray, np.ndarray]]
-"""Colour rows uint8 [rows, step], picture height and width -> U and V, uint8 [rows of U, W / 2]."""
+"""Colour rows uint8 [rows, step], image height and width -> U and V, uint8 [rows of U, W / 2]."""
 
 
 def planar_to_rgb(message: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NOT_COLOUR = frozenset({"16UC1", "16SC1", "32FC1", "32SC1", "64FC1"})
-"""Encodings of depth images: scaling them to grey would invent a picture."""
+"""Encodings of depth images: scaling them to grey would invent an image."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a PruningStatus says of a report, shared by the node's messages and the replay's."""
+"""Fields of a PruningStatus from a report, shared by the node and the replay."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ from vla_pruner_ros.replay.options import choice_of, loading_specs, make_parser
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.files import write_csv, write_json
 from vla_pruner_ros.replay.results.html_report import chosen_indices, make_report
+from vla_pruner_ros.replay.results.images import collect
 from vla_pruner_ros.replay.results.parity import check_parity, gap_remarks, recorded_reference
-from vla_pruner_ros.replay.results.pictures import collect
 from vla_pruner_ros.replay.results.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.results.result import ReplayResult, Source, sweep
 from vla_pruner_ros.replay.results.summary_table import terminal_text
@@ -58,11 +58,11 @@ def replay(arguments: argparse.Namespace) -> int:
 
     Raises:
         BagError, PolicyError, WriterError, ValueError, OSError: nothing could be done; the
-        sentence says why.
+        message names the reason.
     """
     if arguments.out.exists() and not arguments.out.is_dir():
-        raise ValueError(f"--out {arguments.out} is a file; a directory is wanted")
-    with BagReader(arguments.bag) as reader, _damage_told(reader):
+        raise ValueError(f"--out {arguments.out} is a file; give a directory")
+    with BagReader(arguments.bag) as reader, _with_damage(reader):
         known = first_parameters(recorded_parameters(reader, choice_of(arguments)))
         policy = _load(arguments, known)
         outcome = replay_with(policy, reader, arguments)
@@ -86,8 +86,8 @@ def replay_with(
 
 
 @contextmanager
-def _damage_told(reader: BagReader) -> Iterator[None]:
-    """What is missing from a damaged bag may be missing because of the damage: say both."""
+def _with_damage(reader: BagReader) -> Iterator[None]:
+    """Add the bag's damage to an error: it may be the reason for what is missing."""
     try:
         yield
     except BagError as error:
@@ -96,7 +96,7 @@ def _damage_told(reader: BagReader) -> Iterator[None]:
 
 
 REMOTE_PATIENCE = 60.0
-"""Seconds for an answer of a policy server: a replay has time."""
+"""Longest wait for a policy server (s): a replay has time."""
 
 
 def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
@@ -201,13 +201,13 @@ def _do(
     run: Run,
     bag: ReplayedBag | None,
 ) -> None:
-    steps = replayer.run(session.moments(), run)
+    steps = replayer.run(session.inputs(), run)
     hidden = True if arguments.quiet else None  # None: hidden where the output is not a terminal
-    for moment, step, chunk in tqdm(
+    for replay_input, step, chunk in tqdm(
         steps, run.setting.name, session.expected, unit="frame", disable=hidden
     ):
         if bag is not None and chunk is not None:
-            bag.add(run.setting, session.topics.node, moment, step, chunk)
+            bag.add(run.setting, session.topics.node, replay_input, step, chunk)
 
 
 def _check_something_done(outcome: ReplayResult, session: Session) -> None:
@@ -221,8 +221,8 @@ def _write(arguments: argparse.Namespace, session: Session, outcome: ReplayResul
     write_json(directory / "summary.json", outcome)
     write_csv(directory / "inferences.csv", outcome)
     if not arguments.no_report:
-        pictures = collect(session.moments(), chosen_indices(outcome))
-        html = make_report(outcome, session.inferences, pictures)
+        images = collect(session.inputs(), chosen_indices(outcome))
+        html = make_report(outcome, session.inferences, images)
         write_page(directory / "report.html", html)
 
 

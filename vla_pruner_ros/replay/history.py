@@ -1,4 +1,4 @@
-"""Whether a replay remembers what the recorded policy remembered, inference by inference."""
+"""Equality of the histories of replayed and recorded policy, inference by inference."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ _COUNTS_STEPS = ("random",)
 
 
 class History:
-    """Follows the recorded inferences in order; a lost answer or image leaves a gap in the memory.
+    """History of the recorded inferences in order; a lost output or image leaves a gap in it.
 
-    The memory is the window of action relevance (pruning/relevance.py). What a pruned step leaves
-    in it depends on the window before, so a gap lasts; what an unpruned step leaves depends on its
-    images alone. So the gap is closed by a reset, or by a whole window of unpruned steps.
+    The policy's history is the window of action relevance (pruning/relevance.py). The result of a
+    pruned step depends on the window before, so a gap lasts. The result of an unpruned step depends
+    on
+    its images alone. So the gap is closed by a reset, or by a full window of unpruned steps.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class History:
         return recorded.history_length == 0 and not counts
 
     def add(self, recorded: Recorded, replayed: bool) -> None:
-        """Take note of the inference that covers() was asked about; replayed: it has succeeded."""
+        """Add the inference last given to covers(); replayed: it has succeeded."""
         self._known = self._known and replayed
         self._unpruned = self._unpruned + 1 if replayed and recorded.is_unpruned else 0
         self._next_sequence = recorded.sequence + 1

@@ -1,4 +1,4 @@
-"""What a bag says about playing it into a running node."""
+"""Playback of a bag into a running node: parameters and topics that it needs."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from vla_pruner_ros.replay.inputs.recorded import Recorded, read_recorded
 from vla_pruner_ros.replay.inputs.topics import TopicSelection, choose_topics, find_node
 
 RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
-"""Topics of the recorded node that would speak over the running one."""
+"""Topics of the recorded node that would mix with those of the running one."""
 KEPT = (*FIELD_NAMES, "state_joints", "max_camera_spread", "relevance_timeout", "on_camera_loss",
         "unnorm_key", "draft", "quantization")  # fmt: skip
-"""Parameters that decide what is answered; the others belong to the robot or to its computer."""
+"""Parameters that determine the outputs; the others belong to the robot or to its computer."""
 
 
 def parameters_as_recorded(bag: Path | str, node: str, params_file: Path | str) -> dict[str, Any]:
-    """Return the parameters under which a node hears a bag and answers as the recorded one did.
+    """Return the parameters under which a node repeats the recorded node's outputs.
 
     Args:
-        bag: with the answers of a vla_pruner node; without them nothing is returned.
-        node: full name of the recorded node, "" where there is one.
-        params_file: what it sets is left out.
+        bag: with the outputs of a vla_pruner node; without them nothing is returned.
+        node: full name of the recorded node, "" if there is only one.
+        params_file: the parameters that it sets are left out.
 
     Raises:
-        BagError: the bag cannot be read, or which node or camera is meant is not clear.
+        BagError: the bag cannot be read, or the choice of node or cameras is not clear.
         ValueError: the file cannot be read.
     """
     with BagReader(bag) as reader:
@@ -38,7 +38,7 @@ def parameters_as_recorded(bag: Path | str, node: str, params_file: Path | str) 
         if not node:
             return {}
         known = first_parameters(read_parameters(reader, node))
-        # Empty lists and words say nothing, and ROS cannot tell the type of an empty list.
+        # Empty lists and strings are left out; ROS cannot infer the type of an empty list.
         values = {name: known[name] for name in KEPT if known.get(name) not in (None, [], "")}
         values.update(_inputs(reader, node, known))
     said = parameters_of_file(Path(params_file), "vla_pruner")
@@ -46,23 +46,23 @@ def parameters_as_recorded(bag: Path | str, node: str, params_file: Path | str) 
 
 
 def _inputs(reader: BagReader, node: str, known: dict[str, Any]) -> dict[str, Any]:
-    """Return the cameras as they lie in the bag, and the words that the node acted on first."""
+    """Return the cameras as recorded in the bag, and the node's first instruction."""
     topics = choose_topics(
         reader.topics, 0, TopicSelection(node=node), known.get("image_topics") or ()
     )
-    answers: list[Recorded] = read_recorded(reader, topics, [], limit=20).inferences
+    outputs: list[Recorded] = read_recorded(reader, topics, [], limit=20).inferences
     images = topics.images
     if not known.get("image_topics"):
-        images = order_by_stamps(reader, images, answers)[0]
+        images = order_by_stamps(reader, images, outputs)[0]
     transports = [_transport(reader, name) for name in images]
-    words = answers[0].instruction if answers else known.get("instruction")
+    instruction = outputs[0].instruction if outputs else known.get("instruction")
     inputs = {
         "image_topics": [name.removesuffix("/compressed") for name in images],
         "image_transport": transports[0],
     }
     if len(set(transports)) > 1:
         inputs["image_transports"] = transports
-    return {**inputs, "instruction": words} if words else inputs
+    return {**inputs, "instruction": instruction} if instruction else inputs
 
 
 def _transport(reader: BagReader, topic: str) -> str:
@@ -75,7 +75,7 @@ def _transport(reader: BagReader, topic: str) -> str:
 def moved_aside(node: str) -> list[str]:
     """Return the recorded topics that must not be played under their own names.
 
-    The recorded node's answers would mix with the running one's, and nodes would take recorded
+    The recorded node's outputs would mix with the running one's, and nodes would take recorded
     parameter events for their own.
     """
     names = [f"{node.rstrip('/')}/{output}" for output in RECORDED_OUTPUTS]

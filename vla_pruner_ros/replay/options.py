@@ -23,7 +23,7 @@ and compared with the recorded actions. With them, every setting is compared wit
 actions on the same frames.
 
 Exit status: 0 done; 1 done in part (damaged bag, failed or skipped frames, parity not reached with
---require-parity), the report says what is missing; 2 nothing could be done.
+--require-parity), the report names what is missing; 2 nothing could be done.
 """
 
 
@@ -67,7 +67,7 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
         "--no-parity", action="store_true", help="do not repeat the recorded settings"
     )
     group.add_argument("--tolerance", type=float, default=TOLERANCE)
-    group.add_argument("--require-parity", action="store_true", help="exit 1 where it is missed")
+    group.add_argument("--require-parity", action="store_true", help="exit 1 if it is missed")
 
 
 def _add_selection(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +89,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
         default="",
         help="instead of what was recorded; with --instruction-topic, until the first one there",
     )
-    group.add_argument("--node", default="", help="which recorded node, where there are several")
+    group.add_argument("--node", default="", help="which recorded node, if there are several")
     group.add_argument(
         "--params",
         type=Path,
@@ -114,7 +114,9 @@ def loading_specs() -> tuple[Spec, ...]:
 def _add_output(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--no-report", action="store_true", help="no HTML report")
-    group.add_argument("--write-bag", action="store_true", help="replayed answers as a bag, too")
+    group.add_argument(
+        "--write-bag", action="store_true", help="also write the replayed outputs as a bag"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -126,7 +128,7 @@ def _positive(text: str) -> int:
 
 
 def choice_of(arguments: argparse.Namespace) -> Choice:
-    """Return what the arguments say about the bag."""
+    """Return the choice of topics and inputs that the arguments make."""
     wanted = TopicSelection(
         images=tuple(arguments.image_topic),
         instruction=arguments.instruction_topic,

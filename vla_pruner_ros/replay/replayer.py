@@ -1,4 +1,4 @@
-"""Moments of a bag through a policy, under one pruning setting."""
+"""Inputs of a bag through a policy, under one pruning setting."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FULL = "full"
 
 @dataclass(frozen=True)
 class ReplaySetting:
-    """A name and the pruning to replay with; None: what was in force at each recorded inference."""
+    """A name and the pruning to replay with; None: that of each recorded inference."""
 
     name: str
     pruning: PruningConfig | None
@@ -30,7 +30,7 @@ class ReplaySetting:
 class Step:
     """One replayed inference.
 
-    actions: float32 [steps, 7], None where there is a problem.
+    actions: float32 [steps, 7], None if there is a problem.
     seconds: of policy.act() alone. tokens: kept, total.
     """
 
@@ -67,9 +67,9 @@ class Run:
 
 
 class Replayer:
-    """Asks one policy again and again; the policy is this object's alone while it runs.
+    """Loop over inputs with one policy; while it runs, the policy is this object's alone.
 
-    joints: order of the state, see observation.state_from_joint_state.
+    joints: order of the state, see state_from_joint_state.
     """
 
     def __init__(self, policy: VlaPolicy, joints: Sequence[str] = ()) -> None:
@@ -78,36 +78,38 @@ class Replayer:
         self._warm = False
 
     def run(
-        self, moments: Iterable[ReplayInput], run: Run
+        self, inputs: Iterable[ReplayInput], run: Run
     ) -> Iterator[tuple[ReplayInput, Step, ActionChunk | None]]:
-        """Do the moments in order under run.setting, and add each step to the run as it is done.
+        """Replay the inputs in order under run.setting, and add each step to the run as it is done.
 
         Yields:
-            The moment, its step and what the policy answered, None where there is a problem.
+            The input, its step and the policy's chunk, None if there is a problem.
         """
         history = History()
         started = time.perf_counter()
-        for moment in moments:
-            known = moment.recorded is None or history.covers(moment.recorded)
-            step, chunk, ended = self._step(moment, run.setting, known)
+        for replay_input in inputs:
+            known = replay_input.recorded is None or history.covers(replay_input.recorded)
+            step, chunk, ended = self._step(replay_input, run.setting, known)
             run.reading_seconds += ended - started
-            if moment.recorded is not None:
-                history.add(moment.recorded, replayed=not step.problem)
+            if replay_input.recorded is not None:
+                history.add(replay_input.recorded, replayed=not step.problem)
             run.steps.append(step)
-            yield moment, step, chunk
+            yield replay_input, step, chunk
             started = time.perf_counter()
 
     def _step(
-        self, moment: ReplayInput, setting: ReplaySetting, known: bool
+        self, replay_input: ReplayInput, setting: ReplaySetting, known: bool
     ) -> tuple[Step, ActionChunk | None, float]:
         """Do one inference; also return when its reading and converting was over."""
-        if moment.reset:
+        if replay_input.reset:
             self._policy.reset()
-        blank = Step(moment.index, moment.stamp, moment.instruction, moment.reset)
+        blank = Step(
+            replay_input.index, replay_input.stamp, replay_input.instruction, replay_input.reset
+        )
         try:
-            observation = moment.observation(self._joints, self._policy.state_dim > 0)
+            observation = replay_input.observation(self._joints, self._policy.state_dim > 0)
             converted = time.perf_counter()
-            self._prepare(observation, self._pruning(moment, setting))
+            self._prepare(observation, self._pruning(replay_input, setting))
             called = time.perf_counter()
             chunk = self._policy.act(observation)
         except (ValueError, PolicyError) as error:
@@ -116,12 +118,12 @@ class Replayer:
         seconds = time.perf_counter() - called
         return _with_chunk(blank, chunk, seconds, known), chunk, converted
 
-    def _pruning(self, moment: ReplayInput, setting: ReplaySetting) -> PruningConfig:
+    def _pruning(self, replay_input: ReplayInput, setting: ReplaySetting) -> PruningConfig:
         if setting.pruning is not None:
             return setting.pruning
-        if moment.recorded is None or moment.recorded.pruning is None:
-            raise ValueError("the bag does not say which settings were in force (no PruningStatus)")
-        return moment.recorded.pruning
+        if replay_input.recorded is None or replay_input.recorded.pruning is None:
+            raise ValueError("the bag has no settings for this inference (no PruningStatus)")
+        return replay_input.recorded.pruning
 
     def _prepare(self, observation: Observation, pruning: PruningConfig) -> None:
         if self._policy.pruning != pruning:

@@ -1,4 +1,4 @@
-"""A bag opened for replay: its topics, what was recorded, and its moments as often as asked."""
+"""Session of a replay: an open bag, its topics, its recorded outputs, and its inputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from vla_pruner_ros.bags.parameter_file import read_parameter_file
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
 from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
-from vla_pruner_ros.replay.inputs.exact import recorded_moments
+from vla_pruner_ros.replay.inputs.exact import recorded_inputs
 from vla_pruner_ros.replay.inputs.recorded import Recorded, pruning_config, read_recorded
 from vla_pruner_ros.replay.inputs.sample import ReplayInput
-from vla_pruner_ros.replay.inputs.sampling import Sampling, sampled_moments
+from vla_pruner_ros.replay.inputs.sampling import Sampling, sampled_inputs
 from vla_pruner_ros.replay.inputs.topics import (
     TopicSelection,
     choose_topics,
@@ -26,7 +26,7 @@ from vla_pruner_ros.replay.inputs.topics import (
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user asks of a session.
+    """Choice of the user for a session.
 
     every: 0 replays the recorded inferences; n replays every n-th set of frames.
     limit: most inferences, 0 for all. instruction: for all frames; with wanted.instruction, for
@@ -45,7 +45,7 @@ def recorded_parameters(reader: BagReader, choice: Choice) -> Changes:
     """Return the parameters of the recorded node over time, beginning with those of the file.
 
     Raises:
-        BagError: which node is not clear. ValueError: the file cannot be used.
+        BagError: the choice of node is not clear. ValueError: the file cannot be used.
     """
     node = find_node(reader.topics, choice.wanted.node)
     changes = read_parameters(reader, node) if node else []
@@ -55,7 +55,7 @@ def recorded_parameters(reader: BagReader, choice: Choice) -> Changes:
 
 
 class Session:
-    """The moments of a bag, the same ones on every pass.
+    """The inputs of a bag, the same ones on every pass.
 
     Attributes:
         inferences: recorded ones, empty in every-n-th mode.
@@ -64,7 +64,7 @@ class Session:
     """
 
     def __init__(self, reader: BagReader, num_cameras: int, choice: Choice) -> None:
-        """Find the topics and read the recorded answers.
+        """Find the topics and read the recorded outputs.
 
         Raises:
             BagError: topics are missing or not clear, or there is nothing to replay.
@@ -80,7 +80,7 @@ class Session:
         self.exact = choice.every == 0 and bool(run.inferences)
         self._skipped = list(run.skipped)
         self._remarks: list[str] = []
-        if not self.exact:  # an answer names its instruction and its state
+        if not self.exact:  # a chunk names its instruction and its state
             if choice.instruction and not choice.wanted.instruction:
                 self.topics = replace(self.topics, instruction=None)
             else:
@@ -105,29 +105,29 @@ class Session:
 
     @property
     def skipped(self) -> list[str]:
-        """What of the bag was left out, complete after one pass."""
+        """Messages of the bag that were left out, complete after one pass."""
         return [*self._skipped, *self._last_pass.skipped()]
 
     @property
     def remarks(self) -> list[str]:
-        """What is uncertain, complete after one pass."""
+        """Uncertain points, complete after one pass."""
         return [*self._remarks, *self._last_pass.remarks()]
 
     @property
     def expected(self) -> int:
-        """About how many moments a pass has, for a progress bar."""
+        """Approximate number of inputs in a pass, for a progress bar."""
         if self.exact:
             return len(self.inferences)
         frames = self._reader.topics[self.topics.images[0]].count // self._sampling.every
         return min(frames, self._choice.limit) if self._choice.limit else frames
 
-    def moments(self) -> Iterator[ReplayInput]:
-        """Yield the moments of one pass over the bag."""
+    def inputs(self) -> Iterator[ReplayInput]:
+        """Yield the inputs of one pass over the bag."""
         if self.exact:
-            yield from recorded_moments(self._reader, self.topics, self.inferences)
+            yield from recorded_inputs(self._reader, self.topics, self.inferences)
             return
         self._last_pass = replace(self._sampling)
-        found = sampled_moments(self._reader, self.topics, self._last_pass)
+        found = sampled_inputs(self._reader, self.topics, self._last_pass)
         yield from islice(found, self._choice.limit or None)
 
     def _first_pruning(self, parameters: dict) -> PruningConfig:
@@ -137,12 +137,12 @@ class Session:
             self._remarks.append(f"the recorded parameters are not usable: {error}")
             return PruningConfig()
 
-    def _order_cameras(self, answers: list[Recorded]) -> None:
-        images, certain = order_by_stamps(self._reader, self.topics.images, answers)
+    def _order_cameras(self, outputs: list[Recorded]) -> None:
+        images, certain = order_by_stamps(self._reader, self.topics.images, outputs)
         self.topics = replace(self.topics, images=images)
         if not certain:
             self._remarks.append(
-                f"which camera is which is not in the bag: taken as {', '.join(images)}; choose "
+                f"the bag does not name the cameras' order: taken as {', '.join(images)}; choose "
                 "with --image-topic, in the policy's order"
             )
 

@@ -1,4 +1,4 @@
-"""The settings of a sweep."""
+"""Settings of a sweep."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ write_page(path, html)
 from vla_pruner_ros.report.histograms import histogram_svg
 from vla_pruner_ros.report.images import data_uri, encode_jpeg
 from vla_pruner_ros.report.page import Section, page, section, write_page
-from vla_pruner_ros.report.parts import columns, figure, legend, note, picture, table, text, tiles
+from vla_pruner_ros.report.parts import columns, figure, image, legend, note, table, text, tiles
 from vla_pruner_ros.report.plots import FULL_WIDTH, HALF_WIDTH, Series, line_plot_svg
 from vla_pruner_ros.report.slider import animation_slider
 
@@ -22,11 +22,11 @@ __all__ = [
     "encode_jpeg",
     "figure",
     "histogram_svg",
+    "image",
     "legend",
     "line_plot_svg",
     "note",
     "page",
-    "picture",
     "section",
     "table",
     "text",

@@ -1,4 +1,4 @@
-"""From values to places on a drawing: ranges, ticks, thinning of long curves."""
+"""Axes of a drawing: ranges, ticks, places of values, thinning of long curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures as bytes to embed in a page."""
+"""Images as bytes to embed in a page."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ def encode_jpeg(image_rgb: np.ndarray, quality: int = 82) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(picture: bytes) -> str:
+def data_uri(image: bytes) -> str:
     """Return JPEG or PNG bytes as a data: address.
 
     Raises:
         ValueError: the bytes are neither.
     """
-    if picture.startswith(b"\xff\xd8"):
+    if image.startswith(b"\xff\xd8"):
         kind = "jpeg"
-    elif picture.startswith(b"\x89PNG"):
+    elif image.startswith(b"\x89PNG"):
         kind = "png"
     else:
-        raise ValueError("the picture is neither JPEG nor PNG")
-    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+        raise ValueError("the image is neither JPEG nor PNG")
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

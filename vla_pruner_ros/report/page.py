@@ -22,7 +22,7 @@ class Section:
 
 
 def section(title: str, *parts: Markup | str, lead: str = "") -> Section:
-    """Return a section of parts, with a sentence that says what it shows.
+    """Return a section of parts, with a sentence about its content.
 
     A part that is no markup is escaped.
     """

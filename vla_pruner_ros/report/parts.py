@@ -12,19 +12,19 @@ from vla_pruner_ros.report.rendering import part
 Cell = str | float | int | None
 
 
-def text(words: str) -> Markup:
+def text(message: str) -> Markup:
     """Return a paragraph."""
-    return part("text", words)
+    return part("text", message)
 
 
-def note(words: str, kind: str = "info") -> Markup:
+def note(message: str, kind: str = "info") -> Markup:
     """Return a highlighted remark; kind is info, warning or error."""
-    return part("note", words, kind)
+    return part("note", message, kind)
 
 
-def tiles(facts: Iterable[tuple[str, Cell, str]]) -> Markup:
+def tiles(figures: Iterable[tuple[str, Cell, str]]) -> Markup:
     """Return the headline figures: (label, value, unit or remark) each."""
-    return part("tiles", [(label, cell_text(value), remark) for label, value, remark in facts])
+    return part("tiles", [(label, cell_text(value), remark) for label, value, remark in figures])
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "") -> Markup:
@@ -61,6 +61,6 @@ def legend(names: Sequence[str]) -> Markup:
     return part("legend", names)
 
 
-def picture(address: str, alt: str) -> Markup:
+def image(address: str, alt: str) -> Markup:
     """Return an image, its address from images.data_uri()."""
     return part("image", address, alt)

@@ -101,7 +101,7 @@ def with_cross_hair(
     """Return a drawing whose cross-hair reads the values.
 
     Args:
-        label: for those who cannot see it. drawn: SVG within the axes.
+        label: text for screen readers. drawn: SVG within the axes.
         readouts: name, color (0..7), x and y (None: no value) of each curve.
     """
     data = {

@@ -1,4 +1,4 @@
-"""Pictures as an animation with a slider."""
+"""Images as an animation with a slider."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def animation_slider(
     frames_per_second: float = 6.0,
     alt: str = "frame",
 ) -> Markup:
-    """Return a player of pictures, embedded in the page.
+    """Return a player of images, embedded in the page.
 
     Args:
         frames: JPEG or PNG bytes, or uint8 [H, W, 3] RGB arrays.
         captions: one line a frame.
         frames_per_second: speed of the player.
-        alt: what the pictures show, in words.
+        alt: description of the images.
 
     Raises:
         ValueError: no frames, or a different number of captions.

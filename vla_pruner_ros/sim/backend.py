@@ -1,4 +1,4 @@
-"""Imports MuJoCo and MetaWorld with a rendering backend that works without a display."""
+"""Import of MuJoCo and MetaWorld with a rendering backend that works without a display."""
 
 from __future__ import annotations
 
@@ -8,19 +8,23 @@ import warnings
 
 
 class SimulatorMissingError(ImportError):
-    """The simulator cannot run on this machine; the message names the remedy."""
+    """Error of a machine that cannot run the simulator; the message names the remedy."""
 
 
 def select_rendering_backend() -> str:
-    """Render in software where there is no display; MuJoCo reads MUJOCO_GL once, on import."""
+    """Select software rendering if there is no display; MuJoCo reads MUJOCO_GL once, on import."""
     if "MUJOCO_GL" not in os.environ and not os.environ.get("DISPLAY"):
         os.environ["MUJOCO_GL"] = "osmesa"
     return os.environ.get("MUJOCO_GL", "")
 
 
 def _load_triton() -> None:
-    """Triton comes with torch for CUDA. Like Mesa's software renderer it carries an LLVM, and
-    crashes on import where Mesa's is there already; the other way round both work."""
+    """Import Triton before Mesa.
+
+    Triton comes with torch for CUDA. Like Mesa's software renderer it carries an LLVM. It crashes
+    on
+    import if Mesa's is loaded already; the other order works.
+    """
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401
 
@@ -31,7 +35,7 @@ def _import_simulator():
     try:
         import mujoco
 
-        with warnings.catch_warnings():  # gymnasium speaks of registrations that are not ours
+        with warnings.catch_warnings():  # gymnasium warns about registrations that are not ours
             warnings.simplefilter("ignore")
             from metaworld.env_dict import ALL_V3_ENVIRONMENTS
             from metaworld.policies import ENV_POLICY_MAP

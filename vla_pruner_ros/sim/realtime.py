@@ -1,4 +1,4 @@
-"""Runs the simulated robot against the wall clock, in a thread of its own."""
+"""Simulated robot in real time, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 
 from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
 
-MAX_CATCH_UP = 0.25  # s of simulation run at once after a hold-up; what lies further back is lost
+MAX_CATCH_UP = 0.25  # s of simulation that run at once after a delay; earlier time is dropped
 STATE_RATE = 20.0  # Hz
 STATUS_PERIOD = 1.0  # s
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Where the current episode stands. outcome: running, succeeded or timed_out."""
+    """State of the current episode. outcome: running, succeeded or timed_out."""
 
     number: int
     seed: int
@@ -33,9 +33,9 @@ class Episode:
 
 
 class Listener(Protocol):
-    """Told what happens; called from the simulation's thread, so it must return quickly."""
+    """Receiver of events, called from the simulation's thread: every method must return quickly."""
 
-    def on_frame(self, camera: str, picture: np.ndarray) -> None: ...
+    def on_frame(self, camera: str, image: np.ndarray) -> None: ...
 
     def on_state(self, state: SimState) -> None: ...
 
@@ -43,9 +43,9 @@ class Listener(Protocol):
 
 
 class RealTimeSimulation:
-    """Owns a SimulatedRobot and steps it in real time; every method may be called at any time.
+    """Owner of a SimulatedRobot that steps it in real time; every method may be called at any time.
 
-    The robot is built, stepped and rendered in one thread (OpenGL insists on it), so that a picture
+    The robot is built, stepped and rendered in one thread (OpenGL insists on it), so that an image
     being rendered holds up neither incoming actions nor the caller's executor.
     frame_rate (Hz), max_episode_time (s) and reset_pause (s, between an episode's end and the next
     one's start) may be changed while it runs. Episode n starts from seed + n.
@@ -72,7 +72,7 @@ class RealTimeSimulation:
         self._thread = threading.Thread(target=self._run, name="simulation")
 
     def start(self) -> None:
-        """Return once the robot stands ready; raises what its construction raised."""
+        """Wait until the robot is ready; raise the error of its construction."""
         self._thread.start()
         self._ready.wait()
         if self.failure:
@@ -80,7 +80,7 @@ class RealTimeSimulation:
             raise self.failure
 
     def command(self, action: np.ndarray, duration: float) -> None:
-        """Begin an action, see SimulatedRobot.command; ignored between two episodes."""
+        """Start an action, see SimulatedRobot.command; ignored between two episodes."""
         self._request(lambda: self._obey(action, duration))
 
     def halt(self) -> None:
@@ -90,7 +90,8 @@ class RealTimeSimulation:
     def reset(self, timeout: float = 5.0) -> Episode:
         """Start the next episode now.
 
-        Raises RuntimeError if the simulation has failed or does not answer in time.
+        Raises:
+            RuntimeError: the simulation has failed or does not respond in time.
         """
         begun: Future[Episode] = Future()
         self._request(lambda: begun.set_result(self._begin_episode()))
@@ -98,7 +99,7 @@ class RealTimeSimulation:
         while self._thread.is_alive() and time.monotonic() < deadline:
             with suppress(TimeoutError):
                 return begun.result(timeout=0.1)
-        raise RuntimeError(f"the simulation did not reset: {self.failure or 'it does not answer'}")
+        raise RuntimeError(f"the simulation did not reset: {self.failure or 'it does not respond'}")
 
     def close(self) -> None:
         """Stop and wait for the thread."""
@@ -149,7 +150,7 @@ class RealTimeSimulation:
                 next_frame = _next_due(next_frame, 1 / self.frame_rate, now)
 
     def _take_requests(self, until: float) -> bool:
-        """Wait for the time of the next step, then carry out what was asked; False: stop."""
+        """Wait for the time of the next step, then carry out the requests; return False to stop."""
         with self._wake:
             while not self._stopping and (left := until - time.monotonic()) > 0:
                 self._wake.wait(left)
@@ -199,5 +200,5 @@ class RealTimeSimulation:
 
 
 def _next_due(due: float, period: float, now: float) -> float:
-    """The next multiple of the period; missed ones are left out instead of made up for."""
+    """Return the next multiple of the period; missed ones are skipped."""
     return max(due + period, now)

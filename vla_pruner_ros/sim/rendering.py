@@ -1,9 +1,9 @@
-"""Offscreen pictures of a MuJoCo scene, several models in one process.
+"""Offscreen images of a MuJoCo scene, several models in one process.
 
-With OSMesa, several mujoco.Renderer objects return each other's stale pictures: mjr_render draws
+With OSMesa, several mujoco.Renderer objects return each other's stale images: mjr_render draws
 into whichever framebuffer was bound last, not into its own. Here the process has ONE OpenGL
 context, in which every model keeps its meshes, textures and framebuffer (MjrContext), and each
-picture binds its own framebuffer first. Render from one thread only.
+image binds its own framebuffer first. Render from one thread only.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ class CameraView:
     follows_hand: bool = False
 
     def jittered(self, rng: np.random.Generator, amount: float = 1.0) -> CameraView:
-        """The same view, off by up to `amount` times 2 cm, 3 degrees and 4 % of the distance."""
+        """Return the same view, off by up to `amount` times 2 cm, 3 degrees and 4 % of the
+        distance.
+        """
         shift = amount * rng.uniform(-0.02, 0.02, 3)
         return replace(
             self,
@@ -67,12 +69,16 @@ DEFAULT_VIEWS: dict[str, CameraView] = {
 
 @lru_cache(maxsize=1)
 def _process_context():
-    """The OpenGL context of this process; size 1, as frames have framebuffers of their own."""
+    """Return the OpenGL context of this process; size 1, as frames have framebuffers of
+    their own.
+    """
     return mujoco.GLContext(1, 1)
 
 
 class SceneRenderer:
-    """Renders one model at one size; "fast" leaves out shadows, reflections and multisampling."""
+    """Renderer of one model at one size; "fast" leaves out shadows, reflections and
+    multisampling.
+    """
 
     def __init__(self, model, height: int, width: int, quality: str = "fast"):
         if quality not in QUALITIES:
@@ -98,17 +104,17 @@ class SceneRenderer:
         return mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100)
 
     def render(self, data, camera) -> np.ndarray:
-        """uint8 [H, W, 3] RGB picture of `data` through an MjvCamera."""
+        """Render `data` through an MjvCamera: uint8 [H, W, 3] RGB."""
         self._update_scene(data, camera)
-        return self._picture()
+        return self._image()
 
     def geom_ids(self, data, camera) -> np.ndarray:
-        """int32 [H, W]: the geom of the model that each pixel shows, -1 where it shows none."""
+        """Return the geom of the model that each pixel shows, int32 [H, W], -1 if none."""
         self._update_scene(data, camera)
         before = [self._scene.flags[effect] for effect in _IDENTITY_EFFECTS]
         for effect in _IDENTITY_EFFECTS:
             self._scene.flags[effect] = True
-        colours = self._picture().astype(np.int32)
+        colours = self._image().astype(np.int32)
         for effect, flag in zip(_IDENTITY_EFFECTS, before, strict=True):
             self._scene.flags[effect] = flag
         # MuJoCo paints geom n of the scene in colour n + 1, red the lowest byte.
@@ -127,12 +133,12 @@ class SceneRenderer:
             self._model, data, self._options, None, camera, everything, self._scene
         )
 
-    def _picture(self) -> np.ndarray:
+    def _image(self) -> np.ndarray:
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         mujoco.mjr_render(self._viewport, self._scene, self._context)
-        picture = np.empty(self._shape, np.uint8)
-        mujoco.mjr_readPixels(picture, None, self._viewport, self._context)
-        return np.ascontiguousarray(picture[::-1])  # OpenGL counts rows from below
+        image = np.empty(self._shape, np.uint8)
+        mujoco.mjr_readPixels(image, None, self._viewport, self._context)
+        return np.ascontiguousarray(image[::-1])  # OpenGL counts rows from below
 
     def close(self) -> None:
         if self._context is not None:

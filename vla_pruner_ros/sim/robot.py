@@ -1,6 +1,6 @@
 """A simulated arm (MetaWorld's Sawyer on MuJoCo) driven by displacements in metres.
 
-Everything outside this file speaks REP-103: frame "base", x forward from the robot, y left, z up.
+Everything outside this file follows REP-103: frame "base", x forward from the robot, y left, z up.
 MetaWorld's world has x right and y forward; `to_base` and `to_world` are the only places that know.
 """
 
@@ -27,7 +27,8 @@ MAX_LEAD = 0.10  # m that the commanded position may run ahead of a blocked hand
 ACTION_PERIOD = 0.1  # s
 GOAL_COLOUR = (0.0, 0.9, 0.0, 1.0)
 PARTS = ("background", "arm", "hand", "object")
-"""What a pixel may show: SimulatedRobot.parts has their indices. The object is all of the task's
+"""Parts that a pixel may show: SimulatedRobot.parts has their indices. The object is all of the
+task's
 own bodies: the drawer and its case, the window and its frame."""
 ROBOT_BODY, HAND_BODY = "base", "hand"
 SURROUNDINGS = ("world", "tablelink", "RetainingWall", "mocap")
@@ -35,12 +36,12 @@ FINGERTIP_SITES = ("rightEndEffector", "leftEndEffector")
 
 
 def to_base(vector: np.ndarray) -> np.ndarray:
-    """World axes (MetaWorld) -> base axes (REP-103)."""
+    """Convert world axes (MetaWorld) to base axes (REP-103)."""
     return BASE_FROM_WORLD @ vector
 
 
 def to_world(vector: np.ndarray) -> np.ndarray:
-    """Base axes (REP-103) -> world axes (MetaWorld)."""
+    """Convert base axes (REP-103) to world axes (MetaWorld)."""
     return BASE_FROM_WORLD.T @ vector
 
 
@@ -63,7 +64,7 @@ class SimState:
 
     @property
     def proprioception(self) -> np.ndarray:
-        """float32 [8] in LIBERO's order: position 3, axis-angle 3, finger joints 2."""
+        """The state in LIBERO's order, float32 [8]: position 3, axis-angle 3, finger joints 2."""
         rotation = axis_angle(self.end_effector_quaternion)
         fingers = self.joint_positions[-len(FINGER_JOINTS) :]
         return np.concatenate([self.end_effector_position, rotation, fingers]).astype(np.float32)
@@ -71,7 +72,7 @@ class SimState:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything needed to continue from an instant again; see SimulatedRobot.save."""
+    """State from which an instant can be continued again; see SimulatedRobot.save."""
 
     physics: np.ndarray
     target: np.ndarray
@@ -102,7 +103,7 @@ class SimulatedRobot:
         self.views = {name: DEFAULT_VIEWS[name] for name in cameras}
         self._image_size = image_size
         self._quality = render_quality
-        self._renderer: SceneRenderer | None = None  # pictures cost nothing until the first one
+        self._renderer: SceneRenderer | None = None  # created for the first image
         self._rotation_noted = False
         self._env = _make_environment(self.task)
         _dress_scene(self._env.model, self.task)
@@ -182,22 +183,24 @@ class SimulatedRobot:
         return state
 
     def step_native(self, action: np.ndarray) -> SimState:
-        """One control step of MetaWorld's own action: [4] in -1..1, world axes, closing effort."""
+        """Do one control step of MetaWorld's own action: [4] in -1..1, world axes, closing
+        effort.
+        """
         self._advance(np.asarray(action))
         self._target = self._mocap
         self._steps_left = 0
         return self.state()
 
     def render(self, camera: str) -> np.ndarray:
-        """uint8 [H, W, 3] RGB picture of one of the cameras given at construction."""
-        return self._pictures(camera).render(self._env.data, self._view(camera))
+        """Render one of the cameras given at construction: uint8 [H, W, 3] RGB."""
+        return self._renderer_of(camera).render(self._env.data, self._view(camera))
 
     def parts(self, camera: str) -> np.ndarray:
-        """int32 [H, W]: what each pixel of render(camera) shows, an index into PARTS."""
-        geoms = self._pictures(camera).geom_ids(self._env.data, self._view(camera))
+        """Return what each pixel of render(camera) shows: int32 [H, W], indices into PARTS."""
+        geoms = self._renderer_of(camera).geom_ids(self._env.data, self._view(camera))
         return np.where(geoms < 0, 0, self._part_of_geom[geoms])
 
-    def _pictures(self, camera: str) -> SceneRenderer:
+    def _renderer_of(self, camera: str) -> SceneRenderer:
         if camera not in self.views:
             raise ValueError(f"this robot has no camera {camera!r}, only {list(self.views)}")
         if self._renderer is None:
@@ -231,7 +234,7 @@ class SimulatedRobot:
         )
 
     def save(self) -> Snapshot:
-        """Remember this instant, for looking ahead."""
+        """Save this instant, to look ahead from it."""
         model, data = self._env.model, self._env.data
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         physics = np.empty(mujoco.mj_stateSize(model, kind))
@@ -246,7 +249,7 @@ class SimulatedRobot:
         )
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go back to a remembered instant of the same episode."""
+        """Return to a saved instant of the same episode."""
         model, data = self._env.model, self._env.data
         mujoco.mj_setState(model, data, snapshot.physics, mujoco.mjtState.mjSTATE_INTEGRATION)
         mujoco.mj_forward(model, data)
@@ -259,7 +262,7 @@ class SimulatedRobot:
         return to_base(self._mocap)
 
     def close(self) -> None:
-        """Free the pictures' memory; the robot must not be used afterwards."""
+        """Free the images' memory; the robot must not be used afterwards."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
@@ -283,7 +286,7 @@ class SimulatedRobot:
         return float(np.clip(1.0 - (right - left) / FINGER_TRAVEL, 0.0, 1.0))
 
     def _joints(self) -> list[tuple[str, int]]:
-        """Names and qpos addresses of the arm's joints and the fingers."""
+        """Return names and qpos addresses of the arm's joints and the fingers."""
         model = self._env.model
         joints = [model.joint(i) for i in range(model.njnt)]
         return [
@@ -294,7 +297,7 @@ class SimulatedRobot:
 
 
 def _make_environment(task: str):
-    """A MetaWorld environment that draws its initial states from its own seeded generator."""
+    """Make a MetaWorld environment that draws its initial states from its own seeded generator."""
     env = ENVIRONMENTS[task + VERSION_SUFFIX]()
     # MetaWorld's benchmark classes set exactly these fields; it has no public way to do so.
     env._partially_observable = False
@@ -302,12 +305,12 @@ def _make_environment(task: str):
     env._set_task_called = True
     env._freeze_rand_vec = False
     env.seeded_rand_vec = True
-    env.max_path_length = sys.maxsize  # whoever drives the robot decides when an episode ends
+    env.max_path_length = sys.maxsize  # the caller decides when an episode ends
     return env
 
 
 def _dress_scene(model, task: str) -> None:
-    """Show what a policy must see and nothing that gives the task away; see TASKS_WITH_GOAL."""
+    """Show what a policy must see and nothing that reveals the task; see TASKS_WITH_GOAL."""
     for i in range(model.nsite):
         if model.site(i).name not in FINGERTIP_SITES:
             model.site_rgba[i, 3] = 0.0
@@ -340,14 +343,14 @@ def _rotation(body) -> np.ndarray:
 
 
 def _quaternion(rotation: np.ndarray) -> np.ndarray:
-    """Rotation matrix -> quaternion x y z w."""
+    """Convert a rotation matrix to a quaternion x y z w."""
     wxyz = np.empty(4)
     mujoco.mju_mat2Quat(wxyz, rotation.flatten())
     return np.roll(wxyz, -1)
 
 
 def axis_angle(quaternion: np.ndarray) -> np.ndarray:
-    """Quaternion x y z w -> rotation vector (rad), length at most pi."""
+    """Convert a quaternion x y z w to a rotation vector (rad), length at most pi."""
     rotation = np.empty(3)
     mujoco.mju_quat2Vel(rotation, np.roll(quaternion, 1), 1.0)
     return rotation

@@ -1,4 +1,4 @@
-"""The tasks of the simulated robot and the words that ask for them.
+"""Tasks of the simulated robot and their instructions.
 
 Tasks are MetaWorld's (Yu et al. 2019, "Meta-World: A Benchmark and Evaluation for Multi-Task and
 Meta Reinforcement Learning"), named as there without the version: "drawer-close".
@@ -50,18 +50,22 @@ INSTRUCTIONS: dict[str, tuple[str, ...]] = {
         "push the coffee machine's button",
     ),
 }
-"""Task -> ways to ask for it; the first is the one used where a single one is wanted."""
+"""Instructions by task; the first one is the default."""
 
 TASKS_WITH_GOAL = frozenset({"reach", "push", "pick-place"})
-"""Tasks whose goal is a free point in space: only a marker in the scene can tell where it is.
+"""Tasks whose goal is a free point in space: only a marker in the scene shows its place.
 
-All three show the same marker and the same puck, so that the instruction alone says what to do.
-In the other tasks MetaWorld's marker would give the task away, and is hidden.
+All three show the same marker and the same puck, so that only the instruction differs.
+In the other tasks MetaWorld's marker would reveal the task, so it is hidden.
 """
 
 
 def task_name(name: str) -> str:
-    """Plain task name of "drawer-close" or MetaWorld's "drawer-close-v3"; ValueError if unknown."""
+    """Return the plain name of "drawer-close" or MetaWorld's "drawer-close-v3".
+
+    Raises:
+        ValueError: the task is unknown.
+    """
     plain = name.removesuffix(VERSION_SUFFIX)
     if plain not in INSTRUCTIONS:
         raise ValueError(f"unknown task {name!r}; choose one of {', '.join(INSTRUCTIONS)}")
@@ -69,6 +73,6 @@ def task_name(name: str) -> str:
 
 
 def instruction_for(task: str, variant: int = 0) -> str:
-    """The words that ask for `task`; variants wrap around."""
+    """Return an instruction for `task`; variants wrap around."""
     phrases = INSTRUCTIONS[task_name(task)]
     return phrases[variant % len(phrases)]

@@ -1,4 +1,4 @@
-"""Decompression of bags: zstd and lz4, whichever zstd package there is."""
+"""Decompression of bags: zstd and lz4, with any installed zstd package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ else:
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 DECOMPRESSION_ERRORS = (zstd.ZstdError, EOFError, RuntimeError, ValueError)
-"""What damaged data raises: lz4 reports a RuntimeError."""
+"""Errors that damaged data raises: lz4 reports a RuntimeError."""
 
 MAX_GROWTH, MAX_SMALL = 200, 1 << 30
 """A file may unpack to so many times its size, or to so many bytes if that is more: images with

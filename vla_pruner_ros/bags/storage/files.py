@@ -15,7 +15,7 @@ from vla_pruner_ros.bags.storage.compression import decompress
 from vla_pruner_ros.bags.storage.mcap_outline import McapOutline, outline_mcap
 from vla_pruner_ros.bags.storage.mcap_records import MAX_RECORD
 from vla_pruner_ros.bags.storage.mcap_scan import McapScan
-from vla_pruner_ros.bags.storage.sqlite_scan import SqliteScan, log_beside
+from vla_pruner_ros.bags.storage.sqlite_scan import SqliteScan, log_of
 
 SUFFIXES = (".mcap", ".db3")
 
@@ -51,7 +51,9 @@ _SCANS: dict[str, Scan] = {".mcap": McapScan, ".db3": SqliteScan}
 
 
 class Indexed:
-    """A file read through the rosbags package; if that yields less than promised, by itself."""
+    """Storage file read through the rosbags package; if that yields less than promised, by
+    itself.
+    """
 
     def __init__(self, path: Path, counts: Counter[str]) -> None:
         """counts: of the file's statistics, by topic; of connections if empty."""
@@ -133,7 +135,7 @@ def _open_mcap(path: Path) -> Storage:
 
 
 def _open_sqlite(path: Path) -> Storage:
-    if log_beside(path) is not None:
+    if log_of(path) is not None:
         return SqliteScan(path)
     return _indexed_or_scan(path, Counter())
 

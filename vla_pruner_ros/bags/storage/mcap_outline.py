@@ -1,4 +1,4 @@
-"""An MCAP file's records counted without their content: whether its index names all there is."""
+"""An MCAP file's records counted without their content: the check that its index is complete."""
 
 from __future__ import annotations
 

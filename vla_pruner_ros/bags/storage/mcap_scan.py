@@ -35,7 +35,7 @@ class _Message(NamedTuple):
 
 
 class McapScan:
-    """Everything that is left of an MCAP file.
+    """Readable records of an MCAP file.
 
     Attributes:
         connections: one per channel, with message counts.

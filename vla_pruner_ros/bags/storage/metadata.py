@@ -12,9 +12,9 @@ import yaml
 
 @dataclass(frozen=True)
 class Metadata:
-    """Content of metadata.yaml; empty where it could not be read.
+    """Content of metadata.yaml; empty if it could not be read.
 
-    problem: why it could not be used, "" if it could. files: names of the storage files.
+    problem: reason why it could not be used, "" if it could. files: names of the storage files.
     counts: messages promised by topic.
     """
 
@@ -34,8 +34,8 @@ def read_metadata(directory: Path) -> Metadata:
         content = yaml.load(path.read_text("utf-8"), _Loader)
         return _parse(content["rosbag2_bagfile_information"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        return Metadata(problem=f"metadata.yaml cannot be used ({words})")
+        text = " ".join(str(error).split()) or type(error).__name__
+        return Metadata(problem=f"metadata.yaml cannot be used ({text})")
 
 
 def _parse(content: dict[str, Any]) -> Metadata:
@@ -52,7 +52,7 @@ def _parse(content: dict[str, Any]) -> Metadata:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """A safe loader that reads rosbag2's own tags as what they tag."""
+    """Safe loader that ignores rosbag2's own tags and reads their values."""
 
 
 _Loader.add_multi_constructor(

@@ -23,13 +23,13 @@ from rosbags.interfaces import (
 )
 
 LOGS = ("-wal", "-journal")
-"""Endings of the files in which SQLite keeps what is not, or only half, in the .db3 file."""
+"""Endings of the files in which SQLite keeps data not yet, or not fully, in the .db3 file."""
 
 _FORMATS = {"ros2msg": MessageDefinitionFormat.MSG, "ros2idl": MessageDefinitionFormat.IDL}
 _NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, "")
 
 
-def log_beside(path: Path) -> Path | None:
+def log_of(path: Path) -> Path | None:
     """Return the write-ahead log or rollback journal that belongs to a .db3 file, if it has one."""
     for ending in LOGS:
         log = path.with_name(path.name + ending)
@@ -39,7 +39,7 @@ def log_beside(path: Path) -> Path | None:
 
 
 class SqliteScan:
-    """Everything that is left of a .db3 file; attributes as of mcap_scan.McapScan."""
+    """Readable rows of a .db3 file; attributes as of mcap_scan.McapScan."""
 
     def __init__(self, path: Path) -> None:
         """Read the topics and count the messages that can be read.
@@ -90,9 +90,13 @@ class SqliteScan:
         self._stack.close()
 
     def _with_its_log(self, path: Path) -> tuple[Path, str]:
-        """Return the file to open and how; with a log beside it, a copy into which SQLite can take
-        that log: the bag itself is not written to."""
-        log = log_beside(path)
+        """Return the file to open and the mode.
+
+        With a log next to it, the file is a copy into which SQLite can take that log: the bag
+        itself is not
+        written to.
+        """
+        log = log_of(path)
         if log is None:
             return path, "mode=ro&immutable=1"
         directory = TemporaryDirectory(prefix="vla_pruner_replay_")
@@ -137,7 +141,7 @@ def _link_or_copy(path: Path, copy: Path) -> None:
 
 
 def _refuse_views(database: sqlite3.Connection) -> None:
-    """Refuse what is no table: a view can compute rows without end."""
+    """Refuse views: one can compute rows without end."""
     query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name IN (?, ?)"
     if database.execute(query, ("messages", "topics")).fetchone() != (2,):
         raise ValueError("the tables topics and messages are not both there")

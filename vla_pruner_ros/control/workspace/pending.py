@@ -1,4 +1,4 @@
-"""Motions that were commanded and that the newest pose may not show yet."""
+"""Commanded motions that the newest pose may not show yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class PendingMotions:
-    """Commanded translations by time, summed from any moment on.
+    """Commanded translations by time, summed from any time on.
 
     Bounded by time, not by count: nothing is dropped that a usable pose could still miss.
     Sums of negative and of positive parts are kept apart, axis by axis, because each motion may or

@@ -1,1 +1,1 @@
-"""From the messages of a bag to the inputs of the policy."""
+"""Inputs of the policy, made of the messages of a bag."""

@@ -1,4 +1,4 @@
-"""Which image topic is which camera of the recorded node, where no parameter says it."""
+"""Order of the recorded node's cameras, if no parameter gives it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def order_by_stamps(
     """Find the order of image topics in which an ActionChunk names the stamps of its images.
 
     Returns:
-        The topics, and whether the stamps tell: they do not where the cameras fire at one instant.
+        The topics, and whether the stamps decide: they do not if all cameras fire at one instant.
         Then the topics keep their order.
     """
     images = tuple(images)

@@ -21,7 +21,7 @@ HELD_BYTES = 256 << 20
 """Most bytes of recent images held, about ten seconds of one raw 640x480 camera at 30 Hz."""
 HELD_STATES = 4096
 GRACE = 2_000_000_000
-"""How long after an answer (ns) its image may still turn up in the bag before it counts as lost."""
+"""Longest time (ns) from a chunk to its image in the bag; later the image counts as lost."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Recent:
 
 
 class _Aligner:
-    """Turns the stream of images and states into the moments of the recorded inferences."""
+    """Stream of images and states, turned into the inputs of the recorded inferences."""
 
     def __init__(self, topics: Topics, inferences: Sequence[Recorded]) -> None:
         share = HELD_BYTES // len(topics.images)
@@ -77,22 +77,22 @@ class _Aligner:
         (self._images.get(topic) or self._states).add(one)
 
     def ready(self, now: int) -> Iterator[ReplayInput]:
-        """Yield the moments of answers received by now, in order; a lost image is waited for."""
+        """Yield the inputs of chunks received by now, in order; a missing image is awaited."""
         while self._pending and self._pending[0][1].received <= now:
             index, recorded = self._pending[0]
-            moment = self._moment(index, recorded)
-            if moment.problem and recorded.received + GRACE > now:
+            replay_input = self._input(index, recorded)
+            if replay_input.problem and recorded.received + GRACE > now:
                 return
             self._pending.popleft()
-            moment = replace(moment, reset=self._reset(recorded))
-            self._before = moment
-            yield moment
+            replay_input = replace(replay_input, reset=self._reset(recorded))
+            self._before = replay_input
+            yield replay_input
 
     def rest(self) -> Iterator[ReplayInput]:
-        """Yield the moments that are left at the end of the bag."""
+        """Yield the inputs that are left at the end of the bag."""
         yield from self.ready(1 << 62)
 
-    def _moment(self, index: int, recorded: Recorded) -> ReplayInput:
+    def _input(self, index: int, recorded: Recorded) -> ReplayInput:
         images = tuple(
             self._image(place, name, recorded) for place, name in enumerate(self._topics.images)
         )
@@ -138,13 +138,13 @@ class _Aligner:
         return "clock" if recorded.stamp < before.stamp else ""
 
 
-def recorded_moments(
+def recorded_inputs(
     reader: BagReader, topics: Topics, inferences: Sequence[Recorded]
 ) -> Iterator[ReplayInput]:
-    """Yield one moment per recorded inference, in order; one whose image is lost has a problem."""
+    """Yield one input per recorded inference, in order; one whose image is lost has a problem."""
     aligner = _Aligner(topics, inferences)
     wanted = {*topics.images, *([topics.state] if topics.state else [])}
-    # The inference that needs a message which cannot be read will say that it is missing.
+    # The inference that needs an unreadable message reports it as missing.
     for record, message, stamp, size in read_stamped(reader, wanted, lambda _: None):
         aligner.add(record.topic, _Held(stamp, record.time, message, size))
         yield from aligner.ready(record.time)

@@ -1,4 +1,4 @@
-"""What the node answered when the bag was recorded, and with which parameters.
+"""Recorded inferences of a node, and their parameters.
 
 Read from ActionChunk, PruningStatus and /parameter_events before any image is touched.
 """
@@ -47,8 +47,8 @@ class Recorded:
     state_stamp: of the joint state (ns), 0 if not known.
     actions: float32 [steps, 7]. period: between them (s), 0 if not known.
     pruning: settings in force, with the budget as a fixed one.
-    resets: True: the temporal relevance was forgotten just before; None: the bag does not say.
-    history_length: steps of action relevance it was pruned with; None: the bag does not say.
+    resets: True: the temporal relevance was cleared just before; None: not recorded.
+    history_length: steps of action relevance it was pruned with; None: not recorded.
     """
 
     received: int
@@ -67,7 +67,7 @@ class Recorded:
 
     @property
     def stamp(self) -> int:
-        """Of the first image there was (ns)."""
+        """Stamp of the first image (ns)."""
         return next((stamp for stamp in self.image_stamps if stamp), 0)
 
     def went_without(self, camera: int) -> bool:
@@ -95,9 +95,9 @@ def read_recorded(
     limit: inferences at most, 0 for all.
     """
     run = RecordedRun()
-    chunks, statuses = _read_answers(reader, topics, limit, run.skipped)
+    chunks, statuses = _read_outputs(reader, topics, limit, run.skipped)
     tracked = any(status.history_length > 0 for status in statuses.values())
-    values = first_parameters(changes)  # what was in force before the first word about it
+    values = first_parameters(changes)  # parameters before their first event
     upcoming = iter(sorted(changes, key=lambda change: change[0]))
     change = next(upcoming, None)
     for received, chunk in chunks[: limit or None]:
@@ -113,7 +113,7 @@ def read_recorded(
     return run
 
 
-def _read_answers(
+def _read_outputs(
     reader: BagReader, topics: Topics, limit: int, skipped: list[str]
 ) -> tuple[list[tuple[int, Any]], dict[tuple[int, int], Any]]:
     chunks: list[tuple[int, Any]] = []
@@ -125,13 +125,13 @@ def _read_answers(
         if message is None:
             unreadable += 1
         elif limit and len(chunks) > limit:
-            break  # one more than asked for: the last one's status has been seen
+            break  # one more than requested: the last one's status has been seen
         elif record.topic == topics.chunks:
             chunks.append((record.time, message))
         else:
             statuses[(message.sequence, nanoseconds(message.header.stamp))] = message
     if unreadable:
-        skipped.append(f"{unreadable} recorded answers could not be read")
+        skipped.append(f"{unreadable} recorded outputs could not be read")
     return chunks, statuses
 
 
@@ -192,7 +192,7 @@ def pruning_config(values: Mapping[str, Any]) -> PruningConfig:
 def pruning_in_force(values: Mapping[str, Any], status: Any) -> PruningConfig:
     """Return the settings of one inference, its budget as the fixed one that it came to.
 
-    The status is the node's own word on method and budget; layer, window and the like are only in
+    The status holds the method and budget in force; layer, window and the like are only in
     the parameters. A budget that followed a deadline or the motion is replayed as it was, not as
     this machine's clock would have it.
     """

@@ -1,4 +1,4 @@
-"""One instant at which the policy is asked again, and the messages it is asked about."""
+"""Input of one inference: an instant and its messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,13 @@ from vla_pruner_ros.replay.inputs.recorded import Recorded
 
 @dataclass(frozen=True)
 class ReplayInput:
-    """Messages of one inference; pixels are converted when they are asked for.
+    """Messages of one inference; pixels are converted on demand.
 
     stamp: of the first image there is (ns). images: None for a camera the node went on without.
     image_stamps: of each camera's image (ns), 0 for one that is not there. state_stamp: of the
     joint state (ns), 0 where there is none.
-    reset: why the temporal relevance is forgotten before this inference, "" where it is not.
-    recorded: what the node answered then, if it did. problem: why there is nothing to ask the
-    policy, "" where there is.
+    reset: why the temporal relevance is cleared before this inference, "" if it is not.
+    recorded: the node's recorded output, if any. problem: why the policy cannot run, "" if it can.
     """
 
     index: int
@@ -42,7 +41,7 @@ class ReplayInput:
         """Convert the messages as the node does.
 
         Raises:
-            ValueError: a message cannot be converted; the sentence says which and why.
+            ValueError: a message cannot be converted; the error names it and the reason.
         """
         if self.problem:
             raise ValueError(self.problem)

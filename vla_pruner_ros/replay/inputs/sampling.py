@@ -1,4 +1,4 @@
-"""Every n-th frame of a bag, whoever recorded it: no recorded answers are needed.
+"""Every n-th frame of a bag from any recorder: no recorded outputs are needed.
 
 Cameras are brought together as in the node (control/frames.py); instruction and joint state are the
 newest received before a frame.
@@ -20,19 +20,19 @@ from vla_pruner_ros.replay.inputs.stamped import read_stamped
 from vla_pruner_ros.replay.inputs.topics import Topics
 
 REORDERED = 4
-"""Frames per camera that are held to bring them into the order of their stamps."""
+"""Frames per camera that are held to sort them by stamp."""
 CLOCK_JUMP = 1_000_000_000
 """A stamp that goes back by more (ns) is a new pass of a looped recording, not a late frame."""
 
 
 @dataclass
 class Sampling:
-    """How frames are picked, and afterwards what was left out.
+    """Rule by which frames are picked, and counts of the frames that were left out.
 
     every: n, the frame sets between two inferences.
     instruction: used until one is received on the topic.
     max_spread: largest difference between the stamps of one set (s).
-    relevance_timeout: a longer gap between inferences forgets the temporal relevance (s).
+    relevance_timeout: a longer gap between inferences clears the temporal relevance (s).
     """
 
     every: int = 1
@@ -45,7 +45,7 @@ class Sampling:
     unreadable: dict[str, int] = field(default_factory=dict, init=False)
 
     def skipped(self) -> list[str]:
-        """Say in sentences what was left out."""
+        """Return sentences about what was left out."""
         found = []
         if self.without_instruction:
             found.append(
@@ -58,7 +58,7 @@ class Sampling:
         return found
 
     def remarks(self) -> list[str]:
-        """Say in sentences what else one should know."""
+        """Return sentences about further peculiarities."""
         if not self.after_gap:
             return []
         return [
@@ -77,8 +77,8 @@ class _Arrival(NamedTuple):
     instruction: str
 
 
-def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[ReplayInput]:
-    """Yield a moment for every n-th set of frames, in the order of their stamps."""
+def sampled_inputs(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[ReplayInput]:
+    """Yield an input for every n-th set of frames, in the order of their stamps."""
     buffer = FrameBuffer(len(topics.images), sampling.max_spread)
     sets, index, newest = 0, 0, 0
     before: ReplayInput | None = None
@@ -94,14 +94,14 @@ def sampled_moments(reader: BagReader, topics: Topics, sampling: Sampling) -> It
         if not arrival.instruction:
             sampling.without_instruction += 1
         elif (sets - 1) % sampling.every == 0:
-            moment = _moment(index, frames, arrival)
-            reset = _reset(before, moment, sampling)
+            replay_input = _input(index, frames, arrival)
+            reset = _reset(before, replay_input, sampling)
             sampling.after_gap += reset == "gap"
-            yield replace(moment, reset=reset)
-            before, index = moment, index + 1
+            yield replace(replay_input, reset=reset)
+            before, index = replay_input, index + 1
 
 
-def _moment(index: int, frames: list[CameraFrame], arrival: _Arrival) -> ReplayInput:
+def _input(index: int, frames: list[CameraFrame], arrival: _Arrival) -> ReplayInput:
     state, state_stamp = arrival.state
     return ReplayInput(
         index,
@@ -114,14 +114,14 @@ def _moment(index: int, frames: list[CameraFrame], arrival: _Arrival) -> ReplayI
     )
 
 
-def _reset(before: ReplayInput | None, moment: ReplayInput, sampling: Sampling) -> str:
+def _reset(before: ReplayInput | None, replay_input: ReplayInput, sampling: Sampling) -> str:
     if before is None:
         return "first"
-    if moment.instruction != before.instruction:
+    if replay_input.instruction != before.instruction:
         return "instruction"
-    if moment.stamp < before.stamp:
+    if replay_input.stamp < before.stamp:
         return "clock"
-    gap = (moment.stamp - before.stamp) * 1e-9
+    gap = (replay_input.stamp - before.stamp) * 1e-9
     return "gap" if gap > sampling.relevance_timeout else ""
 
 

@@ -28,7 +28,7 @@ def read_stamped(
     A message without header, for example a std_msgs/String, has the stamp of its receipt.
 
     Args:
-        on_error: called with why a message is left out.
+        on_error: called with the reason if a message is left out.
     """
     videos: dict[str, VideoStream] = {}
     for record in reader.messages(topics):
@@ -49,7 +49,7 @@ def decode_stamped(reader: BagReader, record: BagMessage) -> tuple[Any, int]:
     """Decode a message.
 
     Returns:
-        The message and its stamp (ns); the receive time where there is none or it is zero.
+        The message and its stamp (ns); the receive time if there is none or it is zero.
 
     Raises:
         BagError: it cannot be decoded.

@@ -1,4 +1,4 @@
-"""Which topics of a bag are the cameras, the instruction, the state and the node's answers."""
+"""Topics of a bag in their roles: cameras, instruction, state and the node's outputs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vla_pruner_ros.bags.reader import BagError, Topic
 from vla_pruner_ros.replay.inputs.video import can_decode, why_not
 
 _NOT_CAMERAS = ("overlay", "depth", "disparity", "mask")
-"""Words in the names of image topics that no camera for a policy has."""
+"""Parts of topic names that exclude an image topic from a policy's cameras."""
 
 
 @dataclass(frozen=True)
 class TopicSelection:
-    """What the user chose; empty means: find it by type."""
+    """Topics chosen by the user; empty means: find it by type."""
 
     images: tuple[str, ...] = ()
     instruction: str = ""
@@ -41,7 +41,7 @@ class Topics:
 
 
 def find_node(topics: Mapping[str, Topic], wanted: str = "") -> str:
-    """Return the name of the node that published ActionChunk, "" where none did.
+    """Return the name of the node that published ActionChunk, "" if none did.
 
     Raises:
         BagError: several did and none was chosen, or the chosen one is not there.
@@ -60,7 +60,7 @@ def choose_topics(
     wanted: TopicSelection,
     recorded_images: Sequence[str] = (),
 ) -> Topics:
-    """Choose by the user's wish, the recorded parameters, then the type and the name.
+    """Choose by the user's selection, the recorded parameters, then the type and the name.
 
     Args:
         topics: of the bag.
@@ -69,7 +69,8 @@ def choose_topics(
         recorded_images: parameter image_topics of the recorded node, if known.
 
     Raises:
-        BagError: a topic is missing or the choice is not clear; the sentence lists what there is.
+        BagError: a topic is missing or the choice is not clear; the error lists the topics of the
+            bag.
     """
     node = find_node(topics, wanted.node)
     return Topics(
@@ -115,7 +116,7 @@ def _existing(topics: Mapping[str, Topic], name: str) -> str:
 
 
 def _no_cameras(topics: Mapping[str, Topic]) -> str:
-    """Return a sentence about a bag without pictures that can be read, with the types it has."""
+    """Return a sentence about a bag without readable images, with the types it has."""
     video = [t for t in topics.values() if t.msgtype in types.VIDEO]
     named = [f"{topic.name} ({topic.msgtype})" for topic in topics.values()]
     reasons = [why_not(topic.name, topic.msgtype) for topic in video]
@@ -137,7 +138,7 @@ def _recorded_images(topics: Mapping[str, Topic], recorded: Sequence[str]) -> tu
 
 
 def _cameras(topics: Mapping[str, Topic]) -> tuple[str, ...]:
-    """Return the colour cameras by name, raw rather than compressed where both were recorded."""
+    """Return the colour cameras by name, raw rather than compressed if both were recorded."""
     names = {
         t.name
         for t in topics.values()
@@ -163,7 +164,7 @@ def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> 
 
 
 def remarks_on_choice(topics: Mapping[str, Topic], chosen: Topics) -> list[str]:
-    """Say which topics are not used because several, or none by its name, could be meant."""
+    """Return remarks on topics left unused because the choice is not clear."""
     found = []
     for name, topic, msgtype in (
         ("instruction", chosen.instruction, types.STRING),

@@ -1,4 +1,4 @@
-"""Video in bags (ffmpeg_image_transport, Foxglove), decoded with PyAV where it is installed."""
+"""Video in bags (ffmpeg_image_transport, Foxglove), decoded with PyAV if it is installed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODECS = {"264": "h264", "avc": "h264", "265": "hevc", "hevc": "hevc", "av1": "
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """A decoded picture with the fields of sensor_msgs/Image that a conversion reads."""
+    """A decoded image with the fields of sensor_msgs/Image that a conversion reads."""
 
     data: np.ndarray
     height: int
@@ -38,10 +38,14 @@ def can_decode(msgtype: str) -> bool:
 
 
 class VideoStream:
-    """The decoder of one topic; frames must come in their order."""
+    """Decoder of one topic; frames must come in their order."""
 
     def __init__(self, topic: str, msgtype: str) -> None:
-        """Raises BagError: it cannot be decoded here; the sentence says what is missing."""
+        """Open a decoder.
+
+        Raises:
+            BagError: the video cannot be decoded here; the message names the missing part.
+        """
         self._topic = topic
         self._codec: Any = None
         self._stamps: dict[int, int] = {}

@@ -1,1 +1,1 @@
-"""From the outputs of a replay to comparisons, tables, pages and bags."""
+"""Results of a replay: comparisons, tables, pages and bags."""

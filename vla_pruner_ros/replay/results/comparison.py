@@ -1,4 +1,4 @@
-"""How far the actions of one run are from those of another, per inference and overall."""
+"""Distance of one run's actions from another's, per inference and overall."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
 def token_overlap(ours: Kept | None, theirs: Kept | None) -> float:
     """Return the share of the smaller kept set that is in the other, over all cameras.
 
-    NaN where a set is not known, or holds every token and so says nothing.
+    NaN if a set is unknown, or holds every token: then the overlap means nothing.
     """
     if ours is None or theirs is None or len(ours.indices) != len(theirs.indices):
         return _NAN
@@ -87,7 +87,7 @@ def token_overlap(ours: Kept | None, theirs: Kept | None) -> float:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a run is compared with: actions and kept tokens by the index of the moment."""
+    """Reference of a comparison: actions and kept tokens by the index of the input."""
 
     name: str
     actions: Mapping[int, np.ndarray]
@@ -109,7 +109,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Compared:
-    """A step next to its reference; overlap: of the kept tokens, NaN where there are none."""
+    """A step next to its reference; overlap: of the kept tokens, NaN if there are none."""
 
     step: Step
     difference: Difference
@@ -118,7 +118,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Summary:
-    """Means over inferences; NaN where nothing could be compared.
+    """Means over inferences; NaN if nothing could be compared.
 
     absolute: [7], as in Difference. translation_p95, translation_max (m).
     latency_*: seconds of policy.act(). tokens: mean share kept.

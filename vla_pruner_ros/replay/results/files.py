@@ -68,7 +68,7 @@ def _setting(one: Swept) -> dict[str, Any]:
         "name": one.run.setting.name,
         "pruning": vars(one.run.setting.pruning) if one.run.setting.pruning else None,
         "overall": _summary(one.overall),
-        "instructions": {words: _summary(s) for words, s in one.instructions.items()},
+        "instructions": {instruction: _summary(s) for instruction, s in one.instructions.items()},
     }
 
 
@@ -79,7 +79,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Replace what JSON cannot say."""
+    """Replace values that JSON cannot represent."""
     if isinstance(value, dict):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -10,7 +10,7 @@ from vla_pruner_ros import report
 from vla_pruner_ros.replay.inputs.recorded import Recorded
 from vla_pruner_ros.replay.replayer import Run, Step
 from vla_pruner_ros.replay.results.comparison import DIMENSIONS, UNITS, Compared
-from vla_pruner_ros.replay.results.pictures import evenly, side_by_side
+from vla_pruner_ros.replay.results.images import evenly, side_by_side
 from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 from vla_pruner_ros.replay.results.summary_table import (
     HEADERS,
@@ -24,32 +24,32 @@ SLIDER_FRAMES = 48
 SLIDERS = 3
 WORST_FRAMES = 6
 SHOWN_RUNS = 5
-"""Settings drawn into one plot; more cannot be told apart, the tables have them all."""
+"""Largest number of curves in one plot; more would be unreadable, and the tables have all."""
 
-Pictures = dict[int, list[np.ndarray]]
+Images = dict[int, list[np.ndarray]]
 
 
 def chosen_indices(outcome: ReplayResult) -> set[int]:
-    """Return the moments whose pictures the report shows."""
+    """Return the indices of the inputs whose images the report shows."""
     run = _main_run(outcome)
     even = evenly([step.index for step in run.done], SLIDER_FRAMES) if run else []
     return {*even, *(one.step.index for _, one in _worst(outcome))}
 
 
-def make_report(outcome: ReplayResult, inferences: list[Recorded], pictures: Pictures) -> str:
+def make_report(outcome: ReplayResult, inferences: list[Recorded], images: Images) -> str:
     """Return the HTML document.
 
     Args:
         inferences: recorded ones, [] if there are none.
-        pictures: as many of chosen_indices() as could be fetched.
+        images: as many of chosen_indices() as could be fetched.
     """
     sections = [
         _result(outcome),
         _actions(outcome, inferences),
         _budget(outcome),
         _latency(outcome, inferences),
-        _kept_tokens(outcome, pictures),
-        _worst_frames(outcome, pictures),
+        _kept_tokens(outcome, images),
+        _worst_frames(outcome, images),
         _per_instruction(outcome),
         _notes(outcome),
     ]
@@ -67,7 +67,7 @@ def _main_run(outcome: ReplayResult) -> Run | None:
 
 
 def _shown_runs(outcome: ReplayResult) -> list[Run]:
-    """Return the runs that are drawn: the repeated one only where it differs from the recording."""
+    """Return the runs that are drawn: the repeated one only if it differs from the recording."""
     runs = outcome.runs
     if outcome.parity is not None and outcome.parity.holds and outcome.swept:
         runs = runs[1:]
@@ -79,34 +79,34 @@ def _result(outcome: ReplayResult) -> report.Section:
     if outcome.parity is not None:
         kind = "info" if outcome.parity.holds else "warning"
         parts.append(report.note(parity_sentence(outcome), kind))
-    parts.append(report.tiles(_facts(outcome)))
+    parts.append(report.tiles(_figures(outcome)))
     if outcome.swept:
         full = outcome.swept[0].overall
         rows = [summary_row(one.run.setting.name, one.overall, full) for one in outcome.swept]
         parts.append(report.table(HEADERS, rows, table_sentence(outcome)))
-    lead = "What the policy answers to the recorded frames under other token budgets."
+    lead = "The policy's actions for the recorded frames under other token budgets."
     return report.section("Result", *parts, lead=lead)
 
 
-def _facts(outcome: ReplayResult) -> list[tuple[str, object, str]]:
+def _figures(outcome: ReplayResult) -> list[tuple[str, object, str]]:
     run = _main_run(outcome)
-    facts = [
+    figures = [
         ("Inferences replayed", len(run.done) if run else 0, "at the recorded instants")
         if outcome.source.exact
         else ("Inferences replayed", len(run.done) if run else 0, "frames of the bag")
     ]
     if outcome.parity is not None:
         share = f"{outcome.parity.equal} / {outcome.parity.comparable}"
-        facts.append(("Equal to the recording", share, f"within {outcome.parity.tolerance:g}"))
+        figures.append(("Equal to the recording", share, f"within {outcome.parity.tolerance:g}"))
     if outcome.swept:
         full = outcome.swept[0].overall.latency_median
-        facts.append(("Unpruned", f"{1e3 * full:.4g}", "ms an inference, median"))
+        figures.append(("Unpruned", f"{1e3 * full:.4g}", "ms an inference, median"))
         fastest = min(outcome.swept, key=lambda one: one.overall.latency_median)
         gain = full / fastest.overall.latency_median
-        facts.append(("Fastest", f"{gain:.2f}×", fastest.run.setting.name))
+        figures.append(("Fastest", f"{gain:.2f}×", fastest.run.setting.name))
     read = f"{1e3 * outcome.reading_seconds:.3g}"
-    facts.append(("Reading a frame", read, "ms, conversion included"))
-    return facts
+    figures.append(("Reading a frame", read, "ms, conversion included"))
+    return figures
 
 
 def _actions(outcome: ReplayResult, inferences: list[Recorded]) -> report.Section | None:
@@ -187,23 +187,21 @@ def _latency(outcome: ReplayResult, inferences: list[Recorded]) -> report.Sectio
     if not groups:
         return None
     plot = report.figure(report.histogram_svg(groups, "time of one inference (ms)"))
-    lead = (
-        "The policy alone. What was recorded was measured on the robot, the rest on this machine."
-    )
+    lead = "The policy alone. Recorded times are the robot's, the others this machine's."
     return report.section("Latency", plot, lead=lead)
 
 
-def _kept_tokens(outcome: ReplayResult, pictures: Pictures) -> report.Section | None:
+def _kept_tokens(outcome: ReplayResult, images: Images) -> report.Section | None:
     runs = [run for run in outcome.runs if any(_is_pruned(step) for step in run.done)]
-    sliders = [_slider(run, pictures) for run in _telling_runs(runs)]
+    sliders = [_slider(run, images) for run in _compared_runs(runs)]
     sliders = [slider for slider in sliders if slider]
     if not sliders:
         return None
-    lead = "What each setting let the model see: dimmed patches were pruned."
+    lead = "The patches each setting kept; dimmed ones were pruned."
     return report.section("Kept tokens", report.columns(sliders, least_width=320), lead=lead)
 
 
-def _telling_runs(runs: list[Run]) -> list[Run]:
+def _compared_runs(runs: list[Run]) -> list[Run]:
     """Return the smallest budget of every method, or budgets of one method, SLIDERS at most."""
     smallest: dict[str, Run] = {}
     for run in runs:
@@ -221,13 +219,13 @@ def _is_pruned(step: Step) -> bool:
     return 0 < step.tokens[0] < step.tokens[1]
 
 
-def _slider(run: Run, pictures: Pictures) -> str:
-    steps = [s for s in run.done if s.index in pictures]
+def _slider(run: Run, images: Images) -> str:
+    steps = [s for s in run.done if s.index in images]
     even = set(evenly([step.index for step in steps], SLIDER_FRAMES))
     steps = [step for step in steps if step.index in even]
     if not steps:
         return ""
-    frames = [side_by_side(pictures[step.index], step.kept) for step in steps]
+    frames = [side_by_side(images[step.index], step.kept) for step in steps]
     captions = [_caption(step, steps[0].stamp) for step in steps]
     player = report.animation_slider(frames, captions, alt=f"kept tokens, {run.setting.name}")
     return report.figure(player, run.setting.name)
@@ -248,20 +246,20 @@ def _worst(outcome: ReplayResult) -> list[tuple[Swept, Compared]]:
     return found[:WORST_FRAMES]
 
 
-def _worst_frames(outcome: ReplayResult, pictures: Pictures) -> report.Section | None:
+def _worst_frames(outcome: ReplayResult, images: Images) -> report.Section | None:
     run = _main_run(outcome)
     parts = []
     for one, compared in _worst(outcome):
         step = compared.step
-        if step.index not in pictures or compared.difference.translation == 0.0:
+        if step.index not in images or compared.difference.translation == 0.0:
             continue
-        picture = report.data_uri(report.encode_jpeg(side_by_side(pictures[step.index], step.kept)))
+        image = report.data_uri(report.encode_jpeg(side_by_side(images[step.index], step.kept)))
         difference = compared.difference
-        words = (
+        caption = (
             f"{one.run.setting.name}: {1e3 * difference.translation:.3g} mm and "
             f"{1e3 * difference.rotation:.3g} mrad off at {_caption(step, run.done[0].stamp)}"
         )
-        parts.append(report.figure(report.picture(picture, f"frame {step.index}"), words))
+        parts.append(report.figure(report.image(image, f"frame {step.index}"), caption))
     if not parts:
         return None
     lead = "The frames with the largest translation error against the unpruned actions."
@@ -273,14 +271,14 @@ def _per_instruction(outcome: ReplayResult) -> report.Section | None:
     if len(instructions) < 2:
         return None
     parts = []
-    for words in instructions:
-        full = outcome.swept[0].instructions[words]
+    for instruction in instructions:
+        full = outcome.swept[0].instructions[instruction]
         rows = [
-            summary_row(one.run.setting.name, one.instructions[words], full)
+            summary_row(one.run.setting.name, one.instructions[instruction], full)
             for one in outcome.swept
-            if words in one.instructions
+            if instruction in one.instructions
         ]
-        parts.append(report.table(HEADERS, rows, words))
+        parts.append(report.table(HEADERS, rows, instruction))
     return report.section("Per instruction", *parts)
 
 

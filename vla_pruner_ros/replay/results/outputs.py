@@ -1,4 +1,4 @@
-"""A policy's answers as the node's messages, without ROS."""
+"""A policy's outputs as the node's messages, without ROS."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from vla_pruner_ros.conversions.status_fields import status_fields
 from vla_pruner_ros.models.policy import ActionChunk, PruningReport
 
 
-class AnswerMessages:
-    """Makes ActionChunk and PruningStatus of one policy; all times are in ns."""
+class OutputMessages:
+    """Builder of ActionChunk and PruningStatus of one policy; all times are in ns."""
 
     def __init__(self, store: Typestore, model: str, trained: bool) -> None:
         self._store = store

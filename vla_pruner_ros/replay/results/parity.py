@@ -1,4 +1,4 @@
-"""Does the replay give what the robot did? Recorded actions against replayed ones."""
+"""Parity of recorded and replayed actions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vla_pruner_ros.replay.results.comparison import Compared, Reference, compar
 RECORDED_ACTIONS = "recorded"
 
 TOLERANCE = 1e-4
-"""Largest difference of any number of a chunk (m, rad, opening) that counts as equal: for float32
+"""Largest difference of any number of a chunk (m, rad, opening) that counts as equal, for float32
 on one class of device; other devices and dtypes need more, see --tolerance."""
 
 
@@ -38,7 +38,7 @@ class Parity:
 
 
 def recorded_reference(inferences: Sequence[Recorded]) -> Reference:
-    """Return what the robot did as a reference; answers without steps are left out."""
+    """Return the recorded actions as a reference; chunks without steps are left out."""
     usable = {i: r for i, r in enumerate(inferences) if r.actions.size and r.actions.shape[1] == 7}
     return Reference(
         RECORDED_ACTIONS,
@@ -64,7 +64,7 @@ def check_parity(run: Run, inferences: Sequence[Recorded], tolerance: float = TO
 
 
 def gap_remarks(run: Run) -> list[str]:
-    """Say how many inferences depended on frames that are not in the bag."""
+    """Return remarks on inferences that depend on frames outside the bag."""
     uncovered = sum(not step.history_known for step in run.done)
     if not uncovered:
         return []

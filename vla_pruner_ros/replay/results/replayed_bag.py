@@ -1,4 +1,4 @@
-"""Replayed answers as a bag: ActionChunk and PruningStatus next to the recorded ones."""
+"""Replayed outputs as a bag: ActionChunk and PruningStatus next to the recorded ones."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vla_pruner_ros.models.policy import ActionChunk, VlaPolicy
 from vla_pruner_ros.replay.inputs.sample import ReplayInput
 from vla_pruner_ros.replay.inputs.topics import Topics
 from vla_pruner_ros.replay.replayer import ReplaySetting, Step
-from vla_pruner_ros.replay.results.outputs import AnswerMessages
+from vla_pruner_ros.replay.results.outputs import OutputMessages
 
 
 class ReplayedBag:
-    """A new bag: the instruction and the recorded answers are copied, replayed ones added.
+    """A new bag: the instruction and the recorded outputs are copied, replayed ones added.
 
     Topics: <node>/replay/<setting>/action_chunk and .../pruning. Images are not copied; play the
     recorded bag next to this one to see them.
@@ -26,35 +26,40 @@ class ReplayedBag:
     def __init__(self, path: Path, policy: VlaPolicy) -> None:
         store = standard_store()
         self._writer = BagWriter(path, store)
-        self._messages = AnswerMessages(store, policy.family, policy.trained)
+        self._messages = OutputMessages(store, policy.family, policy.trained)
         self._takes_state = policy.state_dim > 0
 
     def copy_recorded(self, reader: BagReader, topics: Topics) -> None:
-        """Copy what explains the replayed messages."""
+        """Copy the recorded messages that the replayed ones refer to."""
         wanted = {t for t in (topics.instruction, topics.chunks, topics.status) if t}
         for record in reader.messages(wanted) if wanted else ():
             self._writer.add_topic(record.topic, record.msgtype)
             self._writer.write(record.topic, record.time, plain_data(record))
 
     def add(
-        self, setting: ReplaySetting, node: str, moment: ReplayInput, step: Step, chunk: ActionChunk
+        self,
+        setting: ReplaySetting,
+        node: str,
+        replay_input: ReplayInput,
+        step: Step,
+        chunk: ActionChunk,
     ) -> None:
         """Write one replayed inference at the stamp of its first image.
 
-        Its stamps are those of the messages it was computed from, so that it can be laid next to
-        the recorded answer to the same images; its sequence counts the replayed inferences.
+        Its stamps are those of its input messages, so that it can be compared with the recorded
+        output for the same images. Its sequence counts the replayed inferences.
         """
         base = f"{node or '/vla_pruner'}/replay/{slug(setting.name)}"
         report = chunk.pruning
         answer = self._messages.chunk(
             chunk,
             sequence=step.index,
-            image_stamps=moment.image_stamps,
-            state_stamp=moment.state_stamp if self._takes_state else 0,
+            image_stamps=replay_input.image_stamps,
+            state_stamp=replay_input.state_stamp if self._takes_state else 0,
             instruction=step.instruction,
             started=step.stamp,
             seconds=step.seconds,
-            period=moment.recorded.period if moment.recorded else 0.0,
+            period=replay_input.recorded.period if replay_input.recorded else 0.0,
         )
         status = self._messages.status(
             report,
@@ -67,8 +72,8 @@ class ReplayedBag:
         write(f"{base}/pruning", step.stamp, types.PRUNING_STATUS, status)
 
     def close(self) -> None:
-        """Finish the bag; rosbag2 wants custom_data to be there."""
-        self._writer.note("vla_pruner_replay", "replayed answers next to the recorded ones")
+        """Finish the bag; rosbag2 requires custom_data."""
+        self._writer.note("vla_pruner_replay", "replayed outputs next to the recorded ones")
         self._writer.close()
 
 

@@ -1,4 +1,4 @@
-"""Everything a replay found, before it is shown in one form or another."""
+"""Result of a replay, before it is presented."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vla_pruner_ros.replay.results.parity import Parity
 
 @dataclass(frozen=True)
 class Source:
-    """What was replayed with what."""
+    """Bag, checkpoint and machine of a replay."""
 
     bag: str
     checkpoint: str
@@ -31,7 +31,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Swept:
-    """One setting of the sweep against the unpruned actions; overlap_with: whose kept tokens."""
+    """One setting of the sweep against the unpruned actions; overlap_with: source of the
+    kept tokens.
+    """
 
     run: Run
     compared: list[Compared]
@@ -44,8 +46,8 @@ class Swept:
 class ReplayResult:
     """The results of one replay.
 
-    damage: what of the bag could not be read. skipped: what was read and could not be used.
-    remarks: what else one should know.
+    damage: unreadable parts of the bag. skipped: messages that were read but could not be used.
+    remarks: further peculiarities.
     interrupted: the user stopped it.
     """
 
@@ -69,7 +71,7 @@ class ReplayResult:
 
     @property
     def problems(self) -> dict[str, int]:
-        """How many inferences had each problem in one run or more."""
+        """Number of inferences that had each problem in one run or more."""
         places: dict[str, set[int]] = {}
         for run in self.runs:
             for step in run.problems:
@@ -78,7 +80,7 @@ class ReplayResult:
 
     @property
     def is_partial(self) -> bool:
-        """Something is missing that the user asked for."""
+        """True if something that the user requested is missing."""
         return bool(self.damage or self.skipped or self.problems or self.interrupted)
 
     @property
@@ -95,8 +97,8 @@ def sweep(runs: list[Run], recorded: Reference) -> list[Swept]:
     first run of as many tokens.
 
     Args:
-        runs: of the same moments.
-        recorded: what the robot did.
+        runs: of the same inputs.
+        recorded: the robot's actions.
     """
     if not runs:
         return []

@@ -46,7 +46,7 @@ def summary_row(name: str, summary: Summary, full: Summary) -> list[Cell]:
 
 
 def terminal_text(outcome: ReplayResult) -> str:
-    """Return what the terminal shows at the end."""
+    """Return the text for the terminal at the end."""
     lines = []
     if not outcome.source.trained:
         lines.append("The weights are untrained: these actions mean nothing, latencies do.")
@@ -67,18 +67,18 @@ def terminal_text(outcome: ReplayResult) -> str:
 
 
 def table_sentence(outcome: ReplayResult) -> str:
-    """Say what the numbers of the table mean."""
-    words = "Errors are against the unpruned actions of the same frames; latency is the model alone"
+    """Return the sentence that explains the numbers of the table."""
+    text = "Errors are against the unpruned actions of the same frames; latency is the model alone"
     names = {one.overlap_with for one in outcome.swept if one.overall.overlap >= 0.0}
     if names == {RECORDED_ACTIONS}:
-        words += "; overlap is with the tokens that the robot kept"
+        text += "; overlap is with the tokens that the robot kept"
     elif names:
-        words += "; overlap is with the first method's tokens at the same ratio"
-    return f"{words}."
+        text += "; overlap is with the first method's tokens at the same ratio"
+    return f"{text}."
 
 
 def parity_sentence(outcome: ReplayResult) -> str:
-    """Say whether the replay gave what the robot did."""
+    """Return the sentence about the equality of replayed and recorded actions."""
     parity = outcome.parity
     if parity is None or parity.comparable == 0:
         return "Parity: none of the recorded inferences could be compared."

@@ -1,4 +1,4 @@
-"""Pictures of chosen moments, fetched in one more pass over the bag."""
+"""Images of chosen inputs, fetched in one more pass over the bag."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from vla_pruner_ros.replay.inputs.recorded import Kept
 from vla_pruner_ros.replay.inputs.sample import ReplayInput
 
 MAX_SIDE = 320
-"""Longer side of a picture in the report (px), per camera."""
+"""Longer side of an image in the report (px), per camera."""
 
 
-def collect(moments: Iterable[ReplayInput], wanted: Collection[int]) -> dict[int, list[np.ndarray]]:
-    """Return the small RGB images, one per camera, of the moments with these indices."""
+def collect(inputs: Iterable[ReplayInput], wanted: Collection[int]) -> dict[int, list[np.ndarray]]:
+    """Return the small RGB images, one per camera, of the inputs with these indices."""
     found: dict[int, list[np.ndarray]] = {}
     last = max(wanted, default=-1)
-    for moment in moments:
-        if moment.index in wanted and not moment.problem:
+    for replay_input in inputs:
+        if replay_input.index in wanted and not replay_input.problem:
             with suppress(ValueError):  # the replay has reported it
-                found[moment.index] = [_small(message) for message in moment.images]
-        if moment.index >= last:
+                found[replay_input.index] = [_small(message) for message in replay_input.images]
+        if replay_input.index >= last:
             break
     return found
 
 
 def _small(message: Any) -> np.ndarray:
-    """A camera the node went on without is black."""
+    """Return a small RGB image; a missing camera is black."""
     if message is None:
         return np.zeros((MAX_SIDE, MAX_SIDE, 3), np.uint8)
     return shrink(to_rgb(message), MAX_SIDE).copy()
 
 
 def side_by_side(images: list[np.ndarray], kept: Kept | None) -> np.ndarray:
-    """Return the cameras side by side, pruned patches dimmed where it is known which."""
+    """Return the cameras side by side, pruned patches dimmed if they are known."""
     if kept is not None and len(kept.indices) == len(images) and min(kept.grid) > 0:
         pairs = zip(images, kept.indices, strict=True)
         images = [draw_kept(image, indices, kept.grid) for image, indices in pairs]
