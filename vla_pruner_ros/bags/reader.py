@@ -245,7 +245,7 @@ def _is_latched(connection: Connection) -> bool:
     return any(profile.durability == QosDurability.TRANSIENT_LOCAL for profile in profiles)
 
 
-def _words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
