@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,10 @@ from vla_pruner_ros.bringup.processes import find_executable
 
 JOINTS = 9
 MAX_TRANSLATION = 0.05
+GOES_ON = ("~/reset", "process frozen for 1 s")
+"""Faults after which the arm moves on by itself, once it has stopped."""
+REST = 0.7
+"""Seconds without motion that count as rest: pauses between two actions are shorter."""
 SLACK = 0.25
 """Seconds a message may be late on a busy machine."""
 
@@ -46,7 +51,8 @@ SLACK = 0.25
 class ProcessSoak:
     """A node process, the world it sees, and what it did wrong.
 
-    latencies: seconds by fault. violations: sentences. memory: (seconds since start, MiB).
+    latencies: seconds by fault. violations: sentences. memory: (seconds since start,
+    MiB, process id).
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
@@ -54,7 +60,7 @@ class ProcessSoak:
         self.folder = folder
         self.latencies: dict[str, list[float]] = defaultdict(list)
         self.violations: list[str] = []
-        self.memory: list[tuple[float, float]] = []
+        self.memory: list[tuple[float, float, int]] = []
         self.sends = {"images", "joints", "pose"}
         self.pose_age = 0.0
         self.started = time.monotonic()
@@ -166,15 +172,19 @@ class ProcessSoak:
         time.sleep(self.random.uniform(0.2, 0.6))
         began = time.monotonic()
         begin()
+        goes_on = name in GOES_ON
         try:
-            outside.until(lambda: self._rest_since(began) is not None, f"{name}: a stop", 10.0)
-            rest = self._rest_since(began)
+            outside.until(
+                lambda: self._first_stop(began) if goes_on else self._rests(began),
+                f"{name}: a stop",
+                10.0,
+            )
+            rest = self._first_stop(began) if goes_on else self._rests(began)
             self.latencies[name].append(max(0.0, rest - began))
-            if name not in ("~/reset", "process frozen for 1 s"):
-                time.sleep(0.3)
-                later = [s for s in outside.seen if s.moves and s.at > rest + SLACK]
-                if later:
-                    self.violations.append(f"{name}: {len(later)} motions after the stop")
+            first = self._first_stop(began)
+            later = [s for s in outside.seen if first and s.moves and s.at > first + SLACK]
+            if later and not goes_on:
+                self.violations.append(f"{name}: {len(later)} motions after the stop")
         except AssertionError as error:
             self.violations.append(str(error))
         end()
@@ -184,18 +194,18 @@ class ProcessSoak:
             self.violations.append(f"{name}: no motion again; {outside.sentences[-1:]}")
         self._judge_actions()
 
-    def _rest_since(self, began: float) -> float | None:
-        """Return when the arm came to rest for good after a moment, None if it moves still."""
+    def _first_stop(self, began: float) -> float | None:
+        """Return when the first stop came after a moment, None if there was none."""
+        return next((s.at for s in self.outside.stops(began)), None)
+
+    def _rests(self, began: float) -> float | None:
+        """Return when the arm came to rest for REST seconds after a moment, None if it did not."""
         recent = [s for s in self.outside.seen if s.at > began - 1.0]
-        moved = [s.at for s in recent if s.moves]
-        stops = [s.at for s in recent if not s.moves and s.at > max([began, *moved])]
-        if stops:
-            return stops[0]
-        # It rested between two actions already, and no other began.
-        is_still = moved and time.monotonic() - moved[-1] > 1.0
-        if self.outside.moving_twist_stands():
+        moved = max((s.at for s in recent if s.moves), default=began)
+        if time.monotonic() - max(began, moved) < REST or self.outside.moving_twist_stands():
             return None
-        return max(began, moved[-1]) if is_still else None
+        # It may have rested between two actions already, with no other to come.
+        return next((s.at for s in recent if not s.moves and s.at > max(began, moved)), began)
 
     def _judge_actions(self) -> None:
         seen, self.outside.seen[:-500] = list(self.outside.seen), []
@@ -212,7 +222,7 @@ class ProcessSoak:
     def note_memory(self) -> None:
         text = Path(f"/proc/{self.process.pid}/status").read_text()
         kib = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS"))
-        self.memory.append((time.monotonic() - self.started, kib / 1024))
+        self.memory.append((time.monotonic() - self.started, kib / 1024, self.process.pid))
 
     def _require(self, is_so: bool, sentence: str) -> None:
         if not is_so:
@@ -274,6 +284,7 @@ def _report(soak: ProcessSoak) -> dict[str, Any]:
     return {
         "command": " ".join(["python -m vla_pruner_lab.reliability.process_soak", *sys.argv[1:]]),
         "wall_minutes": (time.monotonic() - soak.started) / 60.0,
+        "date": date.today().isoformat(),
         "load": os.getloadavg(),
         "violations": soak.violations,
         "memory_mib": soak.memory,
@@ -291,6 +302,17 @@ def table(report: dict[str, Any]) -> str:
             f"| {name} | {len(many)} | {statistics.median(many):.2f} | {high:.2f} | {longest:.2f} |"
         )
     return "\n".join(lines)
+
+
+def memory_table(report: dict[str, Any]) -> str:
+    """Return the memory of the longest life of the process as a Markdown table."""
+    lives: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for at, mib, pid in report["memory_mib"]:
+        lives[pid].append((at, mib))
+    longest = max(lives.values(), key=lambda life: life[-1][0] - life[0][0])
+    points = longest[:: max(1, len(longest) // 8)]
+    cells = [(f"{at - longest[0][0]:.0f}", f"{mib:.0f}") for at, mib in points]
+    return "\n".join(["| seconds | MiB |", "|---:|---:|", *(f"| {a} | {m} |" for a, m in cells)])
 
 
 def main() -> int:
