@@ -207,8 +207,13 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
     spinner = threading.Thread(target=spin, name="executor")
     spinner.start()
     told_to_stop.wait()
-    _end_anyway(getattr(node, "closing_patience", 0.0) + END_PATIENCE)
+    # How long a node's close() may take: a recorder writes until it is done, however long.
+    patience = getattr(node, "closing_patience", None)
+    if patience is not None:
+        _end_anyway(patience + END_PATIENCE)
     node.close()
+    if patience is None:
+        _end_anyway(END_PATIENCE)
     executor.shutdown()
     spinner.join()
     node.destroy_node()
