@@ -14,9 +14,9 @@ from process_helpers import WAIT, Outside, moving_subject
 
 
 @contextmanager
-def full_pipe():
-    """The writing end of a pipe that nobody reads and that takes nothing more."""
-    reading, writing = os.pipe()
+def unread(make):
+    """The writing end of a pipe or terminal that nobody reads and that takes nothing more."""
+    reading, writing = make()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
         while True:
@@ -29,9 +29,10 @@ def full_pipe():
         os.close(writing)
 
 
-def test_a_terminal_that_nobody_reads_stops_nothing_but_the_log():
+@pytest.mark.parametrize("make", [os.pipe, os.openpty])
+def test_a_terminal_that_nobody_reads_stops_nothing_but_the_log(make):
     """The whole process froze in mid-motion at its next line, SIGTERM included."""
-    with full_pipe() as terminal, moving_subject(output=terminal) as (outside, process):
+    with unread(make) as terminal, moving_subject(output=terminal) as (outside, process):
         for number in range(40):
             assert outside.set_parameter("seed", number).successful
         outside.until_moving()

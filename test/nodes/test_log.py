@@ -1,12 +1,14 @@
-"""Lines of the log: nobody can forge one, fill it, or make a writer wait."""
+"""The node as a process: its log cannot be forged, filled or stalled; its memory stays together."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +98,34 @@ def test_a_reader_that_reads_gets_everything_in_order():
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.stdout.split() == [str(number) for number in range(2000)]
+
+
+ARENAS = """
+import ctypes, sys, threading
+from vla_pruner_ros.nodes.process.host_memory import limit_arenas
+if sys.argv[1] == "limited":
+    limit_arenas()
+barrier = threading.Barrier(16)
+def run():
+    kept = [bytearray(10_000) for _ in range(20)]
+    barrier.wait()
+threads = [threading.Thread(target=run) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.malloc_info(0, ctypes.c_void_p.in_dll(libc, "stdout"))
+"""
+
+
+def arenas(how: str) -> int:
+    environment = {name: v for name, v in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", ARENAS, how]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return done.stdout.count("<heap nr=")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_all_threads_share_two_arenas():
+    """Each life of the node left memory in arenas that nobody used again."""
+    assert arenas("unlimited") > 2
+    assert arenas("limited") <= 2

@@ -13,13 +13,8 @@ from vla_pruner_lab.reliability.bad_input import all_cases, table
 from vla_pruner_lab.reliability.case import outcome
 
 
-def page(report: dict[str, Any], process_report: dict[str, Any] | None = None) -> str:
-    """Return the page as Markdown; runs every bad input.
-
-    Args:
-        report: of soak.
-        process_report: of process_soak, None to leave its section out.
-    """
+def page(report: dict[str, Any]) -> str:
+    """Return the page as Markdown; runs every bad input."""
     return "\n".join(
         [
             "# Reliability",
@@ -32,7 +27,6 @@ def page(report: dict[str, Any], process_report: dict[str, Any] | None = None) -
             f"{platform.python_version()}, {date.today().isoformat()}.",
             "",
             *_soak_section(report),
-            *(_process_section(process_report) if process_report else []),
             *_bad_input_section(),
         ]
     )
@@ -71,35 +65,6 @@ def _soak_section(report: dict[str, Any]) -> list[str]:
         ),
         "",
         *(f"- {count} x {sentence}" for sentence, count in report["violations"].items()),
-    ]
-
-
-def _process_section(report: dict[str, Any]) -> list[str]:
-    from vla_pruner_lab.reliability.process_soak import memory_table, table
-
-    one, five, fifteen = report["load"]
-    return [
-        "## Soak of the real process",
-        "",
-        f"    {report['command']}",
-        "",
-        f"The process ran for {report['wall_minutes']:.0f} minutes on {report['date']} with the",
-        "bundled policy openvla_oft_small, two cameras, joint states, a pose and a workspace.",
-        "Another process injected each fault and received what the node sent; no part of the node",
-        f"judges itself. Load averages of the machine at the end: {one:.0f}, {five:.0f}, {fifteen:.0f}.",
-        "",
-        "A stop's latency is the time in seconds from the fault to the first stop or zero twist",
-        "that was received. A silence is noticed 0.5 s after the last message.",
-        "",
-        table(report),
-        "",
-        f"Violations: {len(report['violations'])}.",
-        *(f"- {sentence}" for sentence in report["violations"]),
-        "",
-        "Resident memory of the process, as it lived longest:",
-        "",
-        memory_table(report),
-        "",
     ]
 
 

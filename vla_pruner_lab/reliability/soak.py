@@ -164,7 +164,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write the report to this file")
     parser.add_argument("--markdown", type=Path, help="write docs/reference/reliability.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
-    parser.add_argument("--process-report", type=Path, help="--json of process_soak, for the page")
     options = parser.parse_args(arguments)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     if options.report:
@@ -177,9 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.markdown:
         from vla_pruner_lab.reliability.page import page
 
-        process = options.process_report
-        more = json.loads(process.read_text()) if process else None
-        options.markdown.write_text(page(report, more))
+        options.markdown.write_text(page(report))
     return 0 if is_clean(report) else 1
 
 
