@@ -332,7 +332,7 @@ def page(report: dict[str, Any]) -> str:
             "",
             f"The process ran for {report['wall_minutes']:.0f} minutes with the bundled policy",
             "openvla_oft_small, two cameras, joint states, a pose and a workspace. Another process",
-            "injected each fault and received what the node sent: nothing judges itself. After every",
+            "injected each fault and received what the node sent. After every",
             "fault the arm had to move again.",
             "",
             "A stop's latency is the time in seconds from the fault to the first stop or zero",
