@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, median
 
-NORMAL_QUANTILE = 1.959963984540054
-"""Normal quantile of 0.975: two-sided 95 % intervals."""
+from scipy.stats import binomtest
+
 ALL_TASKS = "all"
 CELL_FIELDS = ("policy", "method", "keep_ratio", "variant")
 EPISODE_FIELDS = (*CELL_FIELDS, "task", "seed")
@@ -27,12 +26,8 @@ def wilson_interval(successes: int, episodes: int) -> tuple[float, float]:
     """
     if not 0 <= successes <= episodes or episodes == 0:
         raise ValueError(f"{successes} successes of {episodes} episodes have no interval")
-    z2 = NORMAL_QUANTILE**2
-    rate, n = successes / episodes, episodes
-    centre = rate + z2 / (2 * n)
-    half = NORMAL_QUANTILE * math.sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
-    low, high = ((centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n))
-    return (0.0 if successes == 0 else low, 1.0 if successes == episodes else high)
+    interval = binomtest(successes, episodes).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 class EpisodeFile:
@@ -127,9 +122,8 @@ class PairedComparison:
 
     @property
     def p_value(self) -> float:
-        decided, fewer = self.won + self.lost, min(self.won, self.lost)
-        tail = sum(math.comb(decided, k) for k in range(fewer + 1)) / 2**decided
-        return min(1.0, 2 * tail)
+        decided = self.won + self.lost
+        return float(binomtest(self.won, decided).pvalue) if decided else 1.0
 
 
 def compare(episodes: Sequence[dict], first: dict, second: dict) -> PairedComparison:
