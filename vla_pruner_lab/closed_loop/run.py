@@ -40,6 +40,7 @@ from vla_pruner_lab.closed_loop.records import (
     read_episodes,
 )
 from vla_pruner_lab.common.machine import cpu_name
+from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.common.processes import run_in_processes
 from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.loading import DTYPES, load_policy
@@ -232,18 +233,21 @@ def runs_path(out: Path) -> Path:
 
 def format_table(records: list[dict]) -> str:
     """Return a text table with one line a cell, over all its tasks."""
-    lines = [
-        f"{'method':14}{'keep':>8}{'success':>9}{'95 %':>14}{'episodes':>10}{'ms':>8}  variant"
+    rows = [
+        (
+            record["method"],
+            f"{record['keep_ratio']:g}",
+            f"{record['success_rate']:.1%}",
+            f"{record['ci_low']:.0%}..{record['ci_high']:.0%}",
+            record["episodes"],
+            None if record["latency_ms"] is None else f"{record['latency_ms']:.1f}",
+            record["variant"],
+        )
+        for record in records
+        if record["task"] == ALL_TASKS
     ]
-    for record in records:
-        if record["task"] == ALL_TASKS:
-            interval = f"{record['ci_low']:.0%}..{record['ci_high']:.0%}"
-            latency = "-" if record["latency_ms"] is None else f"{record['latency_ms']:.1f}"
-            lines.append(
-                f"{record['method']:14}{record['keep_ratio']:8g}{record['success_rate']:9.1%}"
-                f"{interval:>14}{record['episodes']:10}{latency:>8}  {record['variant']}".rstrip()
-            )
-    return "\n".join(lines)
+    headers = ("method", "keep", "success", "95 %", "episodes", "ms", "variant")
+    return text_table(headers, rows)
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+from tabulate import tabulate
 
 DASH = "–"
 """Text of a cell for which nothing was run."""
@@ -16,6 +18,13 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[s
         "|" + " --- |" * len(head),
         *("| " + " | ".join(row) + " |" for row in rows),
     ]
+
+
+def text_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table for a terminal: names on the left, values on the right, None as a dash."""
+    alignment = ["left", *["right"] * (len(headers) - 1)]
+    # Cells are formatted already: an exponent or a trailing zero must stay as it is.
+    return tabulate(list(rows), headers, disable_numparse=True, missingval="-", colalign=alignment)
 
 
 def fact_lines(facts: Mapping[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.conformance import flow_models
 from vla_pruner_lab.conformance import (
     oft as conformance_oft,
@@ -49,14 +50,9 @@ def compare(directory: Path) -> Comparison:
 
 
 def format_table(comparison: Comparison) -> str:
-    """Format a comparison as plain text, one line a quantity."""
-    header = ("section", "quantity", "cases", "largest error", "tolerance", "verdict")
-    lines = [header, *(row.cells() for row in comparison.rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    """Plain text, one line a quantity."""
+    headers = ("section", "quantity", "cases", "largest error", "tolerance", "verdict")
+    return text_table(headers, [row.cells() for row in comparison.rows])
 
 
 def format_remarks(comparison: Comparison) -> str:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from vla_pruner_lab.demo.observer import Observer
 from vla_pruner_lab.demo.report import write_report
-from vla_pruner_lab.demo.summary import summarise, text_table
+from vla_pruner_lab.demo.summary import summarise, summary_table
 from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.cli import parameter
 from vla_pruner_ros.bringup.client import PolicyClient
@@ -115,7 +115,7 @@ def _conclude(observer: Observer, arguments: argparse.Namespace, bag: Path) -> i
     rows = summarise(observer, RATIOS)
     report = arguments.out / "report.html"
     write_report(report, observer, rows, _facts(arguments, bag))
-    print("\n" + text_table(rows))
+    print("\n" + summary_table(rows))
     print("Latencies: p50 / p95 per inference; warm-up inferences left out.\n")
     if observer.episodes_done():
         print(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.demo.observer import Observer, Seen
 
 STAGES = ("preprocess", "vision", "prefill", "decode", "total")
@@ -84,10 +85,6 @@ def _milliseconds(pair: tuple[float, float] | None) -> str:
     return "-" if pair is None else f"{1e3 * pair[0]:.1f} / {1e3 * pair[1]:.1f}"
 
 
-def text_table(rows: list[SummaryRow]) -> str:
+def summary_table(rows: list[SummaryRow]) -> str:
     """Return the table for a terminal."""
-    headers, body = cells(rows)
-    widths = [max(len(line[i]) for line in [headers, *body]) for i in range(len(headers))]
-    lines = [[c.rjust(w) for c, w in zip(line, widths, strict=True)] for line in [headers, *body]]
-    rule = ["-" * width for width in widths]
-    return "\n".join("  ".join(line) for line in [lines[0], rule, *lines[1:]])
+    return text_table(*cells(rows))

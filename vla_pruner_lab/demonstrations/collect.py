@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.common.processes import run_in_processes
 from vla_pruner_lab.demonstrations.dataset import ShardWriter, encode_jpeg
 from vla_pruner_lab.rollout.seeds import TRAINING_SEEDS
@@ -203,13 +204,15 @@ def collect(
 
 def print_summary(records: list[dict]) -> None:
     """Print the experts' success and the data volume, per task."""
-    print(f"{'task':24}{'episodes':>9}{'expert success':>16}{'frames':>8}{'bytes/frame':>13}")
+    rows = []
     for task in sorted({record["task"] for record in records}):
-        rows = [record for record in records if record["task"] == task]
-        total = {key: sum(r[key] for r in rows) for key in rows[0] if key != "task"}
+        own = [record for record in records if record["task"] == task]
+        total = {key: sum(r[key] for r in own) for key in own[0] if key != "task"}
         rate = total["episodes"] / total["attempts"]
         volume = total["bytes"] / total["frames"]
-        print(f"{task:24}{total['episodes']:9}{rate:16.0%}{total['frames']:8}{volume:13.0f}")
+        rows.append((task, total["episodes"], f"{rate:.0%}", total["frames"], f"{volume:.0f}"))
+    headers = ("task", "episodes", "expert success", "frames", "bytes/frame")
+    print(text_table(headers, rows))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
