@@ -45,19 +45,37 @@ class Bounds:
     mask: dimensions that are mapped; the others pass through.
     """
 
-    def __init__(self, statistics: dict, name: str, epsilon: float = 0.0) -> None:
-        """statistics: q01, q99 and optionally mask; epsilon widens the range (OpenVLA-OFT)."""
+    def __init__(
+        self,
+        statistics: dict,
+        name: str,
+        epsilon: float = 0.0,
+        ends: tuple[str, str] = ("q01", "q99"),
+    ) -> None:
+        """Read the ends of the range.
+
+        Args:
+            statistics: the two ends, and optionally mask.
+            name: what is mapped, for messages.
+            epsilon: widens the range (OpenVLA-OFT).
+            ends: names of the two statistics; OpenVLA-OFT's ALOHA checkpoints use min and max.
+
+        Raises:
+            CheckpointError: they are missing, uneven or no numbers.
+        """
         try:
-            self.low = np.asarray(statistics["q01"], dtype=np.float64)
-            self.high = np.asarray(statistics["q99"], dtype=np.float64)
+            self.low, self.high = (
+                np.asarray(statistics[end], dtype=np.float64).reshape(-1) for end in ends
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"statistics of {name} lack usable q01 and q99: {error}"
+                f"statistics of {name} lack usable {' and '.join(ends)}: {error}"
             ) from None
         mask = statistics.get("mask")
         self.mask = np.ones(len(self.low), bool) if mask is None else np.asarray(mask, bool)
         if not self.low.shape == self.high.shape == self.mask.shape:
-            raise CheckpointError(f"statistics of {name}: q01, q99 and mask differ in length")
+            names = ", ".join(ends)
+            raise CheckpointError(f"statistics of {name}: {names} and mask differ in length")
         self.epsilon = epsilon
 
     @property

@@ -6,6 +6,7 @@ bounded time and memory, whatever its files hold.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import struct
@@ -22,6 +23,8 @@ MAX_HEADER = 16 * 2**20
 """Bytes of a safetensors header; a thousand tensors need 100 KiB."""
 MAX_PICKLE = 2**20
 """Bytes of the description inside a .pt file; it names tensors, and nothing else."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
 SIZES: dict[str, int] = {
     "num_hidden_layers": 512,
@@ -51,6 +54,7 @@ def read_text(path: Path, limit: int = MAX_TEXT) -> str:
         CheckpointError: it is missing, no regular file, too large or not UTF-8.
     """
     with _open_regular(path) as file:
+        _refuse_pointer(path, file)
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise CheckpointError(
@@ -63,6 +67,22 @@ def read_text(path: Path, limit: int = MAX_TEXT) -> str:
             raise CheckpointError(f"{path} is no text in UTF-8: {error}") from None
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        CheckpointError: the file is missing, or holds no JSON object.
+    """
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
 def check_weights(path: Path) -> None:
     """Check that a safetensors file is regular and that its header is no larger than it may be.
 
@@ -70,6 +90,7 @@ def check_weights(path: Path) -> None:
         CheckpointError: it is not.
     """
     with _open_regular(path) as file:
+        _refuse_pointer(path, file)
         size, start = os.fstat(file.fileno()).st_size, file.read(8)
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= min(MAX_HEADER, max(0, size - 8)):
@@ -86,6 +107,7 @@ def check_component(path: Path) -> None:
         CheckpointError: it is no regular file, not what torch.save writes, or would grow.
     """
     with _open_regular(path) as file:
+        _refuse_pointer(path, file)
         try:
             entries = zipfile.ZipFile(file).infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
@@ -128,6 +150,16 @@ def check_inside(directory: Path, root: str) -> None:
     if root and not directory.resolve().is_relative_to(Path(root).expanduser().resolve()):
         raise CheckpointError(
             f"checkpoint {directory} does not lie in {root} (checkpoint_root): copy it there"
+        )
+
+
+def _refuse_pointer(path: Path, file: Any) -> None:
+    """Raises CheckpointError for what Git leaves where the large file was not downloaded."""
+    start = file.read(len(LFS_POINTER))
+    file.seek(0)
+    if start == LFS_POINTER:
+        raise CheckpointError(
+            f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in {path.parent}"
         )
 
 

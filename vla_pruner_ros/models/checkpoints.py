@@ -7,7 +7,6 @@ memory holds the weights once and never the file as well.
 from __future__ import annotations
 
 import fnmatch
-import json
 import os
 import pickle
 import sys
@@ -23,9 +22,11 @@ from vla_pruner_ros.models.checkpoint_files import (
     check_component,
     check_config,
     check_weights,
-    read_text,
+    read_json,
 )
 from vla_pruner_ros.models.policy import CheckpointError
+from vla_pruner_ros.models.sources.adapters import merge_check, read_adapter
+from vla_pruner_ros.models.sources.folders import explain_weights, resolve
 
 GROUP_ELEMENTS = 64 * 2**20
 GROUP_SHARE = 16
@@ -35,31 +36,41 @@ PIECE = 2**16
 """Elements looked at together when searching for NaN."""
 NOTE = "vla_pruner_ros"
 """Key in config.json under which this package says whether and how it trained the weights."""
+SINGLE = "the only data set"
+"""Name of statistics that a file does not nest under one."""
 PROGRESS_BYTES = 2**30
 """A progress bar appears for checkpoints above this size, on a terminal."""
 
 
-def read_json(path: Path) -> dict:
-    """Raises CheckpointError where the file is missing or is not a JSON object."""
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
-    return content
-
-
 def read_config(directory: Path) -> dict:
-    """config.json of a checkpoint directory."""
-    if not directory.is_dir():
-        raise CheckpointError(
-            f"checkpoint {directory} is not a directory; give the folder that holds config.json"
-        )
+    """Return config.json of a checkpoint directory; empty for openpi's folders, which have none.
+
+    Raises:
+        CheckpointError: it is missing or damaged; what the folder is instead, and the remedy.
+    """
+    directory = resolve(directory)
+    if not (directory / "config.json").exists():
+        return {}
     config = read_json(directory / "config.json")
     check_config(config, str(directory / "config.json"))
     return config
+
+
+def refuse_quantized(config: dict, directory: Path) -> None:
+    """Raises CheckpointError for weights that other software has quantized."""
+    settings = config.get("quantization_config")
+    if not settings:
+        return
+    method = settings.get("quant_method") if isinstance(settings, dict) else settings
+    if isinstance(settings, dict) and (
+        settings.get("load_in_4bit") or settings.get("load_in_8bit")
+    ):
+        method = "bitsandbytes"
+    raise CheckpointError(
+        f"the weights in {directory} are quantized by {method or 'other software'} "
+        "(quantization_config in config.json), which is not read: give the original weights and "
+        "set quantization to int8 or int4"
+    )
 
 
 def read_optional_json(path: Path) -> dict:
@@ -82,6 +93,9 @@ class WeightFiles:
         self._stored_as: dict[str, str] = {}
         for path in _weight_paths(directory):
             self._read_header(path)
+        self._adapter = read_adapter(directory, rename)
+        if self._adapter is not None:
+            merge_check(self._adapter, set(self.shapes))
 
     def _read_header(self, path: Path) -> None:
         with _open(path) as tensors:
@@ -152,6 +166,9 @@ class WeightFiles:
                         check_cancelled()
                         # A copy even where nothing changes: the file's pages must not stay mapped.
                         tensor = _get(tensors, path, self._stored_as[name])
+                        check_floating(f"{path.name}: {name}", tensor)
+                        if self._adapter is not None:
+                            tensor = self._adapter.apply(name, tensor)
                         yield name, tensor.to(device, dtype, copy=True)
                         bar.update(_elements(self.shapes[name]))
 
@@ -224,6 +241,16 @@ def check_shape(name: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> N
         raise CheckpointError(f"{name} has shape {list(found)}, expected {list(wanted)}")
 
 
+def check_floating(name: str, tensor: Tensor) -> None:
+    """Raises CheckpointError for integer weights: without their scales they mean nothing."""
+    if not tensor.dtype.is_floating_point:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{name} holds {kind} numbers: the checkpoint was quantized by other software, which "
+            "is not read; give the original weights and set quantization to int8 or int4"
+        )
+
+
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raises CheckpointError where a tensor holds NaN or infinity."""
     # Sums of short pieces: whole-tensor operations would need as much memory again.
@@ -248,7 +275,18 @@ def read_statistics(directory: Path, config: dict) -> dict:
     A fine-tuned checkpoint keeps the base model's norm_stats in config.json, which do not fit it.
     """
     own = read_optional_json(directory / "dataset_statistics.json")
-    return own or config.get("norm_stats", {})
+    return _by_data_set(own or config.get("norm_stats") or {})
+
+
+def _by_data_set(statistics: dict) -> dict:
+    """Nest statistics of one data set under a name, and leave out what holds no statistics."""
+    if "q01" in (statistics.get("action") or {}) or "min" in (statistics.get("action") or {}):
+        return {SINGLE: statistics}
+    return {
+        key: value
+        for key, value in statistics.items()
+        if isinstance(value, dict) and isinstance(value.get("action"), dict)
+    }
 
 
 def choose_statistics(statistics: dict, unnorm_key: str | None, source: str) -> tuple[str, dict]:
@@ -263,6 +301,8 @@ def choose_statistics(statistics: dict, unnorm_key: str | None, source: str) -> 
             "config.json has no norm_stats"
         )
     keys = ", ".join(sorted(statistics))
+    if unnorm_key is not None and list(statistics) == [SINGLE]:
+        unnorm_key = SINGLE
     if unnorm_key is None and len(statistics) > 1:
         raise CheckpointError(f"set unnorm_key, {source} has several statistics: {keys}")
     key = unnorm_key if unnorm_key is not None else next(iter(statistics))
@@ -276,9 +316,7 @@ def _weight_paths(directory: Path) -> list[Path]:
     if not index.exists():
         single = directory / "model.safetensors"
         if not single.exists():
-            raise CheckpointError(
-                f"{directory} has neither model.safetensors nor model.safetensors.index.json"
-            )
+            raise CheckpointError(explain_weights(directory))
         return [single]
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(map(_is_file_name, weight_map.values())):

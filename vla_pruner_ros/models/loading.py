@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vla_pruner_ros.models.checkpoints import read_config
+from vla_pruner_ros.models.checkpoints import read_config, refuse_quantized
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.families import (
     Checkpoint,
@@ -21,12 +22,21 @@ from vla_pruner_ros.models.families import (
 )
 from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.models.sources.adapters import base_of, laid_over, needs_base
+from vla_pruner_ros.models.sources.folders import adapter_folder, resolve
+from vla_pruner_ros.models.sources.hub import (
+    SCHEME,
+    Repository,
+    checkpoint_folder,
+    looks_like_name,
+)
 from vla_pruner_ros.models.tokenizer import Tokenizer
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.resources import policy_directory
 from vla_pruner_ros.settings import AUTO
 
+logger = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -41,6 +51,7 @@ def load_policy(
     execution: ExecutionConfig | None = None,
     unnorm_key: str | None = None,
     tokenizer: Tokenizer | str | Path | None = None,
+    base_checkpoint: str | Path = "",
     num_cameras: int = 0,
     default_options: Mapping[str, Any] | None = None,
     **options: Any,
@@ -48,7 +59,9 @@ def load_policy(
     """Load a policy.
 
     Args:
-        checkpoint: directory, name of a policy in policies/, or UNTRAINED for random weights.
+        checkpoint: directory, name of a policy in policies/, hf:owner/name for a repository of
+            the Hugging Face hub, or UNTRAINED for random weights. A LoRA adapter is merged into
+            its base.
         model: name of the family; auto recognises it from the checkpoint's files.
         device: auto takes CUDA if there is one.
         dtype: auto takes float32 on a CPU and bfloat16 elsewhere.
@@ -57,8 +70,10 @@ def load_policy(
         execution: graphs, drafting and quantization; the defaults if left out.
         unnorm_key: data set whose statistics turn actions into units; may be left out if the
             checkpoint holds one.
-        tokenizer: prompt -> ids, or a folder that holds a tokenizer, instead of the
-            checkpoint's own.
+        tokenizer: prompt -> ids, or a folder or hf:owner/name that holds a tokenizer, instead
+            of the checkpoint's own.
+        base_checkpoint: base model of an adapter, named as checkpoint is; empty: the one that
+            adapter_config.json names.
         num_cameras: images per step, for families that take several; 0 leaves it to the
             checkpoint. A family with a fixed number ignores it: compare policy.num_cameras.
         default_options: values of options that are not given; those that the family does not have
@@ -74,27 +89,64 @@ def load_policy(
             execution that the family does not support or a library that is missing.
         ValueError: pruning settings that do not fit the model.
     """
-    directory = checkpoint_directory(checkpoint)
-    config = read_config(directory)
-    name, family = choose_family(directory, config, model)
-    defaults = {**(default_options or {}), **({"num_cameras": num_cameras} if num_cameras else {})}
-    made = make_options(name, family, {**known_options(family, defaults), **options})
-    if threads:
-        torch.set_num_threads(threads)
-    device = _checked_device(device)
-    request = Checkpoint(
-        directory,
-        config,
-        device,
-        _checked_dtype(dtype, device),
-        unnorm_key or None,
-        tokenizer or None,
-        pruning or PruningConfig(),
-    )
-    with _chosen_by_name(name, family, request, model):
-        policy = family.load(request, made)
+    with opened(checkpoint_directory(checkpoint), base_checkpoint) as directory:
+        config = read_config(directory)
+        refuse_quantized(config, directory)
+        name, family = choose_family(directory, config, model)
+        cameras = {"num_cameras": num_cameras} if num_cameras else {}
+        defaults = known_options(family, {**(default_options or {}), **cameras})
+        made = make_options(name, family, {**defaults, **options})
+        if threads:
+            torch.set_num_threads(threads)
+        device = _checked_device(device)
+        request = Checkpoint(
+            directory,
+            config,
+            device,
+            _checked_dtype(dtype, device),
+            unnorm_key or None,
+            tokenizer or None,
+            pruning or PruningConfig(),
+        )
+        with _chosen_by_name(name, family, request, model):
+            policy = family.load(request, made)
     policy.set_execution(execution or ExecutionConfig())
+    logger.info("%s: %s on %s in %s", checkpoint, name, device, request.dtype)
     return policy
+
+
+@contextmanager
+def opened(directory: Path, base_checkpoint: str | Path = "") -> Iterator[Path]:
+    """Yield a folder to read: the checkpoint's own, or that of an adapter laid over its base.
+
+    Raises:
+        CheckpointError: the base model of an adapter is not to be had.
+    """
+    if not needs_base(directory):
+        yield directory
+        return
+    named = str(base_checkpoint) or base_of(adapter_folder(directory))
+    if not named:
+        raise CheckpointError(
+            f"{directory} is a LoRA adapter that names no base model: set base_checkpoint"
+        )
+    with laid_over(directory, _base_directory(directory, named)) as merged:
+        yield merged
+
+
+def _base_directory(adapter: Path, named: str) -> Path:
+    """Return the folder of a base model: as checkpoint is named, or a hub's owner/name."""
+    beside = adapter / named
+    try:
+        if beside.is_dir():
+            return resolve(beside)
+        is_hub_name = looks_like_name(named) and not Path(named).expanduser().exists()
+        return checkpoint_directory(f"hf:{named}" if is_hub_name else named)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{adapter} is a LoRA adapter of {named}, which is not to be had: {error}. "
+            "Set base_checkpoint to its folder"
+        ) from None
 
 
 @contextmanager
@@ -139,7 +191,7 @@ def checkpoint_directory(name: str | Path) -> Path:
     Small random weights are made on their first use.
 
     Raises:
-        CheckpointError: no name.
+        CheckpointError: no name, nothing of that name, or a folder that is no checkpoint.
     """
     if not str(name):
         raise CheckpointError(
@@ -147,8 +199,11 @@ def checkpoint_directory(name: str | Path) -> Path:
             f"'{UNTRAINED}' to try the package with random weights"
         )
     if name != UNTRAINED:
+        if str(name).startswith(SCHEME):
+            return checkpoint_folder(Repository.parse(str(name)))
         path = Path(name).expanduser()
-        return path if path.exists() else policy_directory(name) or path
+        bundled = None if path.exists() else policy_directory(name)
+        return bundled or resolve(path)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     directory = cache / "vla_pruner_ros" / "untrained_openvla"
     if not (directory / "config.json").is_file():

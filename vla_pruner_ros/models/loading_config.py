@@ -24,8 +24,8 @@ class LoadingConfig:
     checkpoint: str = setting(
         "",
         "Directory of the checkpoint, or the name of one that comes with the package "
-        f"({', '.join(POLICIES)}); '{UNTRAINED}' makes small random weights; ws://host:port is a "
-        "policy server.",
+        f"({', '.join(POLICIES)}); '{UNTRAINED}' makes small random weights; hf:owner/name is a "
+        "repository of the Hugging Face hub; ws://host:port is a policy server.",
         when="configure",
     )
     model: str = setting(
@@ -46,6 +46,18 @@ class LoadingConfig:
         "",
         "Data set in the checkpoint's statistics whose action range is used; may stay empty where "
         "there is only one.",
+        when="configure",
+    )
+    tokenizer: str = setting(
+        "",
+        "Folder or hf:owner/name of the tokenizer; may stay empty: the checkpoint's own, or the "
+        "one that it names.",
+        when="configure",
+    )
+    base_checkpoint: str = setting(
+        "",
+        "Base model of a LoRA adapter, named as checkpoint is; may stay empty: the one that "
+        "adapter_config.json names.",
         when="configure",
     )
     num_threads: int = setting(

@@ -49,6 +49,12 @@ class PolicySpec:
     num_layers: int
     image_size: int
     """Side of the square picture the model sees, pixels."""
+    action_dim: int = 7
+    """Numbers of one action."""
+    action_names: tuple[str, ...] = ()
+    """Names of those numbers, where the checkpoint tells them."""
+    camera_names: tuple[str, ...] = ()
+    """Names of the cameras in the order of training, where the checkpoint tells them."""
 
 
 class PrunedPolicy(ABC):
@@ -70,7 +76,7 @@ class PrunedPolicy(ABC):
         self.facts, self.device = facts, device
         self.family, self.trained = facts.family, facts.trained
         self.num_cameras, self.state_dim = facts.num_cameras, facts.state_dim
-        self.chunk_size = facts.chunk_size
+        self.chunk_size, self.action_dim = facts.chunk_size, facts.action_dim
         self.grid, self.image_size = facts.grid, facts.image_size
         self.graphs: GraphedSteps | None = None
         self._use_cameras(tuple(range(facts.num_cameras)), pruning)

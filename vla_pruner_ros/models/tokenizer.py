@@ -9,6 +9,12 @@ from pathlib import Path
 from vla_pruner_ros.models.checkpoint_files import read_text
 from vla_pruner_ros.models.checkpoints import read_optional_json
 from vla_pruner_ros.models.policy import CheckpointError, InputError
+from vla_pruner_ros.models.sources.hub import (
+    SCHEME,
+    Repository,
+    looks_like_name,
+    tokenizer_folder,
+)
 
 Tokenizer = Callable[[str], "list[int]"]
 """A prompt -> its token ids. The beginning-of-sequence id may be left out."""
@@ -42,28 +48,22 @@ class FoundTokenizer:
 
 
 def find_tokenizer(
-    given: Tokenizer | str | Path | None, directory: Path, hub_name: str
+    given: Tokenizer | str | Path | None, directory: Path, hub_name: str, fetch: bool = True
 ) -> FoundTokenizer:
     """Find the tokenizer of a checkpoint that may not hold one.
 
     Args:
-        given: what the user chose: a function, a folder, or None.
+        given: what the user chose: a function, a folder, hf:owner/name, or None.
         directory: of the checkpoint.
-        hub_name: repository that the checkpoint names.
+        hub_name: repository that the checkpoint names, or a folder.
+        fetch: look for hub_name in the Hugging Face cache and on the hub.
 
     Raises:
         CheckpointError: no tokenizer, with the places that were looked at.
     """
     if callable(given):
         return FoundTokenizer(given)
-    folder = directory
-    if given:
-        folder = Path(given).expanduser()
-    elif not (directory / "tokenizer.json").exists():
-        raise CheckpointError(
-            f"{directory} has no tokenizer.json; copy the tokenizer files of {hub_name} into it, "
-            "or set tokenizer to a folder that holds them"
-        )
+    folder = _folder(given, directory, hub_name, fetch)
     settings = read_optional_json(folder / "tokenizer_config.json")
     tokenizer = _read(folder)
     return FoundTokenizer(
@@ -72,6 +72,26 @@ def find_tokenizer(
         folder,
         _bos(tokenizer, settings.get("bos_token")),
     )
+
+
+def _folder(given: str | Path | None, directory: Path, hub_name: str, fetch: bool) -> Path:
+    if given and str(given).startswith(SCHEME):
+        return tokenizer_folder(Repository.parse(str(given)))
+    if given:
+        return Path(given).expanduser()
+    for folder in (directory, Path(hub_name).expanduser()):
+        if (folder / "tokenizer.json").exists():
+            return folder
+    missing = (
+        f"{directory} has no tokenizer.json; copy the tokenizer files of {hub_name} into it, "
+        "or set tokenizer to a folder that holds them"
+    )
+    if not fetch or not looks_like_name(hub_name):
+        raise CheckpointError(missing)
+    try:
+        return tokenizer_folder(Repository(hub_name))
+    except CheckpointError as error:
+        raise CheckpointError(f"{missing}. From the hub: {error}") from None
 
 
 def _bos(tokenizer, token: object) -> int | None:

@@ -20,10 +20,16 @@ class Options:
     """Options of an OpenVLA-OFT policy. No file of the checkpoint holds them."""
 
     num_cameras: int | None = setting(
-        None, "Images per step. auto: 2, as for LIBERO.", low=1, high=8
+        None,
+        "Images per step. auto: 2, as for LIBERO; 3 for ALOHA's 14 action numbers.",
+        low=1,
+        high=8,
     )
     chunk_size: int | None = setting(
-        None, "Actions per inference. auto: 8, as for LIBERO; ALOHA: 25.", low=1, high=256
+        None,
+        "Actions per inference. auto: 8, as for LIBERO; 25 for ALOHA's 14 action numbers.",
+        low=1,
+        high=256,
     )
     center_crop: bool | None = setting(
         None,
@@ -35,6 +41,13 @@ class Options:
         "Way of an image to the model. camera: resize; libero: rotate by 180 degrees and pass "
         "through JPEG first, as LIBERO's training data; libero_upright: JPEG alone. auto: camera.",
         choices=IMAGE_PATHS,
+    )
+
+    action_range: str | None = setting(
+        None,
+        "Statistics that the model's -1 and 1 stand for, of action and state. auto: q01_q99; "
+        "min_max for ALOHA's 14 action numbers.",
+        choices=("q01_q99", "min_max"),
     )
 
     def __post_init__(self) -> None:

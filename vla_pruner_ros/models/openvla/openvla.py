@@ -22,7 +22,7 @@ from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, check_images, resize_bicubic
 from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts, PrismaticPolicy
-from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.models.policy import CheckpointError, Observation
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.step import PruningStep
 
@@ -35,7 +35,12 @@ USUAL_PROMPT = 128
 
 def load(checkpoint: Checkpoint) -> OpenVlaPolicy:
     """See families.Family.load."""
-    return OpenVlaPolicy(PrismaticParts.load(checkpoint), checkpoint.pruning)
+    parts = PrismaticParts.load(checkpoint)
+    if parts.bounds.size != ACTION_DIM:
+        raise CheckpointError(
+            f"{parts.unnorm_key} has {parts.bounds.size}-dimensional actions, not {ACTION_DIM}"
+        )
+    return OpenVlaPolicy(parts, checkpoint.pruning)
 
 
 @dataclass(frozen=True)

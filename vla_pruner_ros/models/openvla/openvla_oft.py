@@ -8,12 +8,13 @@ hidden states at 29871 and all placeholders but the last.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vla_pruner_ros.models.actions import ACTION_DIM, Bounds
+from vla_pruner_ros.models.actions import Bounds
 from vla_pruner_ros.models.decoder.pruned_decoder import Select
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.execution.timing import StageClock
@@ -32,6 +33,8 @@ FAMILY = "openvla_oft"
 STOP = 2
 USUAL_CAMERAS, USUAL_CHUNK = 2, 8
 """Of LIBERO's checkpoints."""
+ALOHA_NUMBERS, ALOHA_CAMERAS, ALOHA_CHUNK = 14, 3, 25
+"""Action numbers of two arms, by which ALOHA's checkpoints are recognised, and their sizes."""
 BOUNDS_EPSILON = 1e-8
 
 
@@ -39,11 +42,15 @@ def load(checkpoint: Checkpoint, options: Options) -> OpenVlaOftPolicy:
     """See families.Family.load."""
     directory, device, dtype = checkpoint.directory, checkpoint.device, checkpoint.dtype
     oft_head.refuse_unsupported(directory)
-    parts = PrismaticParts.load(checkpoint, BOUNDS_EPSILON)
+    parts = PrismaticParts.load(checkpoint, BOUNDS_EPSILON, partial(_ends, options))
+    is_aloha = parts.bounds.size == ALOHA_NUMBERS
     width = parts.model.language_model.config.hidden_size
     head = oft_head.load_head(directory, width, device, dtype)
-    if head is not None and head.action_dim != ACTION_DIM:
-        raise CheckpointError(f"the action head gives {head.action_dim} numbers, not {ACTION_DIM}")
+    if head is not None and head.action_dim != parts.bounds.size:
+        raise CheckpointError(
+            f"the action head gives {head.action_dim} numbers, the statistics of "
+            f"{parts.unnorm_key} have {parts.bounds.size}"
+        )
     projector = oft_head.load_proprio_projector(directory, width, device, dtype)
     return OpenVlaOftPolicy(
         parts,
@@ -51,9 +58,19 @@ def load(checkpoint: Checkpoint, options: Options) -> OpenVlaOftPolicy:
         head,
         projector,
         ImagePath(options.image_path or "camera", options.center_crop is not False),
-        options.num_cameras or USUAL_CAMERAS,
-        options.chunk_size or USUAL_CHUNK,
+        options.num_cameras or (ALOHA_CAMERAS if is_aloha else USUAL_CAMERAS),
+        options.chunk_size or (ALOHA_CHUNK if is_aloha else USUAL_CHUNK),
+        _ends(options, parts.statistics),
     )
+
+
+def _ends(options: Options, statistics: dict) -> tuple[str, str]:
+    """Names of the ends of ranges: as set, else min and max for ALOHA's 14 numbers."""
+    action = statistics.get("action") or {}
+    numbers = np.size(action.get("q01", action.get("min", [])))
+    usual = "min_max" if numbers == ALOHA_NUMBERS else "q01_q99"
+    low, high = (options.action_range or usual).split("_")
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -76,17 +93,20 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         images: ImagePath,
         num_cameras: int,
         chunk_size: int,
+        ends: tuple[str, str] = ("q01", "q99"),
     ) -> None:
         state_dim = 0 if projector is None else projector.fc1.in_features
         super().__init__(FAMILY, parts, pruning, num_cameras, state_dim, chunk_size)
         self.head, self.projector, self.images = head, projector, images
-        self.state_bounds = self._read_state_bounds(parts) if projector is not None else None
-        self.placeholders = chunk_size * ACTION_DIM
+        self.state_bounds = None
+        if projector is not None:
+            self.state_bounds = self._read_state_bounds(parts, ends)
+        self.placeholders = chunk_size * parts.bounds.size
         self._stop = torch.tensor([STOP], device=self.device)
 
-    def _read_state_bounds(self, parts: PrismaticParts) -> Bounds:
+    def _read_state_bounds(self, parts: PrismaticParts, ends: tuple[str, str]) -> Bounds:
         name = f"{parts.unnorm_key}, proprio"
-        bounds = Bounds(parts.statistics.get("proprio", {}), name, BOUNDS_EPSILON)
+        bounds = Bounds(parts.statistics.get("proprio", {}), name, BOUNDS_EPSILON, ends)
         if bounds.size != self.state_dim:
             raise CheckpointError(
                 f"statistics of {name} have {bounds.size} numbers, "
@@ -155,4 +175,4 @@ class OpenVlaOftPolicy(PrismaticPolicy):
             normalized = self.tokens.decode(raw.cpu().numpy())
         else:
             normalized = raw.float().cpu().numpy().astype(np.float64)
-        return self.bounds.to_units(normalized.reshape(self.chunk_size, ACTION_DIM))
+        return self.bounds.to_units(normalized.reshape(self.chunk_size, self.bounds.size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,13 +14,20 @@ from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, Normalization
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic import PrismaticModel, action_vocabulary
-from vla_pruner_ros.models.policy import CheckpointError, InputError
+from vla_pruner_ros.models.policy import InputError
 from vla_pruner_ros.models.pruned_policy import PolicySpec, PrunedPolicy
 from vla_pruner_ros.models.tokenizer import Tokenizer, find_tokenizer
 from vla_pruner_ros.pruning.config import PruningConfig
 
 BASE = "openvla/openvla-7b"
 """Repository whose tokenizer all checkpoints of both families share."""
+
+Ends = Callable[[dict], tuple[str, str]]
+
+
+def quantile_ends(statistics: dict) -> tuple[str, str]:
+    """Return the ends that OpenVLA's ranges have."""
+    return ("q01", "q99")
 
 
 @dataclass(frozen=True)
@@ -36,16 +44,22 @@ class PrismaticParts:
     trained: bool
 
     @classmethod
-    def load(cls, checkpoint: Checkpoint, bounds_epsilon: float = 0.0) -> PrismaticParts:
-        """Read the small files first: their troubles show before gigabytes are read."""
+    def load(
+        cls, checkpoint: Checkpoint, bounds_epsilon: float = 0.0, ends: Ends = quantile_ends
+    ) -> PrismaticParts:
+        """Read the small files first: their troubles show before gigabytes are read.
+
+        Args:
+            bounds_epsilon: see Bounds.
+            ends: statistics of one data set -> names of the ends of its ranges.
+        """
         directory, config = checkpoint.directory, checkpoint.config
         key, statistics = choose_statistics(
             read_statistics(directory, config), checkpoint.unnorm_key, str(directory)
         )
-        bounds = Bounds(statistics.get("action", {}), f"{key}, action", bounds_epsilon)
-        if bounds.size != ACTION_DIM:
-            raise CheckpointError(f"{key} has {bounds.size}-dimensional actions, not {ACTION_DIM}")
-        tokenizer = find_tokenizer(checkpoint.tokenizer, directory, BASE).encode
+        name = f"{key}, action"
+        bounds = Bounds(statistics.get("action", {}), name, bounds_epsilon, ends(statistics))
+        tokenizer = find_tokenizer(checkpoint.tokenizer, directory, BASE, fetch=False).encode
         normalize = Normalization.read(directory, checkpoint.device)
         model = PrismaticModel.load(directory, config, checkpoint.device, checkpoint.dtype)
         tokens = ActionTokens(action_vocabulary(config, model.language_model.config))
@@ -75,6 +89,7 @@ class PrismaticPolicy(PrunedPolicy):
             grid=parts.model.grid,
             num_layers=llama.config.num_hidden_layers,
             image_size=IMAGE_SIZE,
+            action_dim=parts.bounds.size,
         )
         super().__init__(facts, pruning, llama.lm_head.weight.device)
         self.model, self.tokenize, self.normalize = parts.model, parts.tokenize, parts.normalize

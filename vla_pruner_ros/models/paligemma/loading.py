@@ -85,4 +85,7 @@ def _facts(
         grid=(shape.vision.side, shape.vision.side),
         num_layers=shape.text.layers,
         image_size=shape.vision.image_size,
+        action_dim=layout.statistics.action.size,
+        action_names=layout.features.action_names,
+        camera_names=layout.features.cameras,
     )

@@ -56,6 +56,9 @@ def load_policy(checkpoint: Checkpoint, options: Any) -> SmolVlaPolicy:
         grid=(shape.side, shape.side),
         num_layers=shape.text.layers,
         image_size=shape.vision.image_size,
+        action_dim=statistics.action.size,
+        action_names=features.action_names,
+        camera_names=features.cameras,
     )
     padding = options.image_padding or "top_left"
     fit_image = ImageFitter(facts.image_size, padding)

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from vla_pruner_ros.models.checkpoint_files import check_weights, read_json
 from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.sources.folders import ADAPTER, WEIGHT_FILES, adapter_folder
 
@@ -38,9 +39,9 @@ class LowRank:
     scale: float
 
     def add_to(self, weight: Tensor) -> Tensor:
-        """Return the merged weight in its own dtype; a convolution's is seen as a matrix."""
+        """Return the merged weight in float32; a convolution's is seen as a matrix."""
         delta = self.scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
-        return (weight.float() + delta.view(weight.shape)).to(weight.dtype)
+        return weight.float() + delta.view(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def read_adapter(directory: Path, rename: Callable[[str], str]) -> Adapter | Non
     settings = _settings(directory)
     path = directory / WEIGHTS
     try:
+        if path.exists():
+            check_weights(path)
         tensors = load_file(path)
     except FileNotFoundError:
         raise CheckpointError(f"{directory} has {ADAPTER} and no {WEIGHTS}") from None
@@ -117,8 +120,6 @@ def read_adapter(directory: Path, rename: Callable[[str], str]) -> Adapter | Non
 
 
 def _settings(directory: Path) -> dict[str, Any]:
-    from vla_pruner_ros.models.checkpoints import read_json
-
     settings = read_json(directory / ADAPTER)
     kind = str(settings.get("peft_type", "LORA")).upper()
     if kind != "LORA":
@@ -149,8 +150,6 @@ def _by_pattern(patterns: dict | None, module: str, usual):
 
 def base_of(directory: Path) -> str:
     """Return the base model that an adapter's configuration names, or an empty string."""
-    from vla_pruner_ros.models.checkpoints import read_json
-
     return str(read_json(directory / ADAPTER).get("base_model_name_or_path") or "")
 
 

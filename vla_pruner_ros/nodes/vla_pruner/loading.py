@@ -42,6 +42,8 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
         dtype=settings.dtype,
         threads=settings.num_threads,
         unnorm_key=settings.unnorm_key,
+        tokenizer=settings.tokenizer,
+        base_checkpoint=settings.base_checkpoint,
         pruning=settings.pruning,
         execution=settings.execution,
         **settings.options,
