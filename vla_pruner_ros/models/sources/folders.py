@@ -160,7 +160,7 @@ def _checkpoints_below(path: Path) -> list[Path]:
         child.parent
         for pattern in patterns
         for child in path.glob(f"{pattern}/{CONFIG}")
-        if "blobs" not in child.parts and child.parent.name != "lora_adapter"
+        if "snapshots" not in child.relative_to(path).parts and child.parent.name != "lora_adapter"
     }
     return sorted(found)
 
