@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +45,11 @@ class ServerProcess:
         """Return the resident memory of the process."""
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * PAGE / 2**20
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that the process has used, user and system."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))

@@ -32,6 +32,9 @@ from vla_pruner_ros.serving.wire.structure import WireError, unpack
 
 log = logging.getLogger(__name__)
 
+SHORT = 2**20
+"""Bytes of a message whose plain arrays are decoded at once."""
+
 
 class RequestHandler:
     """Decodes, queues and measures requests; one for all connections of a server."""
@@ -76,25 +79,30 @@ class RequestHandler:
             "pruning": asdict(self._first_pruning),
         }
 
-    async def decode(self, data: bytes) -> dict[str, Any]:
-        """Unpack a message and its arrays, off the event loop.
+    async def receive(
+        self, data: bytes, check: Callable[[dict[str, Any]], None]
+    ) -> tuple[dict[str, Any], Observation]:
+        """Turn a message into its decoded fields and an Observation.
+
+        check: called with the fields before the observation is read.
 
         Raises:
             WireError: the message is refused.
         """
-        return await self._off_loop(lambda: self._unpacked(data))
 
-    async def decode_fields(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """Decode the arrays of unpacked fields, off the event loop. Raises WireError."""
-        return await self._off_loop(lambda: self._decoded(fields))
+        def work() -> tuple[dict[str, Any], Observation]:
+            fields = unpack(data, self.settings.limits)
+            if not isinstance(fields, dict):
+                raise WireError("the message is no map of an observation's parts")
+            return self._read(fields, check)
 
-    async def read(self, fields: dict[str, Any]) -> Observation:
-        """Turn decoded fields into an Observation, off the event loop. Raises WireError."""
-        policy = self.policy
-        limits = self.settings.limits
-        return await self._off_loop(
-            lambda: self.layout.read(fields, policy.num_cameras, policy.state_dim, limits)
-        )
+        return await self._on_or_off_loop(work, data)
+
+    async def receive_fields(
+        self, fields: dict[str, Any], data: bytes
+    ) -> tuple[dict[str, Any], Observation]:
+        """As receive, of fields that are unpacked; data: the message they came in."""
+        return await self._on_or_off_loop(lambda: self._read(fields, lambda _: None), data)
 
     def set_pruning(self, session: Session, changes: Any) -> None:
         """Change a client's settings. Raises WireError: they are fixed, or not allowed."""
@@ -156,19 +164,23 @@ class RequestHandler:
         self._decoders.shutdown(wait=False, cancel_futures=True)
         return ended
 
-    def _unpacked(self, data: bytes) -> dict[str, Any]:
-        fields = unpack(data, self.settings.limits)
-        if not isinstance(fields, dict):
-            raise WireError("the message is no map of an observation's parts")
-        return self._decoded(fields)
-
-    def _decoded(self, fields: dict[str, Any]) -> dict[str, Any]:
-        decoded = arrays.decode(fields, self.settings.limits)
+    def _read(
+        self, fields: dict[str, Any], check: Callable[[dict[str, Any]], None]
+    ) -> tuple[dict[str, Any], Observation]:
+        policy, limits = self.policy, self.settings.limits
+        decoded = arrays.decode(fields, limits)
         if not isinstance(decoded, dict):
             raise WireError("the message is one array: a map of an observation's parts is expected")
-        return decoded
+        check(decoded)
+        return decoded, self.layout.read(decoded, policy.num_cameras, policy.state_dim, limits)
 
-    async def _off_loop(self, work: Callable[[], Any]) -> Any:
+    async def _on_or_off_loop(self, work: Callable[[], Any], data: bytes) -> Any:
+        """Do what takes long on another thread, so that other clients are served meanwhile.
+
+        Plain pixels of the usual size take less time than the way to a thread and back.
+        """
+        if isinstance(data, str) or (len(data) <= SHORT and b"__image__" not in data):
+            return work()
         return await asyncio.get_running_loop().run_in_executor(self._decoders, work)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgpack
 
+from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.serving.handler import RequestHandler, report_fields
 from vla_pruner_ros.serving.layout import openpi_layout
 from vla_pruner_ros.serving.policy_thread import Answer, BusyError
@@ -38,8 +39,8 @@ class Openpi:
         async for data in socket.messages():
             received = time.monotonic()
             try:
-                fields = await handler.decode(data)
-                answer = await self._answer(fields, session, handler)
+                fields, observation = await handler.receive(data, _refuse_vla_eval)
+                answer = await self._answer(fields, observation, session, handler)
                 reply = _reply(answer, session, handler, fields)
             except Exception as error:
                 sentence = handler.refusal(error)
@@ -51,14 +52,16 @@ class Openpi:
             handler.finish(session, answer, received)
 
     async def _answer(
-        self, fields: dict[str, Any], session: Session, handler: RequestHandler
+        self,
+        fields: dict[str, Any],
+        observation: Observation,
+        session: Session,
+        handler: RequestHandler,
     ) -> Answer:
-        _refuse_vla_eval(fields)
         if fields.get("pruning") is not None:
             handler.set_pruning(session, fields["pruning"])
         if type(fields.get("request", 0)) is not int:
             raise WireError("request must be a whole number")
-        observation = await handler.read(fields)
         return await handler.act(session, observation, fields.get("reset") is True)
 
 

@@ -67,7 +67,7 @@ class _Conversation:
 
     def __init__(self, socket: Any, session: Session, handler: RequestHandler) -> None:
         self._socket, self._session, self._handler = socket, session, handler
-        self._pending: tuple[Frame, float, int] | None = None
+        self._pending: tuple[Frame, bytes, float, int] | None = None
         self._arrived = asyncio.Event()
         self._episode = 0
         self._reset = True
@@ -78,17 +78,17 @@ class _Conversation:
         received = time.monotonic()
         try:
             frame = read_frame(data, self._handler)
-            await self._take_frame(frame, received)
+            await self._take_frame(frame, data, received)
         except WireError as error:
             await self._refuse(error, 0)
 
-    async def _take_frame(self, frame: Frame, received: float) -> None:
+    async def _take_frame(self, frame: Frame, data: bytes, received: float) -> None:
         if frame.type == "hello":
             await self._send("hello", hello(self._handler), frame.seq)
         elif frame.type == "observation":
             if self._pending is not None:
                 self._handler.metrics.requests.labels("replaced").inc()
-            self._pending = (frame, received, self._episode)
+            self._pending = (frame, data, received, self._episode)
             self._arrived.set()
             return
         elif frame.type == "episode_start":
@@ -109,22 +109,21 @@ class _Conversation:
             self._arrived.clear()
             if self._pending is None:
                 continue
-            (frame, received, episode), self._pending = self._pending, None
+            (frame, data, received, episode), self._pending = self._pending, None
             try:
-                await self._answer(frame, received, episode)
+                await self._answer(frame, data, received, episode)
                 self.errors = 0
             except Exception as error:
                 await self._refuse(error, frame.seq)
 
-    async def _answer(self, frame: Frame, received: float, episode: int) -> None:
+    async def _answer(self, frame: Frame, data: bytes, received: float, episode: int) -> None:
         session, handler = self._session, self._handler
         if session.chunk and not self._reset:
             await self._send("action", {"actions": session.chunk.popleft()}, frame.seq)
             return
-        fields = await handler.decode_fields(frame.payload)
+        fields, observation = await handler.receive_fields(frame.payload, data)
         if fields.get("pruning") is not None:
             handler.set_pruning(session, fields["pruning"])
-        observation = await handler.read(fields)
         reset, self._reset = self._reset, False
         answer = await handler.act(session, observation, reset)
         if episode != self._episode:
