@@ -10,7 +10,7 @@ demo: setup
 
 # pruning/, models/ and control/ without ROS, recordings and real time: under a minute.
 quick: setup
-	@. ./env.sh && OMP_NUM_THREADS=1 pytest -x -q -m "not realtime" test/pruning test/settings \
+	@. ./env.sh && OMP_NUM_THREADS=1 pytest -x -q -m "not realtime and not slow" test/pruning test/settings \
 	  test/control test/models
 
 test: lint

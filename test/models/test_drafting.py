@@ -178,6 +178,7 @@ def assert_same_step(drafted, plain, frame, proposal: list[int] | None = None) -
     seed=st.integers(0, 1),
     wrong=st.sets(st.integers(0, ACTION_DIM - 1)),
 )
+@pytest.mark.slow
 def test_actions_and_relevance_are_those_of_plain_decoding(
     checkpoints, kind, keep_ratio, prune_layer, semantic_queries, seed, wrong
 ):

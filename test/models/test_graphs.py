@@ -140,6 +140,7 @@ def fake_step(policy, frame, plan) -> None:
 
 
 # A selector runs the same in every family: one family tries them all.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method"),
     [
@@ -158,6 +159,7 @@ def test_no_step_waits_for_the_device(smallest, as_on_a_gpu, family, method):
             fake_step(policy, frame, plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["linear", "tree"])
 def test_no_drafted_step_waits_before_it_is_verified(smallest, as_on_a_gpu, draft):
     policy = smallest("openvla", draft, keep_ratio=0.02, history_fill="semantic")
@@ -167,6 +169,7 @@ def test_no_drafted_step_waits_before_it_is_verified(smallest, as_on_a_gpu, draf
     fake_step(policy, frame, policy.pruning_state.plan())
 
 
+@pytest.mark.slow
 def test_no_quantized_step_waits_for_the_device(smallest, as_on_a_gpu):
     pytest.importorskip("torchao")
     policy = smallest("openvla", quantization="int8", keep_ratio=0.02, history_fill="semantic")
@@ -194,6 +197,7 @@ def test_waiting_would_be_noticed(smallest, as_on_a_gpu, monkeypatch):
 # ---- a replay is the step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method"),
     [
@@ -218,6 +222,7 @@ def test_replays_are_plain_steps(smallest, as_on_a_gpu, family, method):
     assert len(graphed.graphs.store) >= 3
 
 
+@pytest.mark.slow
 def test_quantized_replays_are_plain_steps(smallest, as_on_a_gpu):
     pytest.importorskip("torchao")
     settings = {"quantization": "int8", "keep_ratio": 0.04, "history_fill": "semantic"}
@@ -228,6 +233,7 @@ def test_quantized_replays_are_plain_steps(smallest, as_on_a_gpu):
     assert len(graphed.graphs.store) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draft", ["linear", "tree"])
 def test_drafted_replays_are_plain_steps(smallest, as_on_a_gpu, draft):
     settings = {"temporal_window": 1, "keep_ratio": 0.04}

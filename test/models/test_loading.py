@@ -312,6 +312,7 @@ def larger(tmp_path_factory):
     return write_untrained_checkpoint(directory, hidden=384, layers=16, heads=6, mlp=1024)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_loading_holds_the_weights_about_once(checkpoints, larger, dtype):

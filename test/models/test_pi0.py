@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from model_helpers import INSTRUCTION, observation
 from pi0_reference import LAYERS, Reference
 
+from vla_pruner_ros.models.images.image_check import uses_image
 from vla_pruner_ros.models.images.padding import ImageFitter
 from vla_pruner_ros.models.lerobot.normalization import mean_std
 from vla_pruner_ros.models.lerobot.options import PADDINGS
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation, PolicyError
-from vla_pruner_ros.models.pruned_policy import ignores_image
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.methods import METHODS
 from vla_pruner_ros.pruning.token_selection import Selection
@@ -177,7 +177,7 @@ def test_chunk_has_the_promised_form(small_policy):
     assert chunk.actions.dtype == np.float32
     stages = {"preprocess", "vision", "prefill", "decode", "selection", "total"}
     assert set(chunk.pruning.timings) == stages
-    assert not ignores_image(policy)
+    assert uses_image(policy, "pick up the cup")
 
 
 def test_history_holds_the_experts_attention_of_the_late_layers(small_policy, reference):

@@ -9,9 +9,9 @@ import pytest
 import torch
 from model_helpers import INSTRUCTION, observation, rewrite
 
+from vla_pruner_ros.models.images.image_check import uses_image
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation, PolicyError
-from vla_pruner_ros.models.pruned_policy import ignores_image
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.methods import METHODS
@@ -115,7 +115,7 @@ def test_bfloat16_keeps_the_budget_and_gives_finite_actions(checkpoints, family)
 
 def test_blindness_is_noticed_and_leaves_no_history(checkpoints, family, tmp_path):
     seeing = load_policy(checkpoints(family))
-    assert not ignores_image(seeing)
+    assert uses_image(seeing, "pick up the cup")
     assert seeing.act(observation(seeing)).pruning.history_length == 0
 
     blind = write_untrained_checkpoint(tmp_path, family, hidden=32, layers=2, mlp=64)
@@ -124,7 +124,9 @@ def test_blindness_is_noticed_and_leaves_no_history(checkpoints, family, tmp_pat
         tensors["projector.fc3.weight"].zero_()
 
     rewrite(blind, cut_off_vision)
-    assert ignores_image(load_policy(blind, pruning=PruningConfig(prune_layer=1)))
+    assert not uses_image(
+        load_policy(blind, pruning=PruningConfig(prune_layer=1)), "pick up the cup"
+    )
 
 
 @pytest.mark.parametrize(

@@ -347,19 +347,3 @@ def _timed(select: Select, clock: StageClock) -> Select:
             return select(signals)
 
     return timed
-
-
-def ignores_image(policy: PrunedPolicy, instruction: str = "pick up the cup") -> bool:
-    """True if a black and a white frame give the same action: the images do not reach the model.
-
-    Some combinations of checkpoint and library versions fail that way without a word. Leaves no
-    trace in the policy's state.
-    """
-    side = policy.image_size
-    state = np.zeros(policy.state_dim) if policy.state_dim else None
-    frames = (np.full((side, side, 3), level, np.uint8) for level in (0, 255))
-    black, white = (
-        policy.act_unpruned(Observation([frame] * policy.num_cameras, instruction, state))
-        for frame in frames
-    )
-    return bool(np.array_equal(black, white))

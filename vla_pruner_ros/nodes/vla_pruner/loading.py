@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from vla_pruner_ros.models.checkpoint_files import check_inside
+from vla_pruner_ros.models.images.image_check import uses_image
 from vla_pruner_ros.models.loading import checkpoint_directory, load_policy
-from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, Observation, VlaPolicy
+from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.resources import policy_directory
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
 
-TRIAL_SIZE = (480, 640)
 TRIAL_INSTRUCTION = "move to the target"
 
 
@@ -94,18 +92,8 @@ def check_uses_image(policy: VlaPolicy, instruction: str) -> bool:
     The first calls of a process are slow, and a model that ignores its image (a known silent
     failure of OpenVLA under some transformers versions) shows here, before an arm follows it.
     """
-    actions = [
-        _act_on(policy, np.full((*TRIAL_SIZE, 3), value, dtype=np.uint8), instruction)
-        for value in (0, 255)
-    ]
-    policy.reset()
+    instruction = instruction or TRIAL_INSTRUCTION
+    sees = uses_image(policy, instruction)
     if isinstance(policy, PrunedPolicy):
-        policy.capture_graphs(instruction or TRIAL_INSTRUCTION)
-    return not np.array_equal(*actions)
-
-
-def _act_on(policy: VlaPolicy, image: np.ndarray, instruction: str) -> np.ndarray:
-    policy.reset()
-    state = np.zeros(policy.state_dim) if policy.state_dim else None
-    observation = Observation([image] * policy.num_cameras, instruction or TRIAL_INSTRUCTION, state)
-    return policy.act(observation).actions
+        policy.capture_graphs(instruction)
+    return sees
