@@ -16,9 +16,9 @@ quick: setup
 test: lint
 	@. ./env.sh && pytest
 
-# What touches ROS: nodes, bags, replay, simulated robot, demo and a short soak.
-JAZZY_TESTS := test/nodes test/bags test/replay test/conversions test/control test/sim \
-  test/lab/test_demo_system.py test/lab/test_soak.py test/repository
+# What touches ROS: nodes, bags, replay and its parity, simulated robot, demo and a short soak.
+JAZZY_TESTS := test/nodes test/bags test/replay test/sim test/lab/test_demo_system.py \
+  test/lab/test_soak.py test/repository/test_distributions.py test/repository/test_launch_bringup.py
 
 test-jazzy: setup-jazzy
 	@export ROS_WHEELS=jazzy; . ./env.sh && pytest $(JAZZY_TESTS)
