@@ -23,6 +23,7 @@ from vla_pruner_ros.bringup.parameters import recorder_parameters
 from vla_pruner_ros.nodes.messages import to_nanoseconds
 from vla_pruner_ros.nodes.recorder import RecorderNode
 from vla_pruner_ros.nodes.spin import EndNode
+from vla_pruner_ros.replay.live import COMMANDS, moved_aside
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -80,6 +81,8 @@ def test_pose_commands_and_what_is_asked_are_recorded(tmp_path, ros):
         "vla_pruner/twist": (TwistStamped, 10),
         "vla_pruner/target_pose": (PoseStamped, 10),
         "vla_pruner/joint_command": (Float64MultiArray, 10),
+        "vla_pruner/preview/joint_command": (Float64MultiArray, 10),
+        "vla_pruner/preview/action": (TwistStamped, 10),
         "vla_pruner/gripper_command": (Float64MultiArray, 10),
         "vla_pruner/overlay": (Image, 10),
     }
@@ -167,6 +170,11 @@ def test_a_simulators_bag_is_played_on_its_recorded_clock(tmp_path, rate):
                 (to_nanoseconds(c.clock) for c in clocks[1:]), strict=False,
             )
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *(f"preview/{name}" for name in COMMANDS), "overlay"])
+def test_recorded_commands_are_never_played_to_a_controller(name):
+    assert f"/vla_pruner/{name}" in moved_aside("/vla_pruner")
 
 
 def test_what_was_latched_is_latched_again(tmp_path, ros):

@@ -21,7 +21,8 @@ SAFETY = (
     "max_translation", "max_rotation", "max_gripper_step", "workspace", "max_image_age",
     "max_state_age", "max_camera_spread", "on_camera_loss", "arm_latency", "inference_timeout",
     "max_consecutive_failures", "control_rate", "action_frame", "dry_run", "robot",
-    "max_joint_step", "max_joint_velocity", "state_joints",
+    "max_joint_step", "max_joint_velocity", "state_joints", "joint_commands", "gripper_action",
+    "gripper_max_effort", "joint_state_topics",
 )  # fmt: skip
 """Settings whose loss could move the arm farther, faster or elsewhere than was asked."""
 ALIKE = 0.75

@@ -32,14 +32,13 @@ from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import EndNode, run_node
 from vla_pruner_ros.nodes.subscribing import LatchedSubscription
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
+from vla_pruner_ros.replay.live import COMMANDS
 from vla_pruner_ros.settings import check_fields, setting
 
 DEFAULT_CAMERAS = NodeSettings.image_topics
 
 POLL_PERIOD = 0.1
 """Seconds between looks for new publishers and for trouble with the disk."""
-COMMANDS = ("twist", "target_pose", "joint_trajectory", "joint_command", "gripper_command")
-"""The node's commands to controllers, recorded where they are published."""
 TF = "tf2_msgs/msg/TFMessage"
 DEPTH = 2000
 IMAGE_DEPTH = 100
@@ -188,7 +187,8 @@ class RecorderNode(Node):
             RecordedTopic("/parameter_events", types.PARAMETER_EVENT, True),
             RecordedTopic("joint_states", types.JOINT_STATE, None),
             RecordedTopic("end_effector_pose", "", None),
-            *(RecordedTopic(f"{node}/{name}", "", None) for name in COMMANDS),
+            *(RecordedTopic(f"{node}/{name}", "", None) for name in COMMANDS[1:]),
+            *(RecordedTopic(f"{node}/preview/{name}", "", None) for name in COMMANDS),
         ]
         if self.settings.record_tf:
             named += [
@@ -303,6 +303,10 @@ class RecorderNode(Node):
     def _on_parameters(self, values: dict[str, Any], event: bytes) -> None:
         """Note the parameters in force, and record the cameras they name."""
         self._on_message("/parameter_events", types.PARAMETER_EVENT, event)
+        for topic in values.get("joint_state_topics") or []:
+            name = self.resolve_topic_name(topic)
+            if name not in self._recorded:
+                self._awaited[name] = RecordedTopic(name, types.JOINT_STATE, None)
         if any(self.settings.image_topics):
             return
         compressed = values.get("image_transport") == "compressed"

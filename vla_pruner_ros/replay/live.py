@@ -14,7 +14,23 @@ from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
 from vla_pruner_ros.replay.inputs.recorded import Recorded, read_recorded
 from vla_pruner_ros.replay.inputs.topics import TopicSelection, choose_topics, find_node
 
-RECORDED_OUTPUTS = ("action", "action_chunk", "pruning", "twist", "overlay")
+COMMANDS = (
+    "action",
+    "twist",
+    "target_pose",
+    "joint_trajectory",
+    "joint_command",
+    "gripper_command",
+    "gripper_trajectory",
+)
+"""Commands of a node to controllers; in a dry run they are below preview/."""
+RECORDED_OUTPUTS = (
+    *COMMANDS,
+    *(f"preview/{name}" for name in COMMANDS),
+    "action_chunk",
+    "pruning",
+    "overlay",
+)
 """Topics of the recorded node that would mix with those of the running one."""
 KEPT = (*FIELD_NAMES, "state_joints", "max_camera_spread", "relevance_timeout", "on_camera_loss",
         "unnorm_key", "draft", "quantization")  # fmt: skip
