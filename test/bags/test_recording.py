@@ -170,7 +170,7 @@ def test_unknown_packing_is_refused(store):
 
 
 def test_abandoned_recording_can_be_read(tmp_path, store):
-    """What a killed recorder leaves: no index, no metadata."""
+    """Leave a bag as a killed recorder does: no index, no metadata."""
     recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/image_raw", types.IMAGE)
     data = image(store, np.zeros((200, 200, 3), np.uint8))

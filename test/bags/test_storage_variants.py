@@ -229,7 +229,7 @@ def test_lost_write_ahead_log_is_told_by_the_counts(tmp_path):
 
 
 def test_half_written_transaction_is_rolled_back(tmp_path):
-    """A rollback journal beside the file: a recorder was killed within a transaction."""
+    """A rollback journal next to the file: a recorder was killed within a transaction."""
     path = database(tmp_path / "bag", count=6)
     live = sqlite3.connect(path, isolation_level=None)
     live.execute("PRAGMA cache_size = 1")

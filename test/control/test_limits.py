@@ -20,7 +20,7 @@ BOX = ((-0.5, -0.5, 0.0), (0.5, 0.5, 0.8))
 
 
 def parallel(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether a and b point the same way (either may be tiny or huge)."""
+    """Return True if a and b point the same way (either may be tiny or huge)."""
     size_a, size_b = np.abs(a).max(), np.abs(b).max()
     if size_a < 1e-300 or size_b < 1e-300:
         return True

@@ -1,4 +1,4 @@
-"""What the tests of nodes share: a policy they control, a node on loopback, awaiting messages."""
+"""Helpers of the nodes' tests: a policy they control, a node on loopback, awaiting messages."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ class Bench:
         self._publisher(JointState, "joint_states", qos_profile_sensor_data).publish(message)
 
     def joint_positions(self) -> list[float]:
-        """What the node holds of the newest joint state."""
+        """Return the newest joint state that the node holds."""
         held = self.node.runner.inputs.joint_state
         return [] if held is None else list(held.position)
 

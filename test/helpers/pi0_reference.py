@@ -6,7 +6,7 @@ import torch
 
 WORDS = 48
 LAYERS = 5
-"""Of the small checkpoints, see model_helpers."""
+"""Sizes of the small checkpoints, see model_helpers."""
 
 
 class Reference:

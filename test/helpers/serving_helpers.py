@@ -1,4 +1,4 @@
-"""What the tests of the server share: a policy they control, a server in a thread, raw clients."""
+"""Helpers of the server's tests: a policy they control, a server in a thread, raw clients."""
 
 from __future__ import annotations
 

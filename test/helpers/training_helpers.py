@@ -1,4 +1,4 @@
-"""What tests of training share."""
+"""Helpers of the training's tests."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from vla_pruner_ros.resources import POLICIES, policy_directory
 from vla_pruner_ros.sim.robot import SimulatedRobot
 
 TASKS = ("drawer-open", "drawer-close", "faucet-open")
-"""Of the drawer's two, only the instruction says which."""
+"""Tasks of one scene: only the instruction differs."""
 SEEDS = range(300, 302)
 MARGIN = 1
 """Episodes of all six that pruning may lose here; docs/reference/results.md compares."""

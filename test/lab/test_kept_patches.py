@@ -1,4 +1,4 @@
-"""Where kept tokens lie: the simulator's segmentation, the arithmetic, and the whole command."""
+"""Places of kept tokens: the simulator's segmentation, the arithmetic, and the command."""
 
 from __future__ import annotations
 

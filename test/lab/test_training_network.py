@@ -103,7 +103,7 @@ def test_cross_entropy_is_that_of_the_whole_vocabulary(demonstrations, tmp_path)
 
 
 def whole_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Of the action tokens' logits [B, R, 256], among zeros for all other ids."""
+    """Compute the loss of the action tokens' logits [B, R, 256], among zeros for all other ids."""
     whole = torch.zeros(*logits.shape[:2], VOCABULARY + 64)
     whole[..., VOCABULARY - BINS : VOCABULARY] = logits
     return F.cross_entropy(whole.flatten(0, 1), batch.tokens.flatten())

@@ -270,7 +270,7 @@ def test_statistics_survive_what_never_moves(demonstrations):
 
 
 def test_the_expert_still_succeeds_through_action_tokens(demonstrations, tmp_path):
-    """What a perfect OpenVLA would do: statistics, bins and gripper lose nothing that matters."""
+    """Simulate a perfect OpenVLA: statistics, bins and gripper lose nothing that matters."""
     from vla_pruner_lab.rollout.episode import ExpertAgent, run_episode
     from vla_pruner_ros.sim.robot import SimulatedRobot
 

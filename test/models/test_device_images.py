@@ -1,4 +1,4 @@
-"""What the device makes of a frame is what the host makes of it."""
+"""Equality of the images that device and host make of a frame."""
 
 from __future__ import annotations
 

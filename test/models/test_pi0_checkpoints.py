@@ -1,4 +1,4 @@
-"""What pi0 reads from disk: transformers' and LeRobot's layouts, and what it refuses."""
+"""Checkpoints of pi0: transformers' and LeRobot's layouts, and refusals."""
 
 from __future__ import annotations
 

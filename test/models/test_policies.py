@@ -1,4 +1,4 @@
-"""What OpenVLA and OpenVLA-OFT policies promise to whoever drives them."""
+"""Contract of OpenVLA and OpenVLA-OFT policies with their callers."""
 
 from __future__ import annotations
 

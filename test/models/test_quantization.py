@@ -28,7 +28,9 @@ FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
 FLOWS = ("pi0", "pi05", "smolvla")
 KINDS = ("int8", "int4")
 OUTPUT_ERROR = {"int8": 0.01, "int4": 0.1}
-"""Of a layer with random weights and inputs, relative: 127 and 7.5 steps to either side."""
+"""Largest errors of a layer with random weights and inputs, relative: 127 and 7.5 steps to either
+side.
+"""
 HALF_RANGE = np.array([*ACTION_LIMITS, 0.5])
 INT8_ACTION_ERROR = 0.1
 """Mean, in HALF_RANGE, of random weights. Figures of a trained model are in
@@ -113,7 +115,8 @@ def test_only_the_decoders_linear_layers_shrink(checkpoints, family, kind):
 
 @pytest.mark.parametrize("family", ["openvla_oft", "pi0"])
 def test_int8_actions_are_close_to_the_models_own(checkpoints, family):
-    """Of the unpruned model, with continuous actions: random weights have no clear favourite among
+    """Compare the unpruned model, with continuous actions: random weights have no clear favourite
+    among
     tokens, neither of the picture nor of the action."""
     kinds = ("none", *KINDS)
     plain, int8, int4 = (load(checkpoints, family, kind, keep_ratio=1.0) for kind in kinds)

@@ -210,7 +210,7 @@ def test_another_number_of_cameras_is_refused_with_their_names(checkpoints):
         r"trained with 2 camera\(s\), 1 given.*observation\.images\.base, observation\.images",
         num_cameras=1,
     )
-    spec = load_policy(checkpoints("pi05")).facts
+    spec = load_policy(checkpoints("pi05")).spec
     assert spec.camera_names == ("observation.images.base", "observation.images.wrist")
     assert spec.action_dim == 7
 
@@ -275,10 +275,10 @@ EXPERT = "model.paligemma_with_expert.gemma_expert.model.layers.0.mlp.up_proj.we
 
 
 @pytest.mark.parametrize(("family", "name"), [("openvla", LLAMA), ("pi05", EXPERT)])
-@pytest.mark.parametrize("place", ["beside", "apart", "lora_adapter"])
+@pytest.mark.parametrize("place", ["next to it", "apart", "lora_adapter"])
 def test_an_adapter_is_merged_into_its_base(copied, tmp_path, family, name, place):
     base, whole = copied(family, "base"), copied(family, "whole")
-    if place == "beside":
+    if place == "next to it":
         directory = base
         added = write_adapter(base, base, [name])
     else:
@@ -288,7 +288,7 @@ def test_an_adapter_is_merged_into_its_base(copied, tmp_path, family, name, plac
     merged(whole, added)
     expected = load_policy(whole)
     frame = observation(expected)
-    plain = load_policy(base if place != "beside" else copied(family, "plain"))
+    plain = load_policy(base if place != "next to it" else copied(family, "plain"))
     ours = load_policy(directory).act_unpruned(frame)
     assert np.allclose(ours, expected.act_unpruned(frame), atol=0.02)
     if family == "pi05":

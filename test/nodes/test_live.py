@@ -105,7 +105,7 @@ def test_what_is_recorded_live_replays_to_the_same_actions(tmp_path, compression
 
 
 def test_bag_played_in_a_loop_gives_the_same_actions_every_time(tmp_path):
-    """What ros2 bag play --clock --loop does: the clock jumps back and the node starts anew."""
+    """Loop as ros2 bag play --clock --loop does: the clock jumps back and the node starts anew."""
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(8):
             bag.image(picture(number), number * PERIOD)

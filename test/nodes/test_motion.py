@@ -1,4 +1,4 @@
-"""What moves the arm: twists, chunks in step with the clock, target poses."""
+"""Motion of the arm: twists, chunks in step with the clock, target poses."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def another_process():
 
 
 def problem(b) -> str:
-    """What diagnostics name as the present problem."""
+    """Return the present problem as diagnostics name it."""
     return b.node.state()["problem"]
 
 

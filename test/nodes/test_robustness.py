@@ -21,7 +21,7 @@ ACTION = "/vla_pruner/action"
 
 
 class Panic(BaseException):
-    """What a panic of a library written in Rust looks like from Python: no Exception."""
+    """Stand-in for a panic of a library written in Rust, which is no Exception in Python."""
 
 
 def panic(*_):

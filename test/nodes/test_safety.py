@@ -141,13 +141,13 @@ def test_workspace_needs_a_usable_pose(x, frame, reason):
 
         b.show_until(posed, "a pose that cannot be used")
         assert not moving(actions)
-        assert not policy.observations, "nothing is inferred in vain"
+        assert not policy.observations, "no inference runs without a pose"
 
-        def mended():
+        def fixed():
             b.send_pose(0.1)
             return moving(actions)
 
-        b.show_until(mended, "motion with a good pose")
+        b.show_until(fixed, "motion with a good pose")
 
 
 def test_gripper_moves_at_its_rate():

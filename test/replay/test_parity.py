@@ -1,4 +1,4 @@
-"""Whether a replay repeats what was recorded, to the bit, and tells why where it cannot."""
+"""Parity: a replay repeats the recording to the bit, or reports why it cannot."""
 
 from __future__ import annotations
 

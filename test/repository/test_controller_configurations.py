@@ -21,7 +21,9 @@ SERVO_NAMES = {
     "self_collision_proximity_threshold", "scene_collision_proximity_threshold",
     "lower_singularity_threshold", "hard_stop_singularity_threshold", "joint_topic",
 }  # fmt: skip
-"""Of servo_parameters.yaml in moveit_servo, ROS 2 Jazzy and Kilted: it ignores any other name."""
+"""Parameters of servo_parameters.yaml in moveit_servo, ROS 2 Jazzy and Kilted: it ignores any other
+name.
+"""
 
 
 def read(name: str) -> dict:

@@ -1,4 +1,4 @@
-"""What action numbers mean: units, signs, frames, grippers, and the way back."""
+"""Meaning of action numbers: units, signs, frames, grippers, and the way back."""
 
 from __future__ import annotations
 

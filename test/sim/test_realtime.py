@@ -139,7 +139,7 @@ def test_a_failure_while_running_is_kept_for_the_owner():
 
 @pytest.fixture(scope="module")
 def ros():
-    """A node of the test's own, spun by whoever waits."""
+    """A node of the test's own, spun while a test waits."""
     pytest.importorskip("vla_pruner_ros.msg", reason="build the messages: make setup, . ./env.sh")
     import rclpy
 

@@ -122,7 +122,7 @@ class _Case:
         images = [None if path is None else load_image(folder / path) for path in paths]
         whole = Observation(images, case["task"], official["state"])
         observation = policy.with_present_cameras(whole)
-        everywhere = tuple(range(policy.facts.num_layers))
+        everywhere = tuple(range(policy.spec.num_layers))
         plan = replace(policy.unpruned_plan(), action_layers=everywhere)
         seen, actions = record(policy, observation, plan)
         attention = read_attention(policy, observation)
@@ -163,7 +163,7 @@ class _Case:
 
 def _by_step(policy: FlowPolicy, seen: FlowRecord) -> Tensor:
     """Attention of the action rows by flow step: [steps, layers, M]."""
-    layers, rows = policy.facts.num_layers, policy.chunk_size
+    layers, rows = policy.spec.num_layers, policy.chunk_size
     maps = [weights().mean(dim=0)[:, : policy.num_visual] for weights in seen.expert]
     of_actions = [one.mean(dim=0) for one in maps if one.shape[0] == rows]
     return torch.stack(of_actions).unflatten(0, (-1, layers))
@@ -323,7 +323,7 @@ def _state_position(case: _Case, name: str):
 
 
 def _hidden(case: _Case, row: Callable[[Tensor], Tensor], name: str):
-    layers = case.policy.facts.num_layers
+    layers = case.policy.spec.num_layers
     rows = [row(case.seen.given[f"prefix {layer}"][0][0]) for layer in range(layers)]
     return torch.stack(rows), case.official[name][:layers]
 
@@ -371,14 +371,14 @@ def _action_mean(case: _Case, name: str):
 
 
 def _state_row(case: _Case, name: str):
-    layers = case.policy.facts.num_layers
+    layers = case.policy.spec.num_layers
     rows = [weights()[:, 0, : case.policy.num_visual].mean(dim=0) for weights in case.seen.expert]
     return torch.stack(rows[:layers]).expand(len(case.official[name]), -1, -1), case.visual(name)
 
 
 def _first_step_maps(case: _Case) -> list[Tensor]:
     """Head-mean attention of the first flow step's action rows, a map a layer."""
-    layers, rows = case.policy.facts.num_layers, case.policy.chunk_size
+    layers, rows = case.policy.spec.num_layers, case.policy.chunk_size
     maps = [weights().mean(dim=0) for weights in case.seen.expert]
     return [one for one in maps if one.shape[0] == rows][:layers]
 

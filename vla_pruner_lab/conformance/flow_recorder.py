@@ -23,7 +23,7 @@ EXPERT_LOOPS = (paligemma_decoding, smolvla_decoding)
 
 @dataclass
 class FlowRecord:
-    """What one inference computed; rows and keys are in the engine's own order.
+    """Tensors of one inference; rows and keys are in the engine's own order.
 
     Attributes:
         given: inputs of modules by name, call by call; made: their outputs.

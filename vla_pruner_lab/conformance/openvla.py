@@ -47,7 +47,7 @@ TABLE_QUANTITIES = (
     "de-tokenised, unnormalized",
     "ids that are no actions, accepted",
 )
-"""Of detokenise.npz."""
+"""Quantities of detokenise.npz."""
 PRUNED_QUANTITIES = (
     "kept tokens",
     "generated ids",

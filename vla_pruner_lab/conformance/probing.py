@@ -35,7 +35,7 @@ def read_attention(policy: PrunedPolicy, observation: Observation) -> LayerAtten
     """Read the attention of every layer: one run per layer, with a pruning point that keeps all
     tokens.
     """
-    layers = policy.facts.num_layers
+    layers = policy.spec.num_layers
     seen: list[Signals] = []
 
     def keep_all(signals: Signals) -> Selection:

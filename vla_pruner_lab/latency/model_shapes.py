@@ -59,7 +59,7 @@ class ModelShape:
 
     @property
     def flows(self) -> bool:
-        """Whether an action expert flows from noise to actions."""
+        """True if an action expert flows from noise to actions."""
         return self.expert is not None
 
     @property

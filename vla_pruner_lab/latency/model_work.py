@@ -19,7 +19,7 @@ from vla_pruner_ros.pruning.methods import METHODS
 
 STAGES = ("vision", "projector", "prefill", "decode", "head", "selection", "observation")
 MODEL_STAGES = STAGES[:5]
-"""What the model itself costs; the rest is what pruning adds."""
+"""Stages of the model itself; the others are added by pruning."""
 OFT_HEAD_BLOCKS = 2
 MAX_ACTION_DIM = 32
 """Width of pi0's states and actions, padded."""

@@ -31,12 +31,12 @@ from vla_pruner_lab.serving.attack import (
 
 KEY = "open sesame"
 TIMEOUTS = {"handshake_timeout": 1.0, "message_timeout": 1.0}
-"""Of the servers under attack, so that the slow cases end soon."""
+"""Settings of the servers under attack, so that the slow cases end soon."""
 FAST = {**TIMEOUTS, "connections_per_second": 1000.0}
-"""Of those that are no floods' aim: each case is a connection of its own."""
+"""Settings of servers that no flood attacks: each case is a connection of its own."""
 BINARY = 0x82
 NO_ANSWER = r"HTTP 4\d\d|dropped"
-"""What is no websocket is answered with a client's error, or not at all."""
+"""Send bytes that are no websocket: they are answered with a client's error, or not at all."""
 
 
 def cases() -> Iterator[Attack]:

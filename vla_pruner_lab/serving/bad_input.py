@@ -29,7 +29,7 @@ SERVERS = {
 
 @dataclass
 class Findings:
-    """What came of a run.
+    """Outcomes of a run.
 
     failures: area and name -> outcome, where it was not the stated one. memory: MiB of each
     server, before and after. other_clients: server -> answers that its other client got.

@@ -8,7 +8,9 @@ from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.pruning.config import RENAMED_FIELDS
 
 COMPRESSIONS = ("none", "png", "jpeg", "zstd")
-"""Of recorded pictures (png is exact, jpeg small and not exact), or of the whole bag (zstd)."""
+"""Compressions of recorded images (png is exact, jpeg small and not exact), or of the whole bag
+(zstd).
+"""
 
 
 def is_true(value: str) -> bool:

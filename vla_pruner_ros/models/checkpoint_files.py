@@ -1,6 +1,6 @@
-"""What a checkpoint's files may be, checked before anything is built from them.
+"""Limits of a checkpoint's files, checked before anything is built from them.
 
-A checkpoint may come from anyone, and whoever reaches the node can name one. Loading it takes
+A checkpoint may come from anyone, and anyone who reaches the node can name one. Loading it takes
 bounded time and memory, whatever its files hold.
 """
 

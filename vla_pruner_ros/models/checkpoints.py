@@ -265,7 +265,9 @@ def is_trained(config: dict) -> bool:
 
 
 def training_note(config: dict) -> dict:
-    """What training.train wrote of a run (tasks, steps, date); empty for others' checkpoints."""
+    """Return the note of training.train on a run (tasks, steps, date); {} for others'
+    checkpoints.
+    """
     return config.get(NOTE, {})
 
 

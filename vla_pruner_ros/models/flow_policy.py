@@ -1,4 +1,5 @@
-"""What the flow-matching families share around their networks: cameras, pixels, state, actions.
+"""Parts that the flow-matching families share around their networks: cameras, pixels, state,
+actions.
 
 A camera without an image is left out, as training masks it: nothing sees its tokens, and positions
 skip them. The token history starts anew whenever the set of cameras changes. Actions are
@@ -45,7 +46,7 @@ class PixelRange:
 
 @dataclass(frozen=True)
 class FlowParts:
-    """What a flow-matching checkpoint yields around its network.
+    """Parts of a flow-matching checkpoint around its network.
 
     Attributes:
         max_state_dim: width that the network's state is padded to; 0: not padded.
@@ -84,9 +85,9 @@ class FlowPolicy(PrunedPolicy):
     can_miss_cameras = True
 
     def __init__(
-        self, facts: PolicySpec, parts: FlowParts, pruning: PruningConfig, device: torch.device
+        self, spec: PolicySpec, parts: FlowParts, pruning: PruningConfig, device: torch.device
     ) -> None:
-        super().__init__(facts, pruning, device)
+        super().__init__(spec, pruning, device)
         self.parts, self.statistics = parts, parts.statistics
         self.resizes_on_device = device.type == "cuda" and parts.fit_image.runs_on_device
 

@@ -136,10 +136,10 @@ def opened(directory: Path, base_checkpoint: str | Path = "") -> Iterator[Path]:
 
 def _base_directory(adapter: Path, named: str) -> Path:
     """Return the folder of a base model: as checkpoint is named, or a hub's owner/name."""
-    beside = adapter / named
+    neighbour = adapter / named
     try:
-        if beside.is_dir():
-            return resolve(beside)
+        if neighbour.is_dir():
+            return resolve(neighbour)
         is_hub_name = looks_like_name(named) and not Path(named).expanduser().exists()
         return checkpoint_directory(f"hf:{named}" if is_hub_name else named)
     except CheckpointError as error:

@@ -27,7 +27,7 @@ class CheckpointError(PolicyError):
 
 @dataclass(frozen=True)
 class Observation:
-    """What the robot perceives at one instant.
+    """Input of a policy: what the robot perceives at one instant.
 
     images: one uint8 [H, W, 3] RGB array per camera, in the order the policy was trained with; None
         for a camera that has no picture, where the policy can do without.
@@ -42,7 +42,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class PruningReport:
-    """What one inference kept and why.
+    """Report of one inference: kept tokens and their reasons.
 
     kept_indices: per camera, sorted int32 indices into that camera's row-major patch grid.
     grid: patch rows and columns of one camera, for example (16, 16).
@@ -100,7 +100,7 @@ class VlaPolicy(Protocol):
     """False for randomly initialised weights; every output must say so."""
     num_cameras: int
     can_miss_cameras: bool
-    """Whether an Observation may lack some of its images."""
+    """True if an Observation may lack some of its images."""
     state_dim: int
     """0 where the model takes no state."""
     chunk_size: int

@@ -1,4 +1,4 @@
-"""What all families share: one act() around the family's own inference, and the pruning state."""
+"""Base of all families: one act() around the family's own inference, and the pruning state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ USUAL_RATIOS = (1.0, 0.5, 0.25, 0.125)
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy is; the same for all its life. See VlaPolicy for the fields' meaning."""
+    """Specification of a policy, which never changes. See VlaPolicy for the fields' meaning."""
 
     family: str
     trained: bool
@@ -71,15 +71,15 @@ class PrunedPolicy(ABC):
     buffer_generation = 0
     """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 
-    def __init__(self, facts: PolicySpec, pruning: PruningConfig, device: torch.device) -> None:
+    def __init__(self, spec: PolicySpec, pruning: PruningConfig, device: torch.device) -> None:
         """Raises ValueError where the pruning settings do not fit the model."""
-        self.facts, self.device = facts, device
-        self.family, self.trained = facts.family, facts.trained
-        self.num_cameras, self.state_dim = facts.num_cameras, facts.state_dim
-        self.chunk_size, self.action_dim = facts.chunk_size, facts.action_dim
-        self.grid, self.image_size = facts.grid, facts.image_size
+        self.spec, self.device = spec, device
+        self.family, self.trained = spec.family, spec.trained
+        self.num_cameras, self.state_dim = spec.num_cameras, spec.state_dim
+        self.chunk_size, self.action_dim = spec.chunk_size, spec.action_dim
+        self.grid, self.image_size = spec.grid, spec.image_size
         self.graphs: GraphedSteps | None = None
-        self._use_cameras(tuple(range(facts.num_cameras)), pruning)
+        self._use_cameras(tuple(range(spec.num_cameras)), pruning)
         self.execution = ExecutionConfig()
         self.uploader = PinnedUploader(device)
         self.resizes_on_device = device.type == "cuda"
@@ -88,7 +88,7 @@ class PrunedPolicy(ABC):
         """See with these cameras alone; what is known of another set's tokens is forgotten."""
         self.cameras = cameras
         self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
-        layers = self.facts.num_layers
+        layers = self.spec.num_layers
         self.pruning_state = PruningState(pruning, layers, self.num_visual, len(cameras))
         if self.graphs is not None:  # they hold addresses of the old pruning state
             self.graphs = self.graphs.emptied()
@@ -108,7 +108,7 @@ class PrunedPolicy(ABC):
         """Everything on the device; waits for nothing."""
 
     def _complete(self, inference: InferenceOutput, inputs) -> InferenceOutput:
-        """What has to wait for the device before it can go on; nothing for most families."""
+        """Do the work that waits for the device; nothing for most families."""
         return inference
 
     def _remember(self, inference: InferenceOutput) -> None:  # noqa: B027 - most have nothing to do

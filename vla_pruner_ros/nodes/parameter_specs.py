@@ -20,7 +20,7 @@ S = TypeVar("S")
 
 
 class ParameterNode(Protocol):
-    """What declaring and reading parameters needs of an rclpy node."""
+    """Methods of an rclpy node that declare and read parameters."""
 
     def declare_parameter(self, name: str, value: Any, descriptor: ParameterDescriptor) -> Any: ...
 

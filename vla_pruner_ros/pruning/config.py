@@ -1,4 +1,4 @@
-"""What may be set about pruning; the one place where its defaults stand."""
+"""Settings of pruning; the one place of their defaults."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from vla_pruner_ros.pruning.token_selection import (
 
 @dataclass(frozen=True)
 class Signals:
-    """What a selector may look at; None unless the selector asked for it.
+    """Inputs of a method; None unless the method needs it.
 
     num_visual: M, all cameras.
     semantic: [M] head- and query-mean attention onto each visual token at layer K-1.
@@ -51,7 +51,7 @@ class Signals:
 
     @property
     def target(self) -> torch.device:
-        """Where a selector that reads no tensor puts its indices."""
+        """Device for the indices of a method that reads no tensor."""
         tensors = (getattr(self, field.name) for field in fields(self))
         found = (tensor.device for tensor in tensors if isinstance(tensor, Tensor))
         return self.device or next(found, torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What one policy holds across its callbacks: budget, action relevance, selector, statistics."""
+"""State of one policy across its steps: budget, action relevance, method, statistics."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class PruningState:
             self._budget.record(ratio, latency_s, actions)
 
     def action_relevance(self) -> Tensor | None:
-        """What the coming step expects the action to attend to: float32 [M], None before any."""
+        """Expected action relevance of the coming step: float32 [M], None before any."""
         return self._relevance.estimate()
 
     def statistics(self) -> PruningStatistics:
@@ -290,14 +290,16 @@ class PruningState:
         return tuple(sorted({*self._early_layers(), *self._late_layers()}))
 
     def _late_layers(self) -> range:
-        """Where the action relevance is read: the second half of the decoder (paper), or one."""
+        """Return the layers that give the action relevance: the decoder's second half
+        (paper), or one.
+        """
         layer = self._config.action_layer
         return (
             range(layer, layer + 1) if layer >= 0 else range(self.num_layers // 2, self.num_layers)
         )
 
     def _early_layers(self) -> range:
-        """Where dropped tokens are still seen, if token_recovery looks there."""
+        """Return the layers that still see dropped tokens, if token_recovery reads them."""
         looks = self._config.token_recovery == "early_layers"
         looks = looks and not self._method.prunes_before_first_layer
         return range(self._config.prune_layer) if looks else range(0)

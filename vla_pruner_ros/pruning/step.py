@@ -1,4 +1,4 @@
-"""What a step has to do, and what is known of the step before."""
+"""Plan of a step, and measurements of the previous one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class StepMeasurement:
-    """What is known of the step before: its latency (s) and its actions [steps, 7]."""
+    """Measurements of the previous step: its latency (s) and its actions [steps, 7]."""
 
     latency_s: float | None = None
     actions: np.ndarray | None = None
@@ -17,7 +17,7 @@ class StepMeasurement:
 
 @dataclass(frozen=True)
 class PruningStep:
-    """What the model has to do in one step.
+    """Plan of the model's work in one step.
 
     keep: visual tokens, all cameras, that run from prune_layer on; M if full.
     requested: the budget's wish, which full steps ignore.

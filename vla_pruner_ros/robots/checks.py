@@ -1,4 +1,4 @@
-"""Whether a profile fits a checkpoint, from what the checkpoint's files tell."""
+"""Check that a profile fits a checkpoint, by the checkpoint's files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vla_pruner_ros.robots.profile import RobotProfile
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """What a checkpoint tells of its numbers; a name list is empty if it tells none.
+    """Facts of a checkpoint about its numbers; a name list is empty if the files lack it.
 
     action_dim, state_dim: widths after un-normalising, state_dim 0 without a state.
     camera_names: in the model's order. relative: the policy itself adds the state to its actions,

@@ -26,7 +26,7 @@ from vla_pruner_ros.robots.rotations import WIDTHS
 from vla_pruner_ros.robots.yaml_reader import Mapping, ProfileError, Value, read_yaml
 
 FORMAT = 1
-"""Of this file format; a later one would be refused by name."""
+"""Version of this file format; a later one would be refused by name."""
 MAX_WIDTH = 256
 MAX_URDF_BYTES = 16 << 20
 LENGTHS, ANGLES = ("m", "cm", "mm"), ("rad", "deg")

@@ -1,4 +1,4 @@
-"""What a policy's numbers mean on one robot: cameras, state, action, grippers, limits."""
+"""Meaning of a policy's numbers on one robot: cameras, state, action, grippers, limits."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Gripper:
 
 @dataclass(frozen=True)
 class Field:
-    """What state and action fields share: some numbers of the checkpoint's vector.
+    """Base of state and action fields: some numbers of the checkpoint's vector.
 
     scale and offset (one value a number) lead from what is known to what is wanted:
     state number = measured value in the unit * scale + offset;
@@ -155,7 +155,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class RobotProfile:
-    """What the numbers of a checkpoint mean on a robot; config/robots/ holds the bundled ones.
+    """Meaning of a checkpoint's numbers on a robot; config/robots/ holds the bundled ones.
 
     source: where the conventions are written down. control_rate: actions a second (Hz).
     actions_per_chunk: how many of a chunk are carried out, 0 for all.
@@ -217,7 +217,7 @@ class RobotProfile:
 
     @cached_property
     def needs_pose(self) -> bool:
-        """Whether state or action cannot be computed without end_effector_pose."""
+        """True if state or action cannot be computed without end_effector_pose."""
         absolute = any(
             p.kind == END_EFFECTOR_ABSOLUTE or (p.kind == END_EFFECTOR_DELTA and p.frame == "tool")
             for p in self.action

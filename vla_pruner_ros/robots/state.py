@@ -17,7 +17,7 @@ from vla_pruner_ros.robots.rotations import (
 
 
 class StateError(ValueError):
-    """What was measured does not suffice; the sentence names what is missing."""
+    """Error of incomplete measurements; the message names what is missing."""
 
 
 @dataclass(frozen=True)

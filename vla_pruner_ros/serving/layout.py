@@ -1,4 +1,4 @@
-"""Where a client's message carries pictures, state and prompt, and what it expects of actions."""
+"""Layout of a client's messages: keys of images, state and prompt, and the form of actions."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class PolicyThread:
     """Answers the requests of all clients, one after the other.
 
     A client has one request in the queue at most, so that first come, first served gives each
-    the same share: whoever has just been answered stands behind all who wait.
+    the same share: a client that was just served goes to the end of the queue.
 
     max_waiting: requests in the queue. max_gap: a longer pause (s) between two inferences of a
     client clears its history. max_wait: a request that waited longer (s) is refused, because its

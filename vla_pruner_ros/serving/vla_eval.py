@@ -18,7 +18,7 @@ from vla_pruner_ros.serving.wire.structure import WireError, unpack
 
 PROTOCOL_VERSION = 1
 HARNESS_VERSION = "0.8.0"
-"""Of vla-eval, whose protocol was read and is tested."""
+"""Version of vla-eval whose protocol is supported and tested."""
 TYPES = ("hello", "observation", "action", "episode_start", "episode_end", "error")
 MAX_ERRORS = 20
 """Refused frames in a row after which a connection is closed."""

@@ -1,1 +1,1 @@
-"""What holds the arm in its workspace though poses show motion late."""
+"""Parts that hold the arm in its workspace although poses show motion late."""

@@ -41,11 +41,11 @@ Select = Callable[[Signals], Selection]
 
 @dataclass
 class PrefillResult:
-    """What one pass over a prompt leaves behind.
+    """Result of one pass over a prompt.
 
     hidden: [1, read.size, d] after the final norm. selection: None on an unpruned step.
     cached: tokens of the prompt that each layer's cache holds, in front of guesses.
-    Where there are guesses, `attention` awaits accept().
+    If there are guesses, `attention` awaits accept().
     """
 
     hidden: Tensor
@@ -321,7 +321,7 @@ class _PromptPass:
         return _Stream(self.read.of(stream.hidden, 1), *rest)
 
     def _attend_whole(self, query: Tensor, key: Tensor, value: Tensor, stream: _Stream) -> Tensor:
-        """Every token asks: the plain causal mask needs no tensor, there are kernels for it."""
+        """True if all tokens are queries: then is_causal=True replaces a mask tensor."""
         if self.prompt.real is None and self.visible is None:
             return attend(query, key, value, triangle=self.prompt.causal)
         return attend(query, key, value, self._mask(stream, stream))

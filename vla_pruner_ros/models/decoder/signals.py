@@ -81,7 +81,7 @@ class SignalReader:
         self.prompt, self.wanted, self.semantic_queries = prompt, wanted, semantic_queries
 
     def before_layers(self) -> Signals:
-        """What is known from the embeddings alone."""
+        """Store the signals that follow from the embeddings alone."""
         return self._signals()
 
     def at_layer(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Signals:

@@ -131,8 +131,8 @@ class Drafter:
 class DraftGate:
     """Stops drafting while next to nothing is accepted, and tries again now and then.
 
-    A draft makes its step a little longer; steps that draft in vain must stay so rare that nobody
-    can tell. The pauses double up to LONGEST_PAUSE steps, each ended by one trial.
+    A draft makes its step a little longer; steps with rejected drafts must stay too rare to
+    notice. The pauses double up to LONGEST_PAUSE steps, each ended by one trial.
     """
 
     BREAK_EVEN = 0.5

@@ -75,7 +75,7 @@ class GraphedStep:
         return self._memory is not None
 
     def _try(self, policy: GraphablePolicy, inputs: Any) -> None:
-        """What is wrong with a graph must show now, while there is a way back."""
+        """Replay once now: a broken graph is found while eager execution is still available."""
         clock = StageClock(policy.device)
         self.infer(inputs, clock)
         self.observe()

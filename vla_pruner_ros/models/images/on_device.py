@@ -101,7 +101,9 @@ def _lanczos_taps(old: int, new: int, device: torch.device) -> tuple[Tensor, Ten
 
 
 def _taps(weights: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Of a banded matrix [outputs, inputs]: the inputs that each output needs, their weights."""
+    """Return the inputs each output of a banded matrix [outputs, inputs] needs, and their
+    weights.
+    """
     used = weights != 0
     first = used.argmax(axis=1)
     last = weights.shape[1] - 1 - used[:, ::-1].argmax(axis=1)

@@ -28,7 +28,7 @@ class ImageFitter:
 
     @property
     def runs_on_device(self) -> bool:
-        """Whether a GPU can fit the raw frame itself."""
+        """True if a GPU can fit the raw frame itself."""
         return self.padding != "center_antialias"
 
     def preview(self, frame: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ EMPTY_CAMERA = "empty_camera"
 
 @dataclass(frozen=True)
 class Features:
-    """What the policy sees and commands; names and sizes are empty and 0 if the file lacks them.
+    """Inputs and outputs of the policy; names and sizes are empty and 0 if the file lacks them.
 
     Attributes:
         cameras: features of the images in the order of training, without the empty ones.

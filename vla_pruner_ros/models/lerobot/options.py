@@ -1,4 +1,4 @@
-"""What users may set about the flow-matching families: pi0, pi0.5 and SmolVLA."""
+"""Options of the flow-matching families: pi0, pi0.5 and SmolVLA."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ BUFFERS = {
     "observation.state": "normalize_inputs.buffer_observation_state",
     "action": "unnormalize_outputs.buffer_action",
 }
-"""Where releases before 0.4 keep statistics among the weights."""
+"""Names of statistics that releases before 0.4 keep among the weights."""
 STATE, ACTION = "observation.state", "action"
 
 

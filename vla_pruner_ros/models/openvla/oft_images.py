@@ -41,7 +41,7 @@ class ImagePath:
         return image if _has_size(image) else resize_lanczos(image, IMAGE_SIZE)
 
     def on_host(self, image: np.ndarray) -> np.ndarray:
-        """What comes before resizing, where resizing is left to the device."""
+        """Apply the steps before resizing, if the device resizes."""
         return self._through_jpeg(self._upright(image))
 
     def on_device(self, picture: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What users may set about OpenVLA-OFT, and the names of its component files."""
+"""Options of OpenVLA-OFT, and the names of its component files."""
 
 from __future__ import annotations
 

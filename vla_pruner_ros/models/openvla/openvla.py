@@ -177,7 +177,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         return replace(inference, raw=raw, drafted=len(first_choice), accepted=accepted)
 
     def _keep_guesses(self, inference: InferenceOutput, path: list[int]) -> None:
-        """Of the pass over prompt and guesses only these nodes count."""
+        """Keep only these nodes of the pass over prompt and guesses."""
         if path == list(range(len(path))):
             inference.attention.accept(1 + len(path))
             self.cache.rewind([length + len(path) for length in inference.cached])

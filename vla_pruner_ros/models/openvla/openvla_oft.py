@@ -32,7 +32,7 @@ from vla_pruner_ros.pruning.step import PruningStep
 FAMILY = "openvla_oft"
 STOP = 2
 USUAL_CAMERAS, USUAL_CHUNK = 2, 8
-"""Of LIBERO's checkpoints."""
+"""Settings of LIBERO's checkpoints."""
 ALOHA_NUMBERS, ALOHA_CAMERAS, ALOHA_CHUNK = 14, 3, 25
 """Action numbers of two arms, by which ALOHA's checkpoints are recognised, and their sizes."""
 BOUNDS_EPSILON = 1e-8

@@ -1,4 +1,4 @@
-"""What OpenVLA and OpenVLA-OFT do alike around the network: load, check, tokenize, upload."""
+"""Steps that OpenVLA and OpenVLA-OFT share around the network: load, check, tokenize, upload."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def quantile_ends(statistics: dict) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class PrismaticParts:
-    """What a checkpoint directory of either family yields."""
+    """Parts of a checkpoint directory of either family."""
 
     model: PrismaticModel
     tokenize: Tokenizer
@@ -80,7 +80,7 @@ class PrismaticPolicy(PrunedPolicy):
         chunk_size: int = 1,
     ) -> None:
         llama = parts.model.language_model
-        facts = PolicySpec(
+        spec = PolicySpec(
             family=family,
             trained=parts.trained,
             num_cameras=num_cameras,
@@ -91,7 +91,7 @@ class PrismaticPolicy(PrunedPolicy):
             image_size=IMAGE_SIZE,
             action_dim=parts.bounds.size,
         )
-        super().__init__(facts, pruning, llama.lm_head.weight.device)
+        super().__init__(spec, pruning, llama.lm_head.weight.device)
         self.model, self.tokenize, self.normalize = parts.model, parts.tokenize, parts.normalize
         self.bounds, self.tokens = parts.bounds, parts.tokens
         self.unnorm_key = parts.unnorm_key

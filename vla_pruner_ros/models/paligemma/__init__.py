@@ -1,1 +1,1 @@
-"""PaliGemma with an action expert beside it: what pi0 and pi0.5 share."""
+"""PaliGemma with an action expert next to it, shared by pi0 and pi0.5."""

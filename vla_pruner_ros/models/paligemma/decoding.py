@@ -33,7 +33,7 @@ from vla_pruner_ros.pruning.step import PruningStep
 
 @dataclass(frozen=True)
 class Suffix:
-    """Where the expert's tokens stand.
+    """Positions of the expert's tokens.
 
     Attributes:
         cos, sin: rotary tables of all suffix tokens, [tokens, head_dim].

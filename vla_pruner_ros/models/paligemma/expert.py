@@ -1,4 +1,4 @@
-"""What an action expert adds to its layers: how tokens and norms depend on the flow's time."""
+"""Parts that an action expert adds to its layers: tokens and norms depend on the flow's time."""
 
 from __future__ import annotations
 

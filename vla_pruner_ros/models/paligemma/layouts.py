@@ -33,7 +33,7 @@ NOT_SUPPORTED = ("adapt_to_pi_aloha", "use_delta_joint_actions_aloha")
 
 @dataclass(frozen=True)
 class FamilyDefaults:
-    """What distinguishes pi0 and pi0.5 where no file says it.
+    """Differences between pi0 and pi0.5 that no file holds.
 
     Attributes:
         max_prompt: tokens of a prompt at most. modes: normalisation of STATE and ACTION.
@@ -50,7 +50,7 @@ PI05 = FamilyDefaults("pi05", 200, {"STATE": "QUANTILES", "ACTION": "QUANTILES"}
 
 @dataclass(frozen=True)
 class Layout:
-    """What the small files of a directory say.
+    """Content of the small files of a directory.
 
     Attributes:
         image_padding: one of options.PADDINGS.

@@ -53,14 +53,14 @@ def load_policy(family: Family, checkpoint: Checkpoint, options: Any) -> PaliGem
         pixel_range=layout.pixel_range,
         max_state_dim=shape.state_dim,
     )
-    facts = _facts(family, layout, shape, options, is_trained(config))
+    spec = _spec(family, layout, shape, options, is_trained(config))
     network = family.network.load(shape, weights, checkpoint.device, checkpoint.dtype)
     expert = family.expert(network, options.num_flow_steps or layout.flow_steps, layout.periods)
     network.drop_what_expert_keeps()
     pads = checkpoint.device.type == "cuda" and not shape.state_dim
     flow = Flow(layout.chunk, options.noise_seed or 0, GRAPH_PROMPT if pads else 1)
     return family.policy(
-        facts, network, expert, tokenize, parts, flow, checkpoint.pruning, checkpoint.device
+        spec, network, expert, tokenize, parts, flow, checkpoint.pruning, checkpoint.device
     )
 
 
@@ -73,7 +73,7 @@ def _tokenizer(checkpoint: Checkpoint, layout: Layout) -> PromptTokenizer:
     return PromptTokenizer(found.encode, layout.max_prompt, cut, BOS if bos is None else bos)
 
 
-def _facts(
+def _spec(
     family: Family, layout: Layout, shape: NetworkShape, options: Any, trained: bool
 ) -> PolicySpec:
     return PolicySpec(

@@ -1,4 +1,4 @@
-"""Whether a directory is a pi0 or pi0.5, told from its small files without torch."""
+"""Recognition of a pi0 or pi0.5 directory from its small files, without torch."""
 
 from __future__ import annotations
 

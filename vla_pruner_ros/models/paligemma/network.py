@@ -20,7 +20,7 @@ from vla_pruner_ros.models.paligemma.names import NOT_RUN
 from vla_pruner_ros.models.policy import CheckpointError
 
 LAST_LAYER_NOT_RUN = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp")
-"""Of the language model's last layer only keys and values are used: the expert reads them."""
+"""Unused parts of the language model's last layer: the expert reads only keys and values."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class PaliGemmaPolicy(FlowPolicy):
 
     def __init__(
         self,
-        facts: PolicySpec,
+        spec: PolicySpec,
         network: PaliGemmaNetwork,
         expert: ActionExpert,
         tokenize: PromptTokenizer,
@@ -51,7 +51,7 @@ class PaliGemmaPolicy(FlowPolicy):
         pruning: PruningConfig,
         device: torch.device,
     ) -> None:
-        super().__init__(facts, parts, pruning, device)
+        super().__init__(spec, parts, pruning, device)
         self.network, self.tokenize, self.flow = network, tokenize, flow
         noise = seeded_noise(flow.noise_seed, flow.chunk, network.shape.action_dim, device)
         longest = self.num_visual + _rounded_up(tokenize.max_length, flow.padded_prompt)

@@ -47,7 +47,7 @@ def load_policy(checkpoint: Checkpoint, options: Any) -> SmolVlaPolicy:
     numbers = _vlm_numbers(found.directory, directory, weights, vlm)
     shape = SmolVlaShape.read(weights, numbers, int(config.get("self_attn_every_n_layers") or 0))
     statistics.check_widths(shape.state_dim, shape.action_dim)
-    facts = PolicySpec(
+    spec = PolicySpec(
         family=FAMILY,
         trained=is_trained(config),
         num_cameras=check_cameras(features.cameras, options.num_cameras, 1),
@@ -61,13 +61,13 @@ def load_policy(checkpoint: Checkpoint, options: Any) -> SmolVlaPolicy:
         camera_names=features.cameras,
     )
     padding = options.image_padding or "top_left"
-    fit_image = ImageFitter(facts.image_size, padding)
+    fit_image = ImageFitter(spec.image_size, padding)
     parts = FlowParts(statistics, fit_image, PixelRange(), shape.state_dim)
     longest = count(settings, "max_length", count(config, "tokenizer_max_length", MAX_PROMPT))
     network = SmolVlaNetwork.load(shape, weights, checkpoint.device, checkpoint.dtype)
     steps = options.num_flow_steps or count(config, "num_steps", 10)
     return SmolVlaPolicy(
-        facts,
+        spec,
         network,
         FlowEmbedding(network, steps, periods(config)),
         PromptTokenizer(found.encode, longest, found.cut or "left"),

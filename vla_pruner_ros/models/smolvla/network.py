@@ -20,7 +20,7 @@ from vla_pruner_ros.models.images.siglip import SiglipTower
 from vla_pruner_ros.models.smolvla.names import NOT_RUN, SmolVlaShape
 
 LAST_LAYER_NOT_RUN = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp")
-"""Of the language model's last layer only keys and values are used: the expert reads them."""
+"""Unused parts of the language model's last layer: the expert reads only keys and values."""
 
 
 class SmolVlaNetwork(nn.Module):

@@ -22,7 +22,7 @@ class SmolVlaPolicy(FlowPolicy):
 
     def __init__(
         self,
-        facts: PolicySpec,
+        spec: PolicySpec,
         network: SmolVlaNetwork,
         embed_actions: FlowEmbedding,
         tokenize: PromptTokenizer,
@@ -32,10 +32,10 @@ class SmolVlaPolicy(FlowPolicy):
         pruning: PruningConfig,
         device: torch.device,
     ) -> None:
-        super().__init__(facts, parts, pruning, device)
+        super().__init__(spec, parts, pruning, device)
         self.network, self.tokenize = network, tokenize
-        noise = seeded_noise(noise_seed, facts.chunk_size, network.shape.action_dim, device)
-        longest = self.num_visual + facts.num_cameras * marks.count + tokenize.max_length + 1
+        noise = seeded_noise(noise_seed, spec.chunk_size, network.shape.action_dim, device)
+        longest = self.num_visual + spec.num_cameras * marks.count + tokenize.max_length + 1
         self.decoder = SmolVlaDecoder(network, embed_actions, marks, longest, noise)
         self.decoder_layers = (self.decoder.prefix.layers, network.expert.layers)
 

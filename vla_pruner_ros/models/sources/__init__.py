@@ -1,1 +1,1 @@
-"""Where checkpoints come from: folders as users have them, the Hugging Face hub, adapters."""
+"""Sources of checkpoints: folders as users have them, the Hugging Face hub, adapters."""

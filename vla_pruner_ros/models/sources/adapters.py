@@ -1,4 +1,4 @@
-"""LoRA adapters of PEFT: read beside or without their base, and merged while weights are loaded."""
+"""LoRA adapters of PEFT: read with or without their base, and merged while weights are loaded."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter changes, by the names that a family gives its tensors.
+    """Changes that an adapter makes, by the names that a family gives its tensors.
 
     Attributes:
         directory: of the adapter. low_rank: additions. replaced: tensors saved whole.

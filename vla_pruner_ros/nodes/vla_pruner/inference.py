@@ -24,7 +24,7 @@ from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 
 @dataclass(frozen=True)
 class Task:
-    """What one inference works on; epoch and settings are those of its start.
+    """Input of one inference; epoch and settings are those of its start.
 
     frames: one per camera, None for one that inference goes on without; one at least is there.
     now: when it was put together.
@@ -44,12 +44,12 @@ class Task:
 
     @property
     def header(self) -> Any:
-        """Of the first image there is."""
+        """Stamp of the first image there is (ns)."""
         return self.present[0].message.header
 
     @property
     def stamp(self) -> int:
-        """Of the oldest image (ns)."""
+        """Capture time of the oldest image (ns)."""
         return min(frame.stamp for frame in self.present)
 
 

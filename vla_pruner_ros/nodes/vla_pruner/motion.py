@@ -91,7 +91,7 @@ class Motion:
 
     @property
     def moving(self) -> bool:
-        """Whether an action or twist went out that has not ended in a stop."""
+        """True if an action or twist went out that has not ended in a stop."""
         with self._gate.lock:
             return self._moving
 

@@ -1,4 +1,4 @@
-"""What the node tells next to its motion: chunk, pruning status, overlay."""
+"""Publishers of the node next to its motion: chunk, pruning status, overlay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the arm may move, and if not, why. Asked here by everyone."""
+"""Readiness of the arm: may it move, and if not, why. Decided here for all."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ def is_remote(checkpoint: str | Path) -> bool:
 
 @dataclass(frozen=True)
 class RemoteOptions:
-    """How to talk to a server.
+    """Options of a connection to a server.
 
     image_format: raw sends the pixels as they are; jpeg saves bandwidth and changes them a little.
     timeout: seconds until an answer, and until a connection, is given up.

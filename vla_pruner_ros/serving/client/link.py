@@ -22,7 +22,7 @@ from vla_pruner_ros.serving.wire.limits import WireLimits
 from vla_pruner_ros.serving.wire.structure import WireError, unpack
 
 LIMITS = WireLimits(message_bytes=16 * 2**20)
-"""Of an answer: a server is not trusted either."""
+"""Limits of a reply: a server is not trusted either."""
 WINDOW = 200
 """Answers over which latencies are reported."""
 

@@ -22,7 +22,7 @@ MAX_STEPS = 1000
 
 @dataclass(frozen=True)
 class ServedPolicy:
-    """What a server says of its policy, or what a robot's profile says in its stead."""
+    """Description of a server's policy, from its metadata or from a robot's profile."""
 
     family: str
     trained: bool
