@@ -41,7 +41,7 @@ class Robots:
 
 @dataclass
 class Served:
-    """What the robots saw, a list of each: latency (s), waits, inferences and overheads (ms)."""
+    """Measurements of the robots, a list of each: latency (s), waits, inferences and overheads (ms)."""
 
     answers: list[int] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
