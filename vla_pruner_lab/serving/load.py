@@ -41,7 +41,7 @@ class Robots:
 
 @dataclass
 class Served:
-    """Measurements of the robots, a list of each: latency (s), waits, inferences and overheads (ms)."""
+    """Lists of the robots' measurements: latency (s), waits, inferences and overheads (ms)."""
 
     answers: list[int] = field(default_factory=list)
     latency: list[float] = field(default_factory=list)
