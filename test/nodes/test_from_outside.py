@@ -73,7 +73,7 @@ sys.exit(run_node(lambda: VlaPrunerNode(sys.argv[1], load=load), []))
 
 
 @pytest.mark.parametrize(
-    ("check", "longest", "code"), [("check_cancelled()", 3.0, 0), ("pass", 12.0, 1)]
+    ("check", "longest", "code"), [("check_cancelled()", 6.0, 0), ("pass", 12.0, 1)]
 )
 def test_sigterm_ends_a_load(check, longest, code):
     """Also one that never looks whether it was cancelled."""
