@@ -119,7 +119,7 @@ class RecorderNode(Node):
         self.settings = declare_settings(self, RecorderSettings)
         self._store = types.standard_store()
         self._lost: Counter[str] = Counter()
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.recording = self._open()
         self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
         self._recorded: dict[str, Any] = {}
@@ -283,8 +283,8 @@ class RecorderNode(Node):
         if not self.recording.knows(topic):
             self.recording.add_topic(topic, msgtype, self._offered(topic))
         self.recording.put(topic, now, data)
-        if self.recording.dropped[topic] and topic not in self._told:
-            self._told.add(topic)
+        if self.recording.dropped[topic] and topic not in self._reported:
+            self._reported.add(topic)
             self.get_logger().error(f"Messages on {topic} are dropped: the disk does not keep up")
 
     def _offered(self, topic: str) -> Any:

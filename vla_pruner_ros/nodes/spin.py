@@ -1,4 +1,4 @@
-"""Run a node until it is told to stop, and shut down in an order that lets it say goodbye."""
+"""Run of a node until a stop signal, and its orderly shutdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vla_pruner_ros.nodes.process.host_memory import limit_arenas
 from vla_pruner_ros.nodes.process.terminal import OutputRelay
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Ctrl-C, the ask of another program, and a terminal that closes."""
+"""Signals of Ctrl-C, of another program, and of a terminal that closes."""
 
 END_PATIENCE = 5.0
 """Longest wait (s) for callbacks under way once the node was closed. The stop was sent before."""

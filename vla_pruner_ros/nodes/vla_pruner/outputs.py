@@ -30,7 +30,7 @@ class Outputs:
         self.clear()
 
     def clear(self) -> None:
-        """Before the first inference there are no tokens to tell of."""
+        """Before the first inference there are no tokens to report."""
         self.tokens: dict[str, int] = {}
 
     @staticmethod

@@ -126,7 +126,7 @@ class PolicyRunner:
     def take_instruction(self, text: str) -> None:
         """Follow an instruction from now on; one that cannot be followed stops the arm."""
         instruction = self._accepted(text)
-        # A publisher that repeats itself must not make the policy forget.
+        # A repeated instruction must not clear the history.
         if instruction == self.instruction:
             return
         self.instruction = instruction

@@ -38,20 +38,20 @@ class ServedPolicy:
     @classmethod
     def read(cls, metadata: dict[str, Any], robot: str) -> ServedPolicy:
         """Read a server's metadata. Raises PolicyError: they say nothing, and no robot is named."""
-        told = metadata.get("vla_pruner")
-        if told is None:
+        described = metadata.get("vla_pruner")
+        if described is None:
             return cls._of_robot(robot)
         try:
             return cls(
-                str(told["family"]),
-                bool(told["trained"]),
-                int(told["num_cameras"]),
-                int(told["state_dim"]),
-                int(told["chunk_size"]),
-                tuple(map(str, told["camera_keys"])),
-                tuple(map(str, told["state_keys"])),
-                tuple(map(int, told["state_sizes"])),
-                str(told["prompt_key"]),
+                str(described["family"]),
+                bool(described["trained"]),
+                int(described["num_cameras"]),
+                int(described["state_dim"]),
+                int(described["chunk_size"]),
+                tuple(map(str, described["camera_keys"])),
+                tuple(map(str, described["state_keys"])),
+                tuple(map(int, described["state_sizes"])),
+                str(described["prompt_key"]),
                 is_ours=True,
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -157,24 +157,24 @@ class RemotePolicy:
         return np.split(state, np.cumsum(self._served.state_sizes)[:-1])
 
     def _report(self, reply: dict[str, Any]) -> PruningReport:
-        told = reply.get("pruning") if self._served.is_ours else None
-        if told is None:
+        described = reply.get("pruning") if self._served.is_ours else None
+        if described is None:
             whole = [np.zeros(1, dtype=np.int32)] * self.num_cameras
             return PruningReport(whole, (1, 1), self.num_cameras, self.num_cameras,
                                  self.num_cameras, "full")  # fmt: skip
         try:
-            return read_report(told, self.num_cameras)
+            return read_report(described, self.num_cameras)
         except (KeyError, TypeError, ValueError) as error:
             raise PolicyError(f"The server's pruning report is broken: {error}") from None
 
 
-def read_report(told: dict[str, Any], num_cameras: int) -> PruningReport:
+def read_report(described: dict[str, Any], num_cameras: int) -> PruningReport:
     """Check a report that came over the network.
 
     Raises:
         KeyError, TypeError, ValueError: it is not one.
     """
-    fields = dict(told)
+    fields = dict(described)
     rows, columns = (int(side) for side in fields.pop("grid"))
     kept = [np.asarray(indices, dtype=np.int32) for indices in fields.pop("kept_indices")]
     if len(kept) != num_cameras:
