@@ -207,7 +207,7 @@ class Bench:
     def joint_positions(self) -> list[float]:
         """Return the newest joint state that the node holds."""
         held = self.node.runner.inputs.joint_state
-        return [] if held is None else list(held.position)
+        return [] if held is None else list(held.message.position)
 
     def send_pose(self, x: float, y: float = 0.0, z: float = 0.3, frame: str = "base_link") -> None:
         """Say where the end effector is (m); its orientation is the frame's."""
