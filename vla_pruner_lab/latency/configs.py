@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vla_pruner_lab.latency.baseline import ATTENTIONS
+from vla_pruner_lab.latency.baseline import ATTENTIONS, BASELINES
 from vla_pruner_lab.latency.model_shapes import ModelShape
 from vla_pruner_lab.latency.model_work import Pruning
 from vla_pruner_ros.models.execution.config import ExecutionConfig
@@ -82,7 +82,8 @@ class Grid:
     def _of_mode(self, family: str, mode: str) -> list[LatencyConfig]:
         full = LatencyConfig(family, "full", 1.0, mode, quantization=self.quantization)
         if full.is_baseline:
-            return [full]
+            # transformers has no pi0.5 and no SmolVLA.
+            return [full] if family in BASELINES else []
         pruned = [
             replace(full, selector=selector, keep_ratio=ratio)
             for selector in self.selectors

@@ -20,6 +20,7 @@ class Hardware:
     rates: Rates
     memory_gb: float
     source: str
+    fp8: bool = False
 
 
 HARDWARE = {
@@ -37,15 +38,45 @@ HARDWARE = {
         "NVIDIA Ada GPU architecture white paper: 165.2 TFLOP/s FP16 with FP32 accumulation, "
         "dense; 1008 GB/s",
     ),
+    "thor": Hardware(
+        "Jetson AGX Thor",
+        Rates(258e12, 273e9),
+        128,
+        "NVIDIA Jetson T5000 data sheet: 2070 TFLOP/s FP4 sparse, an eighth of it in 16 bits "
+        "dense; 273 GB/s",
+        fp8=True,
+    ),
+    "rtx5090": Hardware(
+        "GeForce RTX 5090",
+        Rates(209.5e12, 1792e9),
+        32,
+        "NVIDIA RTX Blackwell GPU architecture white paper: 209.5 TFLOP/s FP16 with FP32 "
+        "accumulation, dense; 1792 GB/s",
+        fp8=True,
+    ),
+    "h100": Hardware(
+        "H100 SXM",
+        Rates(790e12, 3.0e12),
+        80,
+        "NVIDIA H100 data sheet: 989 TFLOP/s BF16 dense and 3.35 TB/s at best; taken here: 790 and "
+        "3.0, about 80 and 90 % of that",
+        fp8=True,
+    ),
     "h200": Hardware(
         "H200 SXM",
         Rates(790e12, 4.3e12),
         141,
         "NVIDIA H200 datasheet: 989 TFLOP/s BF16 dense and 4.8 TB/s at best; taken here: 790 and "
         "4.3, about 80 and 90 % of that",
+        fp8=True,
     ),
 }
-FAMILIES = ("openvla", "openvla_oft", "pi0")
+FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
+PREDICTED = {
+    **{family: (family, "full") for family in FAMILIES},
+    "pi05, 3 cameras": ("pi05", "full_3_cameras"),
+}
+"""Row label -> shape."""
 PREDICTED_PRECISIONS = ("bfloat16", "int8", "int4")
 SHOWN = {"vision": ("vision", "projector"), "prefill": ("prefill",), "decode": ("decode", "head")}
 HEADER = ("family", "weights", "GB", "keep", "ms", "× keep 1", "per second", *SHOWN)
@@ -55,9 +86,11 @@ keys and values) at the rates named, one after another, with no launch overhead,
 and the tokens chosen for free. Real times lie above; ratios between rows hold better than times.
 16-bit stands for bfloat16 and float16 alike; int8 and int4 are weight-only in the decoder, with
 16-bit arithmetic. Per stage: milliseconds and what binds most of it. GB: weights alone; what does
-not fit into the memory is marked. Full-size shapes: OpenVLA-7B with one camera and seven action
-tokens, OpenVLA-OFT with two cameras and eight actions a pass, pi0 with three cameras, ten flow
-steps and 50 actions. Lossless drafting is not counted."""
+not fit into the memory is marked. fp8: the decoder's weights and products in 8 bits at twice the
+rate, which this package does not run. Full-size shapes: OpenVLA-7B with one camera and seven action
+tokens, OpenVLA-OFT with two cameras and eight actions a pass, pi0 with three cameras, pi0.5 with
+two and three, SmolVLA with three; ten flow steps and 50 actions. Lossless drafting is not
+counted."""
 
 
 @dataclass(frozen=True)
@@ -103,13 +136,13 @@ def page(names: list[str], command: str) -> str:
 
 def _rows(hardware: Hardware) -> list[list[str]]:
     rows = []
-    for family in FAMILIES:
-        for name in PREDICTED_PRECISIONS:
+    fp8 = ("fp8",) if hardware.fp8 else ()
+    for label, shape in PREDICTED.items():
+        for name in (*PREDICTED_PRECISIONS, *fp8):
             made = [
-                predict(SHAPES[family, "full"], PRECISIONS[name], ratio, hardware.rates)
-                for ratio in RATIOS
+                predict(SHAPES[shape], PRECISIONS[name], ratio, hardware.rates) for ratio in RATIOS
             ]
-            rows += [_row(one, made[0], hardware) for one in made]
+            rows += [[label, *_row(one, made[0], hardware)[1:]] for one in made]
     return rows
 
 

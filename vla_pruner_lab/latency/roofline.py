@@ -10,11 +10,13 @@ from vla_pruner_lab.latency.model_work import STAGES, Work
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes of a number. decoder_weight: of a decoder's weight, smaller where it is quantised."""
+    """Bytes of a number. decoder_weight: of a decoder's weight, smaller where it is quantised.
+    arithmetic: how much faster than in 16 bits the decoder's products are."""
 
     name: str
     number: float
     decoder_weight: float
+    arithmetic: float = 1.0
 
     def bytes_of(self, work: Work) -> float:
         """Return the bytes of a work: weights once, keys and values once."""
@@ -31,10 +33,12 @@ PRECISIONS = {
         Precision("bfloat16", 2, 2),
         Precision("float16", 2, 2),
         Precision("int8", 2, 1),
+        Precision("fp8", 2, 1, arithmetic=2.0),
         Precision("int4", 2, 0.5 + 2 / GROUP),
     )
 }
-"""int8 and int4: weight-only in the decoder, all arithmetic in 16 bits."""
+"""int8 and int4: weight-only in the decoder, all arithmetic in 16 bits. fp8: the decoder's weights
+and products in 8 bits, for predictions alone: this package does not run it."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ def stage_bound(works: list[Work], precision: Precision, rates: Rates) -> Bound:
     """Sum over works the longer of arithmetic and bytes."""
     seconds = bound_by_bytes = 0.0
     for work in works:
-        compute, memory = work.flops / rates.flops, precision.bytes_of(work) / rates.bytes
+        faster = precision.arithmetic if work.decoder else 1.0
+        compute = work.flops / (rates.flops * faster)
+        memory = precision.bytes_of(work) / rates.bytes
         seconds += max(compute, memory)
         bound_by_bytes += memory if memory > compute else 0.0
     return Bound(seconds, bound_by_bytes / seconds if seconds else 0.0)
