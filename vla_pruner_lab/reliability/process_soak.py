@@ -262,8 +262,14 @@ class ProcessSoak:
         self._activate()
 
 
-def run(minutes: float, seed: int) -> dict[str, Any]:
-    """Inject faults in random order for so many minutes; return the report."""
+def run(minutes: float, seed: int, one_life: bool = False) -> dict[str, Any]:
+    """Inject faults in random order for so many minutes; return the report.
+
+    Args:
+        minutes: wall time.
+        seed: of the order.
+        one_life: leave out the faults that end the process, to see its memory over time.
+    """
     with tempfile.TemporaryDirectory() as folder:
         soak = ProcessSoak(Path(folder), seed)
         try:
@@ -271,7 +277,7 @@ def run(minutes: float, seed: int) -> dict[str, Any]:
             end, names = soak.started + 60.0 * minutes, []
             while time.monotonic() < end and soak.process.poll() is None:
                 if not names:
-                    names = list(soak.faults())
+                    names = [n for n in soak.faults() if not (one_life and n.startswith("SIG"))]
                     soak.random.shuffle(names)
                 soak.inject(names.pop())
                 soak.note_memory()
@@ -356,6 +362,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--one-life", action="store_true", help="never end the process")
     parser.add_argument("--json", type=Path, help="where the report goes")
     parser.add_argument("--markdown", type=Path, help="write docs/reference/process_soak.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
@@ -364,7 +371,7 @@ def main() -> int:
     if options.report:
         report = json.loads(options.report.read_text())
     else:
-        report = run(options.minutes, options.seed)
+        report = run(options.minutes, options.seed, options.one_life)
     if options.json:
         options.json.write_text(json.dumps(report, indent=1))
     if options.markdown:
