@@ -409,3 +409,15 @@ def test_the_tokenizer_that_a_policy_names_comes_from_the_cache(
     put(cache, "google/paligemma-3b-pt-224", words)
     ours = load_policy(directory).act_unpruned(frame)
     assert np.array_equal(ours, expected.act_unpruned(frame))
+
+
+def test_a_gpu_that_is_not_used_is_said(checkpoints, tmp_path, monkeypatch, caplog):
+    from vla_pruner_ros.models import loading
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(loading, "GPU_FILES", (str(tmp_path),))
+    load_policy(checkpoints("openvla"))
+    assert "device auto took the CPU, although" in caplog.text
+    caplog.clear()
+    load_policy(checkpoints("openvla"), device="cpu")
+    assert not caplog.text

@@ -37,6 +37,8 @@ from vla_pruner_ros.resources import policy_directory
 from vla_pruner_ros.settings import AUTO
 
 logger = logging.getLogger(__name__)
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/nvgpu")
+"""Device files that an NVIDIA driver makes, on a computer and on Jetsons."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -166,6 +168,7 @@ def _chosen_by_name(name: str, family: Family, request: Checkpoint, model: str) 
 def _checked_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        _warn_of_unused_gpu(device)
     try:
         device = torch.device(device)
     except RuntimeError as error:
@@ -173,6 +176,16 @@ def _checked_device(device: str | torch.device) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CheckpointError("device cuda is not available here; use cpu or install CUDA torch")
     return device
+
+
+def _warn_of_unused_gpu(device: str) -> None:
+    found = [path for path in GPU_FILES if Path(path).exists()]
+    if device == "cpu" and found:
+        logger.warning(
+            "device auto took the CPU, although %s shows a GPU: this torch has no CUDA, or the "
+            "driver does not run. Install torch for CUDA (on a Jetson NVIDIA's own wheel)",
+            found[0],
+        )
 
 
 def _checked_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
