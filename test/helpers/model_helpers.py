@@ -48,7 +48,8 @@ def small_policy(checkpoints):
     """small_policy(family, **pruning) -> a policy on a small checkpoint."""
 
     def load(family: str, **pruning) -> PrunedPolicy:
-        return load_policy(checkpoints(family), pruning=PruningConfig(**pruning))
+        config = PruningConfig(**{"preset": "paper", **pruning})
+        return load_policy(checkpoints(family), pruning=config)
 
     return load
 

@@ -13,7 +13,8 @@ NUM_VISUAL, NUM_LAYERS, DIM = 64, 8, 16
 
 
 def make(num_cameras: int = 1, always_observe: bool = False, **config) -> PruningState:
-    config = PruningConfig(**config)
+    """The paper's method unless told otherwise."""
+    config = PruningConfig(**{"preset": "paper", **config})
     return PruningState(config, NUM_LAYERS, NUM_VISUAL, num_cameras, always_observe)
 
 

@@ -16,6 +16,7 @@ from vla_pruner_ros.bags.definitions import standard_store
 from vla_pruner_ros.models.policy import ActionChunk, Observation, PolicyError, PruningReport
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.results.outputs import OutputMessages
+from vla_pruner_ros.settings import AUTO
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -181,6 +182,7 @@ class BagMaker:
         kinds |= {str: (4, "string_value"), list: (9, "string_array_value")}
         found = []
         for name, value in values.items():
+            value = AUTO if value is None else value
             kind, field = kinds[type(value)]
             blank = {
                 "bool_value": False,

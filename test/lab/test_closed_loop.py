@@ -70,7 +70,7 @@ def test_deciding_cells_come_first_and_full_runs_once():
     deciding = {(cell.method, cell.keep_ratio) for cell in cells[1:9]}
     methods = ("vla_pruner", "fastv", "semantic_only", "divprune")
     assert deciding == {(method, ratio) for method in methods for ratio in (0.25, 0.125)}
-    assert len(cells) == len(set(cells)) == 1 + 9 * 4
+    assert len(cells) == len(set(cells)) == 1 + (len(METHOD_NAMES) - 1) * 4
 
 
 def test_ablations_combine_and_name_only_what_differs():
@@ -83,6 +83,24 @@ def test_ablations_combine_and_name_only_what_differs():
         "temporal_window 1, token_recovery early_layers",
     }
     assert {cell.config().temporal_window for cell in cells} == {1, 3}
+
+
+def test_a_preset_is_named_once_and_only_what_differs_from_it():
+    cells = make_cells(
+        ["vla_pruner"], [0.125], {"preset": ["default", "paper"], "coverage": [0.0, 0.25]}
+    )
+    assert {cell.variant for cell in cells} == {
+        "",
+        "coverage 0.0",
+        "preset paper",
+        "preset paper, coverage 0.25",
+    }
+    assert {(cell.config().preset, cell.config().coverage) for cell in cells} == {
+        ("default", None),
+        ("default", 0.0),
+        ("paper", None),
+        ("paper", 0.25),
+    }
 
 
 def test_unpruned_first_steps_are_a_variant_of_any_method():

@@ -182,21 +182,22 @@ def test_layers_hold_as_many_keys_as_they_see(decoder):
     assert cache.lengths == [full, full, full, pruned, pruned]
 
 
-@pytest.mark.parametrize("rows", ["all", "length_normalised", "last"])
+@pytest.mark.parametrize("rows", ["all", "text", "length_normalised", "last"])
 def test_semantic_relevance_is_read_from_the_layer_before(llama, decoder, rows):
     prompt, kept, seen = make_prompt(5, causal=True), list(range(VISUAL)), []
-    plan = make_plan(VISUAL, 2, signals=frozenset({"semantic"}))
+    plan = make_plan(VISUAL, 2, signals=frozenset({"semantic"}), semantic_queries=rows)
 
     def select(signals):
         seen.append(signals.semantic)
         return choose(kept)(signals)
 
-    decoder.run_prompt(prompt, plan, select, semantic_queries=rows)
+    decoder.run_prompt(prompt, plan, select)
     attention = prompt.visual.of(reference(llama, prompt, kept, 2)[1][1].mean(dim=0))
     queries = torch.arange(prompt.length)[:, None]
     can_see = (queries >= torch.arange(1, 1 + VISUAL)).sum(dim=0)
     expected = {
         "all": attention.mean(dim=0),
+        "text": prompt.text.of(attention, 0).mean(dim=0),
         "length_normalised": attention.sum(dim=0) / can_see,
         "last": attention[-1],
     }[rows]

@@ -51,7 +51,7 @@ def hidden_states(policy, embeddings, prompt, dropped, causal: bool) -> torch.Te
     visible = visible.tril() if causal else visible
     hidden = embeddings
     for index, layer in enumerate(llama.layers):
-        if index == policy.pruning.prune_layer:
+        if index == policy.pruning_state.settings.prune_layer:
             visible[:, dropped + prompt.visual.start] = False
             visible.fill_diagonal_(True)  # what is dropped sees itself; nobody reads it
         mask = embeddings.new_zeros(length, length).masked_fill(~visible, HIDE)[None, None]
@@ -87,7 +87,7 @@ def oft_error(policy, frame, raw, dropped) -> float:
 
 
 def pi0_error(reference: Reference, policy, frame, raw, dropped) -> float:
-    reference.hide_from(policy.pruning.prune_layer, dropped)
+    reference.hide_from(policy.pruning_state.settings.prune_layer, dropped)
     return float((reference.sample(policy, frame) - raw).abs().max())
 
 

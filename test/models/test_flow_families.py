@@ -14,8 +14,7 @@ from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.pi05.network import Pi05Network
 from vla_pruner_ros.models.policy import CheckpointError, PolicyError
-from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import METHODS
+from vla_pruner_ros.pruning.config import METHOD_NAMES, PruningConfig
 from vla_pruner_ros.pruning.token_selection import Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,7 +56,7 @@ def test_pruning_a_token_is_hiding_it(policies, family, share, prune_layer):
     assert float((ours - expected).abs().max()) < TOLERANCE
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_keeping_every_token_is_the_unpruned_model(policies, family, method):
     policy = policies[family]
@@ -69,7 +68,7 @@ def test_keeping_every_token_is_the_unpruned_model(policies, family, method):
     assert chunk.pruning.tokens_kept == policy.num_visual
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"full"}))
+@pytest.mark.parametrize("method", sorted(set(METHOD_NAMES) - {"full"}))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_budget_is_kept_to(policies, family, method):
     policy = policies[family]

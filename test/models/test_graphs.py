@@ -25,8 +25,7 @@ from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning import diversity
-from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import METHODS
+from vla_pruner_ros.pruning.config import METHOD_NAMES, PruningConfig
 
 FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -72,6 +71,7 @@ def record_on_tape(body) -> CapturedGraph:
 def as_on_a_gpu(monkeypatch):
     """The greedy filter in torch's own operations, without the checks that a CPU can afford."""
     monkeypatch.setattr(diversity, "_greedy_numpy", diversity.greedy_torch)
+    monkeypatch.setattr(diversity, "_extend_on_cpu", diversity.extend_on_device)
     monkeypatch.setattr(diversity, "_check", lambda features, k, candidates: None)
 
 
@@ -144,7 +144,7 @@ def fake_step(policy, frame, plan) -> None:
 @pytest.mark.parametrize(
     ("family", "method"),
     [
-        *(("openvla_oft", method) for method in sorted(METHODS)),
+        *(("openvla_oft", method) for method in METHOD_NAMES),
         *((family, method) for family in ("openvla", "pi0") for method in ("vla_pruner", "fastv")),
     ],
 )
@@ -259,13 +259,14 @@ def test_warming_up_records_the_usual_budgets_and_leaves_no_trace(smallest, as_o
     policy = taped(smallest("openvla_oft", temporal_window=1, keep_ratio=0.04))
     before = policy.pruning
     policy.capture_graphs("close the door")
-    assert len(policy.graphs.store) == 5  # the unpruned budget serves steps without history too
+    # Five budgets; each but the unpruned one has steps without history of another kind.
+    assert len(policy.graphs.store) == 9
     assert (policy.pruning, policy.pruning_state.plan().history_length) == (before, 0)
     fresh = smallest("openvla_oft", temporal_window=1, keep_ratio=0.04)
     for number in range(3):
         frame = observation(policy, number, "close the door")
         assert_same_chunk(policy.act(frame), fresh.act(frame))
-    assert len(policy.graphs.store) == 5
+    assert len(policy.graphs.store) == 9
 
 
 def test_a_longer_prompt_moves_the_cache_and_makes_old_graphs_unusable(smallest, as_on_a_gpu):

@@ -13,8 +13,7 @@ from vla_pruner_ros.models.images.image_check import uses_image
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
-from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import METHODS
+from vla_pruner_ros.pruning.config import METHOD_NAMES, PruningConfig
 
 FAMILIES = ("openvla", "openvla_oft")
 ACTS_BEFORE_PRUNING = 3
@@ -25,7 +24,7 @@ def family(request):
     return request.param
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHOD_NAMES)
 def test_keeping_every_token_is_the_unpruned_model(small_policy, family, method):
     policy = small_policy(family, keep_ratio=1.0, method=method)
     for seed in range(5):
@@ -35,7 +34,7 @@ def test_keeping_every_token_is_the_unpruned_model(small_policy, family, method)
         assert chunk.pruning.tokens_kept == policy.num_visual
 
 
-@pytest.mark.parametrize("method", sorted(set(METHODS) - {"full"}))
+@pytest.mark.parametrize("method", sorted(set(METHOD_NAMES) - {"full"}))
 def test_a_budget_is_kept_to(small_policy, family, method):
     policy = small_policy(family, keep_ratio=0.25, method=method)
     for seed in range(ACTS_BEFORE_PRUNING + 1):
@@ -86,7 +85,7 @@ def test_a_prune_layer_beyond_the_model_is_refused(small_policy, family):
     policy = small_policy(family)
     with pytest.raises(ValueError, match="prune_layer must be below the model's 5 decoder layers"):
         policy.pruning = PruningConfig(prune_layer=5)
-    assert policy.pruning.prune_layer == 3
+    assert policy.pruning_state.settings.prune_layer == 3
 
 
 def test_same_inputs_give_the_same_actions(small_policy, family):

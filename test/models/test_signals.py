@@ -59,7 +59,10 @@ def test_a_map_is_never_made_of_more_rows_than_a_block(monkeypatch):
     length = 2 * CPU_ROWS + 10
     query, key = torch.randn(2, 1, HEADS, length, HEAD_DIM)
     prompt = Prompt(
-        torch.zeros(1, length, 4), Span(1, VISUAL), Span(1 + VISUAL, 5), Span(length - 1, 1)
+        torch.zeros(1, length, 4),
+        visual=Span(1, VISUAL),
+        text=Span(1 + VISUAL, length - 1 - VISUAL),
+        read=Span(length - 1, 1),
     )
     semantic(query, key, None, prompt, "all")
     assert made == [CPU_ROWS, CPU_ROWS, 10]

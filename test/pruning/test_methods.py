@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
-from vla_pruner_ros.pruning import METHODS, PruningConfig, Signals, make_method
+from vla_pruner_ros.pruning import PruningConfig, Signals, find_method, make_method, method_names
 from vla_pruner_ros.pruning.config import METHOD_NAMES
-from vla_pruner_ros.pruning.methods import find_raters, uniform_grid
+from vla_pruner_ros.pruning.methods.sparsevlm import find_raters
+from vla_pruner_ros.pruning.methods.uniform import uniform_grid
 from vla_pruner_ros.pruning.token_selection import top_k
 
 NUM_VISUAL = 64
@@ -31,14 +34,19 @@ def all_signals(seed: int = 0, device: str = "cpu") -> dict[str, torch.Tensor]:
 
 
 def select(name: str, keep: int, signals: dict[str, torch.Tensor] | None = None, **config):
-    selector = make_method(PruningConfig(method=name, **config))
-    needed = {n: s for n, s in (signals or all_signals()).items() if n in selector.needs}
-    return selector.select(Signals(NUM_VISUAL, **needed), keep)
+    method = make_method(PruningConfig(preset="paper", method=name, **config))
+    needed = {n: s for n, s in (signals or all_signals()).items() if n in method.needs}
+    return method.select(Signals(NUM_VISUAL, **needed), keep)
 
 
 def test_the_registry_and_the_settings_name_the_same_methods():
-    assert set(METHODS) == set(METHOD_NAMES)
-    assert all(name == selector.name for name, selector in METHODS.items())
+    assert method_names() == METHOD_NAMES
+    assert METHOD_NAMES[:2] == ("full", "vla_pruner")
+    for name in METHOD_NAMES:
+        method = find_method(name)
+        assert method.name == name == method.__module__.rpartition(".")[2]
+        assert method.label
+        assert re.fullmatch("#[0-9a-f]{6}", method.colour)
 
 
 @pytest.mark.parametrize("name", PRUNING)
@@ -57,9 +65,9 @@ def test_keeps_the_budget_sorted_from_its_own_signals_alone(name, keep):
 @pytest.mark.parametrize("name", PRUNING)
 def test_needs_no_look_at_values_and_no_shape_that_depends_on_them(name):
     signals = {n: s.to("meta") for n, s in all_signals().items()}
-    selector = make_method(PruningConfig(method=name))
-    needed = {n: s for n, s in signals.items() if n in selector.needs}
-    selection = selector.select(Signals(NUM_VISUAL, device=torch.device("meta"), **needed), 16)
+    method = make_method(PruningConfig(preset="paper", method=name))
+    needed = {n: s for n, s in signals.items() if n in method.needs}
+    selection = method.select(Signals(NUM_VISUAL, device=torch.device("meta"), **needed), 16)
     assert selection.kept.device.type == "meta"
     assert selection.kept.shape == (16,)
 
@@ -67,9 +75,9 @@ def test_needs_no_look_at_values_and_no_shape_that_depends_on_them(name):
 @pytest.mark.parametrize("name", ["vla_pruner", "action_only", "score_fusion"])
 def test_without_action_relevance_the_semantic_set_is_kept(name):
     signals = all_signals()
-    selector = make_method(PruningConfig(method=name))
-    needed = {n: signals[n] for n in selector.needs_without_history}
-    selection = selector.select(Signals(NUM_VISUAL, **needed), 16)
+    method = make_method(PruningConfig(preset="paper", method=name))
+    needed = {n: signals[n] for n in method.needs_without_history}
+    selection = method.select(Signals(NUM_VISUAL, **needed), 16)
     assert torch.equal(selection.kept, top_k(signals["semantic"], 16).sort().values)
     assert selection.action_set is None
 
@@ -111,9 +119,9 @@ def test_sparsevlm_lets_all_rate_when_all_are_alike():
         assert find_raters(torch.ones(5, 4), torch.ones(count, 4)).all()
 
 
-def test_divprune_prunes_before_the_first_layer_and_the_others_do_not():
-    early = [name for name, selector in METHODS.items() if selector.prunes_before_first_layer]
-    assert early == ["divprune"]
+def test_divprune_keeps_one_of_each_pair_of_twins_before_the_first_layer():
+    early = [name for name in METHOD_NAMES if find_method(name).prunes_before_first_layer]
+    assert early == ["dart", "divprune", "text_attention"]
     signals = all_signals()
     signals["features"][1:NUM_VISUAL:2] = signals["features"][0:NUM_VISUAL:2]  # pairs of twins
     kept = select("divprune", NUM_VISUAL // 2, signals).kept
@@ -122,8 +130,8 @@ def test_divprune_prunes_before_the_first_layer_and_the_others_do_not():
 
 def test_random_is_seeded_and_moves_on():
     def sequence(seed: int) -> list[list[int]]:
-        selector = make_method(PruningConfig(method="random", seed=seed))
-        return [selector.select(Signals(256), 64).kept.tolist() for _ in range(4)]
+        method = make_method(PruningConfig(preset="paper", method="random", seed=seed))
+        return [method.select(Signals(256), 64).kept.tolist() for _ in range(4)]
 
     assert sequence(0) == sequence(0)
     assert sequence(0) != sequence(1)
@@ -131,18 +139,18 @@ def test_random_is_seeded_and_moves_on():
 
 
 def test_random_starts_anew_on_reset():
-    selector = make_method(PruningConfig(method="random"))
-    first = selector.select(Signals(256), 64).kept
-    selector.select(Signals(256), 64)
-    selector.reset()
-    assert torch.equal(selector.select(Signals(256), 64).kept, first)
+    method = make_method(PruningConfig(preset="paper", method="random"))
+    first = method.select(Signals(256), 64).kept
+    method.select(Signals(256), 64)
+    method.reset()
+    assert torch.equal(method.select(Signals(256), 64).kept, first)
 
 
 def test_random_keeps_every_token_equally_often():
-    selector = make_method(PruningConfig(method="random"))
+    method = make_method(PruningConfig(preset="paper", method="random"))
     counts = torch.zeros(64)
     for _ in range(800):
-        counts[selector.select(Signals(64), 16).kept] += 1
+        counts[method.select(Signals(64), 16).kept] += 1
     # Binomial(800, 1/4): mean 200, deviation 12.2; five deviations
     assert (counts - 200).abs().max() < 62
 

@@ -27,7 +27,7 @@ from vla_pruner_lab.closed_loop.run import CHECKS, runs_path
 from vla_pruner_lab.common.markdown import DASH, markdown_table
 from vla_pruner_ros.models.images.preprocessing import PATCHES
 from vla_pruner_ros.pruning.config import METHOD_NAMES
-from vla_pruner_ros.pruning.methods import METHODS
+from vla_pruner_ros.pruning.methods import find_method
 
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
@@ -119,7 +119,7 @@ def _first_steps(records: list[dict], main: str) -> list[str]:
     if "history_fill" in main:
         return []
     found = {record["method"] for record in records}
-    names = [name for name, chosen in METHODS.items() if "action" in chosen.needs]
+    names = [name for name in METHOD_NAMES if "action" in find_method(name).needs]
     remembering = [name for name in names if name in found]
     if not remembering or not found - {*remembering, *UNPRUNED}:
         return []

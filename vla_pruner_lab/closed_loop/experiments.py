@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 from vla_pruner_lab.rollout.seeds import TRAINING_SEEDS
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.presets import resolve
 
 DECIDING_METHODS = ("vla_pruner", "fastv", "semantic_only", "divprune")
 DECIDING_RATIOS = (0.25, 0.125)
-VARIED = ("temporal_window", "temporal_decay", "prune_layer", "token_recovery", "history_fill")
+VARIED = (
+    "preset",
+    "temporal_window",
+    "temporal_decay",
+    "prune_layer",
+    "semantic_queries",
+    "coverage",
+    "camera_budget",
+    "action_source",
+    "token_recovery",
+    "history_fill",
+)
 """Fields of PruningConfig that an ablation varies."""
 
 
@@ -111,8 +123,10 @@ def _combinations(varied: dict[str, Sequence[object]]) -> Iterator[tuple]:
 
 
 def _not_default(settings: dict[str, object]) -> tuple[tuple[str, object], ...]:
-    default = settings_of(PruningConfig())
-    values = settings_of(replace(PruningConfig(), **settings))
+    config = PruningConfig(**settings)
+    preset = settings_of(resolve(PruningConfig(preset=config.preset)))
+    default = {**preset, "preset": PruningConfig.preset}
+    values = settings_of(resolve(config))
     return tuple((name, values[name]) for name in VARIED if values[name] != default[name])
 
 

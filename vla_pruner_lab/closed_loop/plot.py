@@ -6,22 +6,10 @@ import math
 from html import escape
 
 from vla_pruner_ros.pruning.config import METHOD_NAMES
+from vla_pruner_ros.pruning.methods import find_method
 from vla_pruner_ros.report.axes import Axes, ticks
 
 WIDTH, HEIGHT, LEGEND_WIDTH = 760, 380, 150
-COLOURS = {
-    "vla_pruner": "#1f6feb",
-    "semantic_only": "#0f8f76",
-    "action_only": "#b98900",
-    "score_fusion": "#5b4fc9",
-    "fastv": "#d9590c",
-    "sparsevlm": "#b5309f",
-    "divprune": "#3b93b8",
-    "random": "#777f88",
-    "uniform": "#1c1f23",
-}
-BLIND = ("random", "uniform")
-"""Methods that ignore the input are dashed."""
 STYLE = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#626a73}path{fill:none}"
 WHISKER = 3.0
 AIR = 0.2
@@ -62,7 +50,9 @@ def _ratio(record: dict) -> float:
 
 
 def _look(method: str) -> tuple[str, str]:
-    return COLOURS[method], "6 3" if method in BLIND else ""
+    """Colour and dashes; methods that look at nothing are dashed."""
+    chosen = find_method(method)
+    return chosen.colour, "6 3" if chosen.looks_at_nothing else ""
 
 
 def _curve(axes: Axes, placed: list[tuple[float, dict]], look: tuple[str, str]) -> str:

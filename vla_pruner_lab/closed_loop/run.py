@@ -44,7 +44,15 @@ from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.common.processes import run_in_processes
 from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.loading import DTYPES, load_policy
-from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, TOKEN_RECOVERIES
+from vla_pruner_ros.pruning.config import (
+    ACTION_SOURCES,
+    CAMERA_BUDGETS,
+    HISTORY_FILLS,
+    METHOD_NAMES,
+    PRESETS,
+    SEMANTIC_QUERIES,
+    TOKEN_RECOVERIES,
+)
 from vla_pruner_ros.sim.tasks import task_name
 
 CHECKS = ("expert", "still")
@@ -270,9 +278,14 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--execute", type=int, help="actions of a chunk before the next inference; all by default")
     add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
     add("--image-size", type=int, default=224, help="of the cameras, pixels")
+    add("--preset", nargs="+", choices=PRESETS, default=[], help="of the method's settings")
     add("--temporal-window", nargs="+", type=int, default=[], help="w, several for an ablation")
     add("--temporal-decay", nargs="+", type=float, default=[], help="gamma")
     add("--prune-layer", nargs="+", type=int, default=[], help="K")
+    add("--semantic-queries", nargs="+", choices=SEMANTIC_QUERIES, default=[])
+    add("--coverage", nargs="+", type=float, default=[], help="share of the budget")
+    add("--camera-budget", nargs="+", choices=CAMERA_BUDGETS, default=[])
+    add("--action-source", nargs="+", choices=ACTION_SOURCES, default=[])
     add("--token-recovery", nargs="+", choices=TOKEN_RECOVERIES, default=[])
     add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=[])
     add("--unpruned-first", nargs="+", type=int, default=[0],

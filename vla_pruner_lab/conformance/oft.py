@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vla_pruner_lab.common.golden import load_cases, load_image
-from vla_pruner_lab.conformance.probing import read_attention
+from vla_pruner_lab.conformance.probing import read_attention, read_rows_of_the_pass
 from vla_pruner_lab.conformance.recordings import (
     ATTENTION,
     EXACT,
@@ -165,7 +165,8 @@ def _compare_attention(
 ) -> None:
     ours = read_attention(policy, observation)
     every = official["attn_all_queries_mean_visual"][:-1]
-    comparison.add("attention, all rows", ours.all_rows, every, ATTENTION)
+    rows = read_rows_of_the_pass(policy, observation)
+    comparison.add("attention, all rows", rows, every, ATTENTION)
     text = official["attn_text_queries_mean_visual"][:-1]
     comparison.add("attention, text rows", ours.text_rows, text, ATTENTION)
     action = official["attn_action_queries_visual"][:, : policy.placeholders].mean(axis=1)

@@ -98,6 +98,7 @@ def reference_compatible(runs: dict, run: dict, num_visual: int) -> PruningConfi
     """Return the settings under which this package repeats the released research code."""
     return PruningConfig(
         keep_ratio=run["keep"] / num_visual,
+        preset="paper",
         method="vla_pruner" if run["use_temporal"] else "fastv",
         prune_layer=runs["prune_layer_K"],
         action_layer=runs["action_layer"],

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from vla_pruner_ros.models.decoder.signals import Span
 from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
-from vla_pruner_ros.pruning.methods import Signals
+from vla_pruner_ros.pruning.method import Signals
 from vla_pruner_ros.pruning.token_selection import Selection
 
 ASKED = frozenset({"semantic", "last_row", "text"})
@@ -19,8 +20,9 @@ ASKED = frozenset({"semantic", "last_row", "text"})
 class LayerAttention:
     """Head-mean attention onto the M visual tokens.
 
-    all_rows, text_rows: float32 [layers - 1, M], means over all and over the text queries; the
-        last layer has none, for nothing can be pruned after it.
+    all_rows, text_rows: float32 [layers - 1, M], means over the prompt's queries, an action's
+        placeholders not among them, and over the text queries; the last layer has none, for nothing
+        can be pruned after it.
     last_rows: float32 [layers - 1, M], of the last text query.
     action_rows: float32 [layers, M], mean over the action-predicting queries.
     """
@@ -54,3 +56,22 @@ def read_attention(policy: PrunedPolicy, observation: Observation) -> LayerAtten
         inference.attention.mean(),
         torch.stack([signals.last_row for signals in seen]),
     )
+
+
+def read_rows_of_the_pass(policy: PrunedPolicy, observation: Observation) -> Tensor:
+    """Mean over every row of the pass, an action's placeholders included: [layers - 1, M].
+
+    Official recordings of OpenVLA-OFT hold this mean; the semantic relevance leaves the
+    placeholders out. So the prompt's text is taken to reach to the end.
+    """
+    make_prompt = policy._prompt
+
+    def with_longer_text(visual, inputs):
+        prompt = make_prompt(visual, inputs)
+        return replace(prompt, text=Span(prompt.text.start, prompt.rows - prompt.text.start))
+
+    policy._prompt = with_longer_text
+    try:
+        return read_attention(policy, observation).all_rows
+    finally:
+        del policy._prompt

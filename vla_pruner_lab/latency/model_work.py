@@ -15,7 +15,8 @@ from itertools import pairwise
 from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import METHODS
+from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.presets import resolve
 
 STAGES = ("vision", "projector", "prefill", "decode", "head", "selection", "observation")
 MODEL_STAGES = STAGES[:5]
@@ -40,20 +41,23 @@ class Work:
     decoder: bool = False
 
 
+DEFAULTS = resolve(PruningConfig())
+
+
 @dataclass(frozen=True)
 class Pruning:
     """kept: visual tokens that go on, all cameras. prune_layer: K."""
 
     kept: int
     selector: str = PruningConfig.method
-    prune_layer: int = PruningConfig.prune_layer
+    prune_layer: int = DEFAULTS.prune_layer
 
     def effective(self, shape: ModelShape) -> Pruning:
         """Return the pruning that takes effect: keeping all tokens runs the unpruned model."""
         full = self.selector == "full" or self.kept >= shape.visual
         if full:
             return replace(self, kept=shape.visual, selector="full")
-        before_layers = METHODS[self.selector].prunes_before_first_layer
+        before_layers = find_method(self.selector).prunes_before_first_layer
         return replace(self, prune_layer=0) if before_layers else self
 
 
@@ -232,7 +236,7 @@ def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
     """Yield the work that pruning adds: signals, distances and the action rows' attention."""
     if pruning.selector == "full":
         return
-    needs = METHODS[pruning.selector].needs
+    needs = find_method(pruning.selector).needs
     yield Work("selection", _selection_flops(shape, pruning, needs), 0)
     if "action" in needs:
         yield Work("observation", _observation_flops(shape, pruning), 0)
@@ -240,15 +244,17 @@ def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
 
 def _selection_flops(shape: ModelShape, pruning: Pruning, needs: frozenset[str]) -> int:
     per_row = 2 * shape.length * shape.decoder.query_width
-    flops = per_row * shape.length if "semantic" in needs else 0
+    words = shape.prompt_tokens if shape.flows else shape.prompt_tokens - 1
+    flops = per_row * words if "semantic" in needs else 0  # of the text's rows
     flops += per_row if "last_row" in needs else 0
     if pruning.selector == "divprune":
         flops += 2 * shape.visual**2 * shape.decoder.width
     elif {"action", "features"} <= needs:
-        candidates = min(2 * pruning.kept, shape.visual)
+        core = pruning.kept - round(DEFAULTS.coverage * pruning.kept)
+        candidates = min(2 * core, shape.visual)
         flops += 2 * candidates**2 * shape.decoder.width
+        flops += 2 * pruning.kept * shape.visual * shape.decoder.width
     elif pruning.selector == "sparsevlm":
-        words = shape.prompt_tokens if shape.flows else shape.prompt_tokens - 1
         flops += per_row * words + 2 * shape.visual * words * shape.decoder.width
     return flops
 

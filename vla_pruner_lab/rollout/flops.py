@@ -5,7 +5,6 @@ from __future__ import annotations
 from vla_pruner_ros.models.openvla import prompt
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticPolicy
 from vla_pruner_ros.models.policy import PruningReport
-from vla_pruner_ros.pruning.methods import METHODS
 
 
 def layer_flops(tokens: int, width: int, mlp_width: int) -> int:
@@ -33,12 +32,11 @@ def step_flops(policy: PrismaticPolicy, instruction: str, report: PruningReport)
     if policy.state_dim:
         others += 1
     config = policy.model.language_model.config
-    before_layers = METHODS[report.method].prunes_before_first_layer
     return prompt_flops(
         text=len(ids) + others,
         visual=report.tokens_total,
         kept=report.tokens_kept,
-        prune_layer=0 if before_layers else policy.pruning.prune_layer,
+        prune_layer=report.prune_layer,
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         mlp_width=config.intermediate_size,

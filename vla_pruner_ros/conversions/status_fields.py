@@ -17,6 +17,8 @@ def status_fields(report: PruningReport) -> dict[str, Any]:
     indices = [np.asarray(kept, dtype=np.uint32) for kept in report.kept_indices]
     return {
         "method": report.method,
+        "preset": report.preset,
+        "prune_layer": report.prune_layer,
         "tokens_total": report.tokens_total,
         "tokens_requested": report.tokens_requested,
         "tokens_kept": report.tokens_kept,

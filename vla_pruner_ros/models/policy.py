@@ -48,6 +48,7 @@ class PruningReport:
     grid: patch rows and columns of one camera, for example (16, 16).
     tokens_total: visual tokens before pruning, all cameras.
     tokens_requested: the budget asked for, all cameras; tokens_kept: what ran from layer K on.
+    preset: the preset that the settings in force equal, or "custom". prune_layer: K.
     history_incomplete: True while the temporal relevance is not yet complete.
     history_length: steps of action relevance held when this step pruned.
     semantic_action_overlap: |C_vl and C_act| / k, NaN where one of the sets does not exist.
@@ -63,6 +64,8 @@ class PruningReport:
     tokens_requested: int
     tokens_kept: int
     method: str
+    preset: str = "custom"
+    prune_layer: int = 0
     history_incomplete: bool = False
     refresh: bool = False
     history_length: int = 0

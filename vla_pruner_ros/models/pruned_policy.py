@@ -26,7 +26,7 @@ from vla_pruner_ros.models.policy import (
     PruningReport,
 )
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import Signals
+from vla_pruner_ros.pruning.method import Signals
 from vla_pruner_ros.pruning.state import PruningState, SavedHistory
 from vla_pruner_ros.pruning.step import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
@@ -65,6 +65,8 @@ class PrunedPolicy(ABC):
 
     decodes_token_by_token = False
     """True where drafting applies."""
+    decodes_in_parallel = False
+    """True where the action's placeholders are rows of the prompt."""
     can_miss_cameras = False
     decoder_layers: tuple[nn.Module, ...] = ()
     """Whose linear layers quantization replaces."""
@@ -89,7 +91,14 @@ class PrunedPolicy(ABC):
         self.cameras = cameras
         self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
         layers = self.spec.num_layers
-        self.pruning_state = PruningState(pruning, layers, self.num_visual, len(cameras))
+        self.pruning_state = PruningState(
+            pruning,
+            layers,
+            self.num_visual,
+            len(cameras),
+            family=self.spec.family,
+            decodes_in_parallel=self.decodes_in_parallel,
+        )
         if self.graphs is not None:  # they hold addresses of the old pruning state
             self.graphs = self.graphs.emptied()
 
@@ -152,12 +161,12 @@ class PrunedPolicy(ABC):
         if self.graphs is None:
             return
         config = self.pruning
-        self.reset()
         for ratio in sorted({*USUAL_RATIOS, config.keep_ratio, config.fine_keep_ratio}):
             wanted = {"keep_ratio": ratio, "token_budget": 0, "budget_mode": "fixed"}
             self.pruning = replace(config, **wanted)
+            self.reset()
             # Until the history is full, steps are of another kind.
-            for _ in range(config.temporal_window - self.pruning_state.plan().history_length + 1):
+            for _ in range(config.temporal_window + 1):
                 self.act(self._blank(instruction))
         self.pruning = config
         self.reset()
@@ -281,13 +290,14 @@ class PrunedPolicy(ABC):
 
     def unpruned_plan(self) -> PruningStep:
         """Runs every token and remembers nothing."""
+        prune_layer = self.pruning_state.settings.prune_layer
         return PruningStep(
             keep=self.num_visual,
             requested=self.num_visual,
             full=True,
-            prune_layer=self.pruning.prune_layer,
+            prune_layer=prune_layer,
             signals=frozenset(),
-            semantic_layer=self.pruning.prune_layer - 1,
+            semantic_layer=max(prune_layer - 1, 0),
             action_layers=(),
             uses_history=False,
             tracks_history=False,
@@ -324,6 +334,8 @@ class PrunedPolicy(ABC):
             tokens_requested=plan.requested,
             tokens_kept=plan.keep,
             method=self.pruning.method,
+            preset=self.pruning_state.preset,
+            prune_layer=plan.prune_layer,
             history_incomplete=plan.history_incomplete,
             refresh=plan.refresh,
             history_length=plan.history_length,

@@ -48,6 +48,8 @@ def make_budget(config: PruningConfig, num_visual: int, num_cameras: int = 1) ->
     if config.budget_mode == "motion":
         fine = max(ratio, config.fine_keep_ratio)
         return MotionBudget(ratio, fine, config.fine_motion, config.coarse_motion)
+    if config.budget_mode == "motion_gate":
+        return MotionGate(ratio)
     return FixedBudget(ratio)
 
 
@@ -193,15 +195,10 @@ class MotionBudget:
     def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
         """actions: [steps, 7] dx dy dz (m) droll dpitch dyaw (rad) gripper; rows with a value that
         is not finite are ignored."""
-        if actions is None:
-            return
-        actions = np.asarray(actions, dtype=np.float64)
-        actions = actions[np.isfinite(actions).all(axis=1)]
+        actions = _finite_rows(actions)
         if len(actions) == 0:
             return
-        translation = np.linalg.norm(actions[:, :3], axis=1)
-        rotation = np.linalg.norm(actions[:, 3:6], axis=1)
-        self._motions.extend(translation + self.LEVER * rotation)
+        self._motions.extend(motion_of(actions, self.LEVER))
         self._judge(has_grasped=self._gripper_moved(actions[:, 6]))
 
     def _gripper_moved(self, gripper: np.ndarray) -> bool:
@@ -216,3 +213,49 @@ class MotionBudget:
             self.ratio = self.fine_ratio
         elif motion > self.coarse_motion:
             self.ratio = self.coarse_ratio
+
+
+class MotionGate:
+    """No pruning while motion is fine compared with the rest of the episode (after ADP).
+
+    ADP (arXiv 2509.22093) prunes while the displacement over a window of actions is large and
+    sees every token while it is small. Its thresholds do not carry over between robots, so this
+    gate brings its own: motion (as in MotionBudget, mean over WINDOW actions) is fine below the
+    middle between the smallest and the largest that the episode has shown. Until a window is full
+    every token is seen.
+
+    coarse_ratio: share kept during coarse motion.
+    """
+
+    WINDOW = 8  # actions
+
+    def __init__(self, coarse_ratio: float) -> None:
+        self.coarse_ratio = coarse_ratio
+        self.ratio = 1.0
+        self._motions: deque[float] = deque(maxlen=self.WINDOW)
+        self._smallest, self._largest = math.inf, -math.inf
+
+    def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
+        """actions: as in MotionBudget.record."""
+        for motion in motion_of(_finite_rows(actions), MotionBudget.LEVER):
+            self._motions.append(float(motion))
+            if len(self._motions) == self.WINDOW:
+                self._judge(fmean(self._motions))
+
+    def _judge(self, motion: float) -> None:
+        self._smallest, self._largest = min(self._smallest, motion), max(self._largest, motion)
+        is_fine = motion < (self._smallest + self._largest) / 2
+        self.ratio = 1.0 if is_fine else self.coarse_ratio
+
+
+def motion_of(actions: np.ndarray, lever: float) -> np.ndarray:
+    """Return the path (m) of a point `lever` metres from the tool centre, per action: [steps]."""
+    translation = np.linalg.norm(actions[:, :3], axis=1)
+    return translation + lever * np.linalg.norm(actions[:, 3:6], axis=1)
+
+
+def _finite_rows(actions: np.ndarray | None) -> np.ndarray:
+    if actions is None:
+        return np.zeros((0, 7))
+    actions = np.asarray(actions, dtype=np.float64)
+    return actions[np.isfinite(actions).all(axis=1)]

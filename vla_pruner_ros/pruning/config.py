@@ -6,24 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from vla_pruner_ros.pruning.methods import method_names
 from vla_pruner_ros.settings import check_fields, setting
 
-METHOD_NAMES = (
-    "full",
-    "vla_pruner",
-    "semantic_only",
-    "action_only",
-    "score_fusion",
-    "fastv",
-    "sparsevlm",
-    "divprune",
-    "random",
-    "uniform",
-)
-BUDGET_MODES = ("fixed", "deadline", "motion")
+METHOD_NAMES = method_names()
+BUDGET_MODES = ("fixed", "deadline", "motion", "motion_gate")
+PRESETS = ("default", "paper", "released")
 HISTORY_FILLS = ("full", "semantic")
-SEMANTIC_QUERIES = ("all", "length_normalised", "last")
-TOKEN_RECOVERIES = ("none", "early_layers", "refresh")
+SEMANTIC_QUERIES = ("all", "text", "last", "length_normalised")
+CAMERA_BUDGETS = ("shared", "even")
+ACTION_SOURCES = ("history", "current")
+TOKEN_RECOVERIES = ("none", "early_layers", "last_full_layer", "refresh")
 DECAY_ORDERS = ("newest_first", "oldest_first")
 RENAMED_FIELDS = {
     "pruner": "method",
@@ -35,8 +28,12 @@ RENAMED_FIELDS = {
 
 
 def current_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by name, with names of 0.1.0 replaced by today's."""
-    return {RENAMED_FIELDS.get(name, name): value for name, value in values.items()}
+    """Return values by name, with names of 0.1.0 replaced by today's.
+
+    What 0.1.0 did without presets is today's preset `paper`.
+    """
+    before = {"preset": "paper"} if RENAMED_FIELDS.keys() & values.keys() else {}
+    return before | {RENAMED_FIELDS.get(name, name): value for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,8 @@ class PruningConfig:
     )
     budget_mode: str = setting(
         "fixed",
-        "fixed, deadline (follow target_latency) or motion (more tokens for fine motion).",
+        "fixed, deadline (follow target_latency), motion (more tokens for fine motion) or "
+        "motion_gate (all tokens while motion is fine within its own episode).",
         choices=BUDGET_MODES,
     )
     target_latency: float = setting(
@@ -84,10 +82,17 @@ class PruningConfig:
         high=1.0,
     )
     method: str = setting("vla_pruner", "Method that chooses the tokens.", choices=METHOD_NAMES)
-    prune_layer: int = setting(
-        3,
-        "K: 0-based index of the first decoder layer that runs on the kept tokens.",
-        low=1,
+    preset: str = setting(
+        "default",
+        "What the settings are that are left to it (value auto): default measures best on the "
+        "bundled policies, paper is arXiv 2511.16449, released is the authors' code.",
+        choices=PRESETS,
+    )
+    prune_layer: int | None = setting(
+        None,
+        "K: 0-based index of the first decoder layer that runs on the kept tokens; 0 drops tokens "
+        "before the first layer, by its attention on the embeddings. auto: as the preset says.",
+        low=0,
         high=1000,
     )
     temporal_window: int = setting(
@@ -99,34 +104,55 @@ class PruningConfig:
         low=1e-3,
         high=1.0,
     )
-    history_fill: str = setting(
-        "full",
+    history_fill: str | None = setting(
+        None,
         "Until temporal_window inferences are remembered: full runs unpruned (the paper), semantic "
-        "prunes by the prompt's attention alone.",
+        "prunes by the prompt's attention alone. auto: as the preset says.",
         choices=HISTORY_FILLS,
     )
-    semantic_queries: str = setting(
-        "all",
-        "Prefill queries behind the semantic score: all (the paper), last, or length_normalised: "
-        "each token's mean over the queries that can see it.",
+    semantic_queries: str | None = setting(
+        None,
+        "Queries behind the semantic score: all of the prompt (the paper), its text, its last "
+        "token, or length_normalised: each token's mean over the queries that can see it. auto: as "
+        "the preset says.",
         choices=SEMANTIC_QUERIES,
     )
-    action_layer: int = setting(
-        -1,
+    coverage: float | None = setting(
+        None,
+        "Share of the budget for tokens unlike those chosen so far, whatever their relevance; the "
+        "paper has 0. auto: as the preset says.",
+        low=0.0,
+        high=1.0,
+    )
+    camera_budget: str | None = setting(
+        None,
+        "shared: all cameras compete for the tokens (the paper); even: each camera keeps the same "
+        "number. auto: as the preset says.",
+        choices=CAMERA_BUDGETS,
+    )
+    action_source: str | None = setting(
+        None,
+        "history: action attention of past inferences (the paper); current: of this one at layer "
+        "K-1, for models that decode in parallel. auto: as the preset says.",
+        choices=ACTION_SOURCES,
+    )
+    action_layer: int | None = setting(
+        None,
         "Decoder layer whose action attention is remembered; -1: mean of the second half (the "
-        "paper).",
+        "paper). auto: as the preset says.",
         low=-1,
         high=1000,
     )
-    decay_order: str = setting(
-        "newest_first",
+    decay_order: str | None = setting(
+        None,
         "newest_first (the paper) weighs the newest inference most; oldest_first is the released "
-        "research code's order.",
+        "research code's order. auto: as the preset says.",
         choices=DECAY_ORDERS,
     )
     token_recovery: str = setting(
         "none",
-        "Way back for tokens pruned for long: none (the paper), early_layers or refresh.",
+        "Way back for tokens pruned for long: none (the paper), early_layers (attention below "
+        "layer K), last_full_layer (of layer K-1 alone) or refresh.",
         choices=TOKEN_RECOVERIES,
     )
     refresh_period: int = setting(

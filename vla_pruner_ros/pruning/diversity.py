@@ -8,6 +8,9 @@ from torch import Tensor
 
 from vla_pruner_ros.pruning import diversity_triton
 
+TINY_LENGTH = float(np.finfo(np.float32).tiny) ** 0.5
+"""Shorter features count as zero."""
+
 
 def max_min_diversity(features: Tensor, k: int, candidates: Tensor | None = None) -> Tensor:
     """Choose k tokens greedily so that the smallest pairwise cosine distance stays large.
@@ -28,6 +31,51 @@ def max_min_diversity(features: Tensor, k: int, candidates: Tensor | None = None
     """
     _check(features, k, candidates)
     return greedy_max_min(cosine_distances(features), k, candidates)
+
+
+def extend_max_min(features: Tensor, chosen: Tensor, count: int) -> Tensor:
+    """Choose more tokens, each the one farthest from its nearest chosen token.
+
+    The greedy step of max_min_diversity, begun with a set that is there already.
+
+    features: [n, d] any float dtype. chosen: int64 [m], different tokens, 1 <= m <= n - count.
+
+    Returns:
+        The new choices in greedy order, int64 [count].
+    """
+    extend = _extend_on_cpu if features.device.type == "cpu" else extend_on_device
+    return extend(features, chosen, count)
+
+
+def extend_on_device(features: Tensor, chosen: Tensor, count: int) -> Tensor:
+    """extend_max_min without a look at a value."""
+    distances = torch.nan_to_num(cosine_distances(features), nan=0.0)
+    nearest = distances.index_select(0, chosen).amin(dim=0)
+    # A virtual token that is as far from each as the chosen set, and is drawn first.
+    square = torch.nn.functional.pad(distances, (1, 0, 1, 0))
+    square[0, 1:] = nearest
+    first_scores = torch.zeros_like(square[0])
+    first_scores[:1] = torch.inf
+    first_scores.index_fill_(0, chosen + 1, -torch.inf)
+    fused = distances.is_cuda and diversity_triton.AVAILABLE
+    greedy = diversity_triton.greedy if fused else greedy_torch
+    return greedy(square, first_scores, count + 1)[1:] - 1
+
+
+def _extend_on_cpu(features: Tensor, chosen: Tensor, count: int) -> Tensor:
+    """Only the rows of chosen tokens are computed: most of the Gram matrix is never read."""
+    unit = torch.nn.functional.normalize(features.detach().float(), dim=1, eps=TINY_LENGTH)
+    similar = torch.nan_to_num(unit.index_select(0, chosen) @ unit.T, nan=1.0)
+    closest = similar.amax(dim=0).numpy()  # cosine to the nearest chosen token
+    closest[chosen.numpy()] = np.inf
+    row = torch.empty(len(unit), 1)
+    row_values, order = row.numpy()[:, 0], np.empty(count, dtype=np.int64)
+    for step in range(count):
+        choice = order[step] = closest.argmin()
+        torch.mm(unit, unit.narrow(0, int(choice), 1).T, out=row)
+        np.fmax(closest, row_values, out=closest)
+        closest[choice] = np.inf
+    return torch.from_numpy(order)
 
 
 def cosine_distances(features: Tensor) -> Tensor:

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import PruningMethod, Signals, make_method
+from vla_pruner_ros.pruning.method import PruningMethod, Signals, select_evenly
+from vla_pruner_ros.pruning.methods import make_method
 from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
+from vla_pruner_ros.pruning.presets import preset_in_force, resolve
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
 from vla_pruner_ros.pruning.step import PruningStep, StepMeasurement
 from vla_pruner_ros.pruning.token_selection import TINY, Selection, combine, top_k
@@ -27,6 +29,9 @@ BUDGET_FIELDS = (
     "fine_motion",
     "coarse_motion",
 )
+
+
+METHOD_FIELDS = ("method", "seed", "coverage", "camera_budget")
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ class PruningState:
         num_visual: int,
         num_cameras: int = 1,
         always_observe: bool = False,
+        family: str = "",
+        decodes_in_parallel: bool = False,
     ) -> None:
         if num_cameras < 1 or num_visual % num_cameras:
             raise ValueError(
@@ -79,18 +86,20 @@ class PruningState:
             )
         self.num_layers, self.num_visual, self.num_cameras = num_layers, num_visual, num_cameras
         self.always_observe = always_observe
+        self.family, self.decodes_in_parallel = family, decodes_in_parallel
         self.generation = 0
-        self._config = self.check(config)
-        self._method = make_method(config, num_cameras)
+        self._config, self.settings = config, self.check(config)
+        self._method = self._new_method()
         self._budget = make_budget(config, num_visual, num_cameras)
-        self._relevance = _new_relevance(config)
+        self._relevance = _new_relevance(self.settings)
         self._tracker = StatisticsTracker(num_visual)
         self._steps_since_full = 0
         self._planned: PruningStep | None = None
 
     @property
     def config(self) -> PruningConfig:
-        """May be replaced between steps and takes effect on the next plan().
+        """May be replaced between steps and takes effect on the next plan(). `settings` are the
+        same with everything filled in that is left to the preset.
 
         The action relevance survives unless its meaning changes (other layers observed); another
         window keeps the newest steps that fit. A deadline budget keeps what it has learned.
@@ -99,17 +108,18 @@ class PruningState:
 
     @config.setter
     def config(self, config: PruningConfig) -> None:
-        old_config, old_layers = self._config, self._action_layers()
-        self._config = self.check(config)
-        if (config.method, config.seed) != (old_config.method, old_config.seed):
-            self._method = make_method(config, self.num_cameras)
+        settings = self.check(config)
+        old_config, old, old_layers = self._config, self.settings, self._action_layers()
+        self._config, self.settings = config, settings
+        if any(getattr(settings, name) != getattr(old, name) for name in METHOD_FIELDS):
+            self._method = self._new_method()
             self.generation += 1
         if any(getattr(config, name) != getattr(old_config, name) for name in BUDGET_FIELDS):
             self._budget = self._renewed_budget(old_config)
         if config.temporal_window != old_config.temporal_window:
             self._relevance = self._relevance.resized(config.temporal_window)
             self.generation += 1
-        self._relevance.set_decay(config.temporal_decay, config.decay_order)
+        self._relevance.set_decay(settings.temporal_decay, settings.decay_order)
         if self._action_layers() != old_layers:
             self._forget()
 
@@ -119,31 +129,32 @@ class PruningState:
         if measured is not None:
             self.record_step(measured.latency_s, measured.actions)
         requested = tokens_to_keep(self._budget.ratio, self.num_visual)
-        uses_action = "action" in self._method.needs
-        has_history = len(self._relevance) >= self._config.temporal_window
+        uses_action = self._remembers_action()
+        has_history = len(self._relevance) >= self.settings.temporal_window
         history_incomplete = uses_action and not has_history
         refresh = uses_action and not history_incomplete and self._is_refresh_due()
         full = (
             self._method.name == "full"
             or requested == self.num_visual
-            or (history_incomplete and self._config.history_fill == "full")
+            or (history_incomplete and self.settings.history_fill == "full")
             or refresh
         )
-        needs = self._method.needs_without_history if history_incomplete else self._method.needs
         observes = bool(self._action_layers())
+        prune_layer = self._prune_layer()
         self._planned = PruningStep(
             keep=self.num_visual if full else requested,
             requested=requested,
             full=full,
-            prune_layer=0 if self._method.prunes_before_first_layer else self._config.prune_layer,
-            signals=frozenset() if full else needs - {"action"},
-            semantic_layer=self._config.prune_layer - 1,
+            prune_layer=prune_layer,
+            signals=frozenset() if full else self._signals(history_incomplete),
+            semantic_layer=max(prune_layer - 1, 0),
             action_layers=self._action_layers(),
             uses_history=not full and uses_action and has_history,
             tracks_history=not full and observes and has_history,
             history_incomplete=history_incomplete,
             refresh=refresh,
             history_length=len(self._relevance),
+            semantic_queries=self.settings.semantic_queries,
         )
         return self._planned
 
@@ -159,7 +170,9 @@ class PruningState:
         action = self._relevance.smooth() if plan.tracks_history else None
         if plan.uses_history:
             signals = replace(signals, action=action)
-        selection = self._method.select(signals, plan.keep)
+        elif signals.current_action is not None:
+            signals = replace(signals, action=signals.current_action)
+        selection = self._select(signals, plan.keep)
         if action is not None and selection.action_set is None:
             selection = replace(selection, action_set=top_k(action, plan.keep))
         self._tracker.track(selection)
@@ -212,14 +225,14 @@ class PruningState:
 
     def capture_key(self, plan: PruningStep) -> tuple:
         """Equal for two steps whose work on the device is the same, on the same buffers."""
-        config = self._config
-        settings = (
-            config.method,
-            config.semantic_queries,
-            config.action_layer,
-            config.token_recovery,
-        )
+        names = ("method", "action_layer", "token_recovery")
+        settings = (getattr(self.settings, name) for name in names)
         return (plan.shape_key, self.generation, *settings)
+
+    @property
+    def preset(self) -> str:
+        """The preset that the settings in force equal, or "custom"."""
+        return preset_in_force(self.settings, self.family, self.num_layers)
 
     def reset(self) -> None:
         """Forget the action relevance (new episode, new instruction). The deadline budget keeps
@@ -284,32 +297,58 @@ class PruningState:
     def _parts(self) -> tuple[TemporalRelevance, StatisticsTracker, PruningMethod]:
         return self._relevance, self._tracker, self._method
 
+    def _new_method(self) -> PruningMethod:
+        cameras = 1 if self._is_even() else self.num_cameras
+        return make_method(self.settings, cameras)
+
+    def _is_even(self) -> bool:
+        return self.settings.camera_budget == "even" and self.num_cameras > 1
+
+    def _select(self, signals: Signals, keep: int) -> Selection:
+        if self._is_even():
+            return select_evenly(self._method, signals, keep, self.num_cameras)
+        return self._method.select(signals, keep)
+
+    def _prune_layer(self) -> int:
+        return 0 if self._method.prunes_before_first_layer else self.settings.prune_layer
+
+    def _remembers_action(self) -> bool:
+        uses_action = "action" in self._method.needs
+        return uses_action and self.settings.action_source == "history"
+
+    def _signals(self, history_incomplete: bool) -> frozenset[str]:
+        """Return the signals that the model has to compute; past action attention is here."""
+        if history_incomplete:
+            return self._method.needs_without_history
+        needs = self._method.needs
+        if "action" in needs and not self._remembers_action():
+            needs = needs | {"current_action"}
+        return needs - {"action"}
+
     def _action_layers(self) -> tuple[int, ...]:
-        if "action" not in self._method.needs and not self.always_observe:
+        if not (self._remembers_action() or self.always_observe):
             return ()
         return tuple(sorted({*self._early_layers(), *self._late_layers()}))
 
     def _late_layers(self) -> range:
-        """Return the layers that give the action relevance: the decoder's second half
-        (paper), or one.
-        """
-        layer = self._config.action_layer
+        """Return the layers that give the action relevance: the decoder's second half, or one."""
+        layer = self.settings.action_layer
         return (
             range(layer, layer + 1) if layer >= 0 else range(self.num_layers // 2, self.num_layers)
         )
 
     def _early_layers(self) -> range:
         """Return the layers that still see dropped tokens, if token_recovery reads them."""
-        looks = self._config.token_recovery == "early_layers"
-        looks = looks and not self._method.prunes_before_first_layer
-        return range(self._config.prune_layer) if looks else range(0)
+        layers = range(self._prune_layer())
+        starts = {"early_layers": 0, "last_full_layer": max(len(layers) - 1, 0)}
+        return layers[starts.get(self.settings.token_recovery, len(layers)) :]
 
     def _reduce_layers(
         self, rows: Tensor, plan: PruningStep, selection: Selection | None
     ) -> Tensor:
         """One action relevance [M] from the rows [layers, M].
 
-        With the early_layers remedy a dropped token takes its relevance from the layers below K,
+        With early_layers or last_full_layer a dropped token takes its relevance from below layer K,
         scaled so that the kept tokens' relevance has the same sum there and in the late layers.
         """
         late = _mean_of(rows, plan.action_layers, self._late_layers())
@@ -321,8 +360,8 @@ class PruningState:
         return torch.where(kept, late, early * scale)
 
     def _is_refresh_due(self) -> bool:
-        is_periodic = self._config.token_recovery == "refresh"
-        return is_periodic and self._steps_since_full >= self._config.refresh_period - 1
+        is_periodic = self.settings.token_recovery == "refresh"
+        return is_periodic and self._steps_since_full >= self.settings.refresh_period - 1
 
     def _renewed_budget(self, old: PruningConfig) -> Budget:
         if old.budget_mode == self._config.budget_mode == "deadline":
@@ -336,18 +375,25 @@ class PruningState:
         self._steps_since_full = 0
 
     def check(self, config: PruningConfig) -> PruningConfig:
-        """Return settings that fit this model.
+        """Return the settings for this model, with everything filled in that is left to the preset.
 
         Raises:
-            ValueError: a layer is named that the model does not have.
+            ValueError: a layer is named that the model does not have, or a source of the action
+                relevance.
         """
+        settings = resolve(config, self.family, self.num_layers)
         for name in ("prune_layer", "action_layer"):
-            if getattr(config, name) >= self.num_layers:
+            if getattr(settings, name) >= self.num_layers:
                 raise ValueError(
                     f"{name} must be below the model's {self.num_layers} decoder layers, "
-                    f"got {getattr(config, name)}"
+                    f"got {getattr(settings, name)}"
                 )
-        return config
+        if settings.action_source == "current" and not self.decodes_in_parallel:
+            raise ValueError(
+                "action_source current needs a policy that decodes its action in parallel, such "
+                f"as openvla_oft; with {self.family or 'this one'} set it to history"
+            )
+        return settings
 
     def _check_signals(self, plan: PruningStep, signals: Signals) -> None:
         for name in sorted(plan.signals):

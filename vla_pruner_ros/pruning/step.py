@@ -24,7 +24,8 @@ class PruningStep:
     full: run unpruned: the budget is M, or the step is a warm-up or refresh step.
     prune_layer: first decoder layer on the pruned sequence; 0: prune before the first layer.
     signals: fields of Signals to compute (never `action`); empty if full.
-    semantic_layer: decoder layer whose attention they are read from, K-1.
+    semantic_layer: decoder layer whose attention they are read from, K-1; 0 before the first layer.
+    semantic_queries: see PruningConfig.
     action_layers: decoder layers whose action rows observe() expects, ascending; may be empty.
     uses_history: the action relevance takes part in select().
     tracks_history: select() works the action set out, if only for the statistics.
@@ -45,9 +46,10 @@ class PruningStep:
     history_incomplete: bool
     refresh: bool
     history_length: int
+    semantic_queries: str = "all"
 
     @property
     def shape_key(self) -> tuple:
         """Equal for two plans whose device work is the same: a captured graph serves both."""
-        names = "keep full prune_layer signals action_layers uses_history tracks_history"
-        return tuple(getattr(self, name) for name in names.split())
+        names = "keep full prune_layer signals semantic_queries action_layers uses_history"
+        return (*(getattr(self, name) for name in names.split()), self.tracks_history)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from vla_pruner_ros.pruning.diversity import max_min_diversity
+from vla_pruner_ros.pruning.diversity import extend_max_min, max_min_diversity
 
 TINY = torch.finfo(torch.float32).tiny  # keeps a division by an empty sum finite
 
@@ -98,6 +98,22 @@ def select_by_relevance(
     candidates = combine(semantic.shape[0], semantic_set, action_set)
     kept = filter_candidates(features, candidates, keep, at_most=2 * keep)
     return Selection(kept, semantic_set, action_set)
+
+
+def select_with_coverage(
+    features: Tensor, semantic: Tensor, action: Tensor | None, keep: int, coverage: float
+) -> Selection:
+    """select_by_relevance for most of the budget, diversity over all tokens for the rest.
+
+    coverage: share of the budget, 0 to 1, for tokens as far as possible from those chosen so far,
+    whatever their relevance; at least one token is chosen by relevance.
+    """
+    extra = min(round(coverage * keep), keep - 1)
+    core = select_by_relevance(features, semantic, action, keep - extra)
+    if extra == 0:
+        return core
+    added = extend_max_min(features, core.kept, extra)
+    return replace(core, kept=torch.cat([core.kept, added]).sort().values)
 
 
 def _check_inputs(features: Tensor, semantic: Tensor, action: Tensor | None, keep: int) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.methods import find_method
 from vla_pruner_ros.replay.inputs.recorded import Recorded
-
-_COUNTS_STEPS = ("random",)
-"""Pruners that count their steps since the last reset: no later frame makes up for a lost one."""
 
 
 class History:
@@ -30,14 +28,14 @@ class History:
         elif recorded.sequence != self._next_sequence:
             self._known, self._unpruned = False, 0
         pruning = recorded.pruning or PruningConfig()
-        if self._unpruned >= pruning.temporal_window and pruning.method not in _COUNTS_STEPS:
+        if self._unpruned >= pruning.temporal_window and not _counts_steps(pruning):
             self._known = True
         return self._known or recorded.is_unpruned
 
     def _starts_anew(self, recorded: Recorded) -> bool:
         if recorded.resets or recorded.sequence == 0:
             return True
-        counts = recorded.pruning is not None and recorded.pruning.method in _COUNTS_STEPS
+        counts = recorded.pruning is not None and _counts_steps(recorded.pruning)
         return recorded.history_length == 0 and not counts
 
     def add(self, recorded: Recorded, replayed: bool) -> None:
@@ -45,3 +43,8 @@ class History:
         self._known = self._known and replayed
         self._unpruned = self._unpruned + 1 if replayed and recorded.is_unpruned else 0
         self._next_sequence = recorded.sequence + 1
+
+
+def _counts_steps(pruning: PruningConfig) -> bool:
+    """Tell whether no later frame makes up for a lost one."""
+    return find_method(pruning.method).counts_steps

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from vla_pruner_ros.settings.declaration import specs_of
+from vla_pruner_ros.settings.declaration import AUTO, specs_of
 
 S = TypeVar("S")
 
@@ -26,6 +26,9 @@ def with_changes(base: S, assignments: Sequence[str]) -> S:
         if not equals or name not in specs:
             raise ValueError(f"{assignment!r} is not NAME=VALUE with a NAME of: {', '.join(specs)}")
         kind = specs[name].kind
+        if specs[name].is_optional and text == AUTO:
+            changes[name] = None
+            continue
         try:
             changes[name] = _WORDS[text.lower()] if kind is bool else kind(text)
         except (ValueError, KeyError):

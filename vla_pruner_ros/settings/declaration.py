@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 AUTO = "auto"
-"""How users write None, for a setting that the checkpoint decides unless it is given."""
+"""How users write None, for a setting that the checkpoint or the preset decides."""
 
 Choices = tuple[str, ...]
 
@@ -39,7 +39,7 @@ def setting(
     """Declare a field of a settings class.
 
     Args:
-        default: value if nothing is given; None: the checkpoint decides, which users write AUTO.
+        default: value if nothing is given; None: checkpoint or preset decide, written AUTO.
         description: one or two sentences with the unit.
         low: smallest value allowed, inclusive.
         high: largest value allowed, inclusive.

@@ -32,7 +32,7 @@ from vla_pruner_ros.models.decoder.attention import (
 )
 from vla_pruner_ros.models.decoder.kv_cache import KeyValueCache
 from vla_pruner_ros.models.decoder.signals import Prompt, SignalReader
-from vla_pruner_ros.pruning.methods import Signals
+from vla_pruner_ros.pruning.method import Signals
 from vla_pruner_ros.pruning.state import PruningStep
 from vla_pruner_ros.pruning.token_selection import Selection
 
@@ -135,13 +135,9 @@ class PrunedDecoder:
         plan: PruningStep,
         select: Select,
         cache: KeyValueCache | None = None,
-        semantic_queries: str = "all",
     ) -> PrefillResult:
-        """One pass over a prompt, pruned as planned; fills the cache where one is given.
-
-        semantic_queries: see PruningConfig.
-        """
-        reader = SignalReader(prompt, plan.signals, semantic_queries)
+        """One pass over a prompt, pruned as planned; fills the cache where one is given."""
+        reader = SignalReader(prompt, plan.signals, plan.semantic_queries)
         return _PromptPass(self, prompt, plan, reader, select, cache).run()
 
     @torch.no_grad()
@@ -247,7 +243,7 @@ class _PromptPass:
             self.cache.start(self._capacities())
         stream = self.decoder.stream_of(self.prompt)
         if not self.plan.full and self.plan.prune_layer == 0:
-            stream = stream.rows(self._choose(self.reader.before_layers()))
+            stream = stream.rows(self._choose(self._signals_before_layers(stream)))
         *layers, last = range(len(self.decoder.layers))
         for index in layers:
             stream = self._run_layer(index, stream)
@@ -255,6 +251,16 @@ class _PromptPass:
         if not self.prompt.guesses:
             self.attention.accept(self.prompt.read.size)
         return PrefillResult(hidden, self.attention, self.selection, self._cached())
+
+    def _signals_before_layers(self, stream: _Stream) -> Signals:
+        """From the embeddings; attention is what layer 0 would pay to them."""
+        if not self.reader.reads_attention:
+            return self.reader.before_layers()
+        layer = self.decoder.layers[0]
+        normed = layer.input_layernorm(stream.hidden)
+        query = project_query(layer.self_attn, normed, stream.cos, stream.sin)
+        key, _ = project_key_value(layer.self_attn, normed, stream.cos, stream.sin)
+        return self.reader.at_layer(query, key, self._mask(stream, stream))
 
     def _cached(self) -> tuple[int, ...]:
         lengths = self.cache.lengths if self.cache is not None else []

@@ -1,4 +1,4 @@
-"""A prompt as the decoder runs it, and the relevances read from it for the selectors."""
+"""A prompt as the decoder runs it, and the relevances read from it for the methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vla_pruner_ros.models.decoder.attention import attention_weights
-from vla_pruner_ros.pruning.methods import Signals
+from vla_pruner_ros.pruning.method import Signals
 
 CPU_ROWS = 64
 """Rows of an attention map made at a time on a CPU. The map of all rows takes tens of megabytes,
@@ -74,11 +74,19 @@ class Prompt:
         return self.embeddings.shape[1]
 
 
+ATTENTION = frozenset({"semantic", "last_row", "text", "current_action"})
+"""Signals that are read from a layer's attention."""
+
+
 class SignalReader:
-    """Computes the signals a selector asked for, from one layer's queries and keys."""
+    """Computes the signals a method asked for, from one layer's queries and keys."""
 
     def __init__(self, prompt: Prompt, wanted: frozenset[str], semantic_queries: str) -> None:
         self.prompt, self.wanted, self.semantic_queries = prompt, wanted, semantic_queries
+
+    @property
+    def reads_attention(self) -> bool:
+        return bool(ATTENTION & self.wanted)
 
     def before_layers(self) -> Signals:
         """Store the signals that follow from the embeddings alone."""
@@ -91,6 +99,8 @@ class SignalReader:
             "last_row": self._last_row(query, key, mask) if self._asks("last_row") else None,
             "text": self._rows(query, key, mask, self.prompt.text) if self._asks("text") else None,
         }
+        if self._asks("current_action"):
+            rows["current_action"] = self._rows(query, key, mask, self.prompt.read).mean(dim=0)
         return self._signals(**rows)
 
     def _asks(self, name: str) -> bool:
@@ -120,7 +130,9 @@ class SignalReader:
     def _semantic(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
         if self.semantic_queries == "last":
             return self._last_row(query, key, mask)
-        prompt = Span(0, self.prompt.length)
+        if self.semantic_queries == "text":
+            return self._mean_of_text(query, key, mask)
+        prompt = self._prompt_rows()
         sums = self._column_sums(query, key, mask, prompt)
         if self.prompt.real is not None and not self.prompt.causal:
             return sums / prompt.of(self.prompt.real, 0).sum()
@@ -129,6 +141,21 @@ class SignalReader:
         # Under a causal mask an early token is seen by more queries: count only those.
         seen = self.prompt.visual.of(self._of_rows(mask, prompt)).expand(prompt.size, -1)
         return sums / seen.sum(dim=0)
+
+    def _prompt_rows(self) -> Span:
+        """Every row but an action's placeholders and what follows them."""
+        text, read = self.prompt.text, self.prompt.read
+        before_actions = read.start + 1 if read.size else self.prompt.length
+        return Span(0, max(text.stop, before_actions))
+
+    def _mean_of_text(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+        """Mean over the text's rows, padding not counted: float32 [M]."""
+        text, real = self.prompt.text, self.prompt.real
+        rows = self._rows(query, key, mask, text)
+        if real is None:
+            return rows.mean(dim=0)
+        words = text.of(real, 0)
+        return rows.masked_fill(~words[:, None], 0.0).sum(dim=0) / words.sum()
 
     def _column_sums(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
         """Head-mean attention of these rows onto the visual tokens, summed up: float32 [M]."""

@@ -103,8 +103,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
-        rows = self.pruning.semantic_queries
-        done = self.decoder.run_prompt(prompt, plan, select, self.cache, rows)
+        done = self.decoder.run_prompt(prompt, plan, select, self.cache)
         clock.mark("prefill")
         if inputs.guesses is None:
             tokens = self._decode(done, prompt.length)

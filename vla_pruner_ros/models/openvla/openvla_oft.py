@@ -84,6 +84,8 @@ class OftInputs:
 
 
 class OpenVlaOftPolicy(PrismaticPolicy):
+    decodes_in_parallel = True
+
     def __init__(
         self,
         parts: PrismaticParts,
@@ -146,8 +148,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
-        rows = self.pruning.semantic_queries
-        done = self.decoder.run_prompt(prompt, plan, select, semantic_queries=rows)
+        done = self.decoder.run_prompt(prompt, plan, select)
         clock.mark("prefill")
         raw = self._greedy(done.hidden) if self.head is None else self.head(done.hidden[0])
         return InferenceOutput(raw, done.attention, done.selection)

@@ -66,7 +66,6 @@ class FlowDecoder:
         ids: Tensor,
         plan: PruningStep,
         select: Select,
-        semantic_queries: str,
         real: Tensor | None = None,
     ) -> PrefillResult:
         """Fill the cache, pruned as planned.
@@ -76,7 +75,7 @@ class FlowDecoder:
             real: bool [n], False where ids are padding; None: nowhere.
         """
         prompt = self.prompt(visual, ids, real)
-        return self.prefix.run_prompt(prompt, plan, select, self.cache, semantic_queries)
+        return self.prefix.run_prompt(prompt, plan, select, self.cache)
 
     def prompt(self, visual: Tensor, ids: Tensor, real: Tensor | None = None) -> Prompt:
         """Put visual tokens and prompt into one sequence."""

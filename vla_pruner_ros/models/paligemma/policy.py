@@ -18,7 +18,7 @@ from vla_pruner_ros.models.paligemma.expert import ActionExpert
 from vla_pruner_ros.models.paligemma.network import PaliGemmaNetwork
 from vla_pruner_ros.models.pruned_policy import PolicySpec
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import METHODS
+from vla_pruner_ros.pruning.methods import find_method
 from vla_pruner_ros.pruning.step import PruningStep
 
 
@@ -67,7 +67,7 @@ class PaliGemmaPolicy(FlowPolicy):
     ) -> FlowInputs:
         inputs = super()._inputs(pixels, ids, state, raw)
         # Methods that read each word's own features would have to count the padding.
-        reads_words = "text_features" in METHODS[self.pruning.method].needs
+        reads_words = "text_features" in find_method(self.pruning.method).needs
         if self.flow.padded_prompt == 1 or reads_words:
             return inputs
         length = _rounded_up(len(ids), self.flow.padded_prompt)
@@ -89,8 +89,7 @@ class PaliGemmaPolicy(FlowPolicy):
         dtype = self.decoder.prefix.dtype
         visual = self.network.visual_tokens(inputs.pixels.to(dtype))
         clock.mark("vision")
-        rows = self.pruning.semantic_queries
-        done = self.decoder.run_prefix(visual, inputs.ids, plan, select, rows, inputs.real)
+        done = self.decoder.run_prefix(visual, inputs.ids, plan, select, inputs.real)
         clock.mark("prefill")
         position = inputs.position
         if position is None:

@@ -77,7 +77,6 @@ class SmolVlaDecoder:
         cameras: int,
         plan: PruningStep,
         select: Select,
-        semantic_queries: str,
     ) -> PrefillResult:
         """Fill the cache, pruned as planned.
 
@@ -85,7 +84,7 @@ class SmolVlaDecoder:
             visual: [1, M, d], all cameras. ids: int64 [n]. state: [1, 1, state_dim], padded.
         """
         prompt = self.prompt(visual, ids, state, cameras)
-        return self.prefix.run_prompt(prompt, plan, select, self.cache, semantic_queries)
+        return self.prefix.run_prompt(prompt, plan, select, self.cache)
 
     def prompt(self, visual: Tensor, ids: Tensor, state: Tensor, cameras: int) -> Prompt:
         """Order: visual tokens, marks, prompt, state; each with its position."""

@@ -52,8 +52,8 @@ class SmolVlaPolicy(FlowPolicy):
         dtype, cameras = self.decoder.prefix.dtype, len(self.cameras)
         visual = self.network.visual_tokens(inputs.pixels.to(dtype))
         clock.mark("vision")
-        rows, state = self.pruning.semantic_queries, inputs.state.to(dtype)
-        done = self.decoder.run_prefix(visual, inputs.ids, state, cameras, plan, select, rows)
+        state = inputs.state.to(dtype)
+        done = self.decoder.run_prefix(visual, inputs.ids, state, cameras, plan, select)
         clock.mark("prefill")
         position = self.num_visual + cameras * self.decoder.marks.count + len(inputs.ids) + 1
         actions = self.decoder.flow(position, done.attention)

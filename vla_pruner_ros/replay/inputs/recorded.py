@@ -15,7 +15,7 @@ import numpy as np
 from vla_pruner_ros.bags.parameter_events import Changes, first_parameters
 from vla_pruner_ros.bags.reader import BagError, BagMessage, BagReader
 from vla_pruner_ros.bags.stamps import nanoseconds
-from vla_pruner_ros.pruning.config import FIELD_NAMES, PruningConfig
+from vla_pruner_ros.pruning.config import FIELD_NAMES, PRESETS, PruningConfig
 from vla_pruner_ros.replay.inputs.topics import Topics
 
 
@@ -192,12 +192,14 @@ def pruning_config(values: Mapping[str, Any]) -> PruningConfig:
 def pruning_in_force(values: Mapping[str, Any], status: Any) -> PruningConfig:
     """Return the settings of one inference, its budget as the fixed one that it came to.
 
-    The status holds the method and budget in force; layer, window and the like are only in
+    The status holds the method, preset and budget in force; window and the like are only in
     the parameters. A budget that followed a deadline or the motion is replayed as it was, not as
     this machine's clock would have it.
     """
     method = status.method if hasattr(status, "method") else status.pruner  # up to 0.1.0
-    base = pruning_config({**values, "method": method})
+    preset = getattr(status, "preset", "paper")  # there were none up to 0.1.0
+    known = {"preset": preset} if preset in PRESETS else {}
+    base = pruning_config({**known, **values, "method": method})
     total, requested = int(status.tokens_total), int(status.tokens_requested)
     if total == 0:
         return base

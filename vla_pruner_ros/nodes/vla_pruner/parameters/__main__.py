@@ -13,7 +13,7 @@ def markdown() -> str:
         "",
         "Live parameters change the very next inference. Those marked *(configure)* are read on",
         "configure and refused while the node is configured; *(start)* ones only the command line",
-        "and a file can set. `auto` leaves a setting to the checkpoint.",
+        "and a file can set. `auto` leaves a setting to the checkpoint or the preset.",
     ]
     for heading, specs in sections().items():
         lines += ["", f"## {heading}", "", "| parameter | default | allowed | meaning |"]

@@ -1,0 +1,1 @@
+"""The paper's own ablations of VLA-Pruner, one file each."""
