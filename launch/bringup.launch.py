@@ -24,6 +24,7 @@ from launch import LaunchContext, LaunchDescription
 from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.parameters import (
     is_recording,
+    is_simulated,
     is_true,
     policy_parameters,
     recorder_parameters,
@@ -44,7 +45,9 @@ ARGUMENTS = (
     ("use_sim_time", "false", "Follow /clock"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
     ("autostart", "true", "Configure and activate the node"),
-    ("sim", "false", "Start the simulated robot too"),
+    ("robot", "", "Robot profile: a bundled name or a file; empty: the one the checkpoint names"),
+    ("dry_run", "", "true: publish commands under ~/preview/ alone, nothing moves"),
+    ("sim", "false", "Start a simulated robot too: true (MetaWorld) or aloha"),
     ("task", "drawer-close", "Task of the simulated robot"),
     ("record", "", "Directory to record a bag for replay into; true picks a name"),
     ("record_compression", "none", "Of the recorded bag: none, png or jpeg (pictures), zstd (all)"),
@@ -71,7 +74,7 @@ def make_nodes(context: LaunchContext) -> list:
         **common,
     )
     actions = [policy]
-    if is_true(given["sim"]):
+    if is_simulated(given["sim"]):
         actions.append(sim_robot(given, common))
     if is_recording(given):
         actions.append(recorder(given, common, use_sim_time))
@@ -81,11 +84,12 @@ def make_nodes(context: LaunchContext) -> list:
 
 
 def sim_robot(given: dict, common: dict) -> Node:
+    executable, parameters = simulation.robot_node(given["sim"], given["task"])
     return Node(
         package=PACKAGE,
-        executable="sim_robot_node",
-        name="sim_robot",
-        parameters=[simulation.robot_parameters(given["task"])],
+        executable=executable,
+        name=executable.removesuffix("_node"),
+        parameters=[parameters],
         **common,
     )
 

@@ -48,6 +48,7 @@ class ControlledPolicy:
     family = "controlled"
     trained = True
     can_miss_cameras = True
+    robot = str(Path(__file__).parent / "robots" / "end_effector.yaml")
 
     def __init__(self, num_cameras: int = 1, state_dim: int = 0, chunk_size: int = 1) -> None:
         self.num_cameras = num_cameras

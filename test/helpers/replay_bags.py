@@ -36,6 +36,7 @@ class MemoryPolicy:
     family, trained, chunk_size = "memory", False, 2
 
     can_miss_cameras = False
+    robot = str(Path(__file__).parent / "robots" / "end_effector.yaml")
 
     def __init__(self, num_cameras: int = 1, state_dim: int = 0) -> None:
         self.num_cameras, self.state_dim = num_cameras, state_dim

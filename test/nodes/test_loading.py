@@ -15,8 +15,8 @@ from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.nodes.vla_pruner.loading import (
     check_policy,
-    check_uses_image,
     load_from_settings,
+    try_policy,
 )
 from vla_pruner_ros.nodes.vla_pruner.parameters import make_settings
 
@@ -34,16 +34,16 @@ def test_every_family_loads_with_the_cameras_that_are_named(tmp_path, family, ca
     policy = load_from_settings(made)
     check_policy(policy, made)
     assert (policy.family, policy.num_cameras, policy.trained) == (family, cameras, False)
-    assert check_uses_image(policy, "close the drawer")
+    assert try_policy(policy, "close the drawer")[0]
 
 
 def test_a_policy_that_ignores_its_camera_is_noticed():
     """Some transformers versions make OpenVLA answer the same whatever it sees."""
     policy = ControlledPolicy()
-    assert check_uses_image(policy, "close the drawer")
+    assert try_policy(policy, "close the drawer")[0]
     policy.expect_configure()
     policy._follow_brightness = lambda observation: np.zeros((1, 7))
-    assert not check_uses_image(policy, "close the drawer")
+    assert not try_policy(policy, "close the drawer")[0]
 
 
 def test_joints_must_fill_the_models_state():

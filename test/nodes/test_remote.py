@@ -34,7 +34,8 @@ def one_camera() -> SteppedPolicy:
 
 
 def node(url: str, **parameters):
-    return bench(load_from_settings, checkpoint=url, remote_timeout=5.0, **parameters)
+    given = {"robot": ROBOT, "remote_timeout": 5.0, **parameters}
+    return bench(load_from_settings, checkpoint=url, **given)
 
 
 @pytest.mark.parametrize("image_format", ["raw", "jpeg"])

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: the recorder needs 
 from node_helpers import Transition, bench
 from PIL import Image as PillowImage
 from recorder_helpers import recorder
-from replay_bags import picture
+from replay_bags import MemoryPolicy, picture
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -70,6 +70,7 @@ def drive(b, chunks: list, compressed: bool) -> None:
 def test_chunks_of_several_cameras_replay_to_the_same_actions(tmp_path, capsys, family, transport):
     checkpoint = str(write_untrained_checkpoint(tmp_path / "checkpoint", family))
     parameters = {"checkpoint": checkpoint, "device": "cpu", "num_threads": 1}
+    parameters |= {"robot": MemoryPolicy.robot}
     parameters |= {"image_topics": list(CAMERAS), "state_joints": JOINTS, "temporal_window": 2}
     parameters |= {"image_transport": transport, "max_image_age": 30.0, "max_state_age": 30.0}
     compressed = transport == "compressed"

@@ -201,4 +201,4 @@ def test_missing_state_is_a_problem_of_the_frame(tmp_path):
         "",
     ]
     _, run, _ = replay(tmp_path / "bag", policy, FULL, joints=["b"])
-    assert "joints b are not in the joint state (a)" in run.problems[-1].problem
+    assert "joints b are not in the joint states (there: a)" in run.problems[-1].problem

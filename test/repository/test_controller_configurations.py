@@ -9,7 +9,7 @@ import yaml
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: parameters need its messages")
 
-from vla_pruner_ros.nodes.vla_pruner.parameters import parameter_specs
+from vla_pruner_ros.nodes.vla_pruner.parameters import make_settings, parameter_specs
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 
@@ -67,3 +67,38 @@ def test_cartesian_controller_takes_targets_in_the_frame_they_are_given_in():
     assert controller["robot_base_link"] == own["action_frame"] == default("action_frame")
     names = content["/**/controller_manager"]["ros__parameters"]
     assert names["cartesian_motion_controller"]["type"].startswith("cartesian_motion_controller/")
+
+
+JTC_NAMES = {
+    "joints", "command_joints", "command_interfaces", "state_interfaces",
+    "allow_partial_joints_goal", "interpolation_method", "open_loop_control",
+    "allow_nonzero_velocity_at_trajectory_end", "cmd_timeout", "gains", "constraints",
+    "action_monitor_rate",
+}  # fmt: skip
+"""Of joint_trajectory_controller_parameters.yaml in ros2_controllers, Jazzy and Kilted."""
+
+
+def test_a_trajectory_controller_knows_every_name_and_takes_positions_alone():
+    content = read("joint_trajectory")
+    own = content["/**/joint_trajectory_controller"]["ros__parameters"]
+    assert own.keys() <= JTC_NAMES
+    assert own["command_interfaces"] == ["position"]
+    names = content["/**/controller_manager"]["ros__parameters"]
+    kind = names["joint_trajectory_controller"]["type"]
+    assert kind == "joint_trajectory_controller/JointTrajectoryController"
+
+
+def test_a_forward_command_controller_knows_every_name():
+    content = read("forward_command")
+    own = content["/**/forward_position_controller"]["ros__parameters"]
+    assert own.keys() == {"joints", "interface_name"}
+    names = content["/**/controller_manager"]["ros__parameters"]
+    kind = names["forward_position_controller"]["type"]
+    assert kind == "forward_command_controller/ForwardCommandController"
+
+
+@pytest.mark.parametrize("name", ["joint_trajectory", "forward_command", "cartesian_pose"])
+def test_what_is_set_for_the_node_is_allowed_there(name):
+    values = read(name)["/**/vla_pruner"]["ros__parameters"]
+    assert values.keys() <= parameter_specs().keys()
+    make_settings(values)

@@ -24,6 +24,7 @@ class SoakPolicy:
 
     family, trained = "soak", True
     can_miss_cameras = False
+    robot = "widowx_bridge"
     num_cameras, state_dim, chunk_size = 1, len(STATE_JOINTS), STEPS
 
     def __init__(self) -> None:

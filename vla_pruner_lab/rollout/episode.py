@@ -17,7 +17,8 @@ from vla_pruner_ros.models.policy import (
     PruningReport,
 )
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
-from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
+from vla_pruner_ros.robots import Measured, assemble_state, decode_actions, load_profile
+from vla_pruner_ros.sim.robot import ACTION_PERIOD, SimState, SimulatedRobot
 from vla_pruner_ros.sim.tasks import instruction_for
 
 CAMERAS = ("scene", "gripper")
@@ -88,6 +89,7 @@ class StillAgent:
 class PolicyAgent:
     """A policy that sees what the robot's cameras see.
 
+    What its numbers mean, the robot profile that its checkpoint names says, as in the node.
     execute: actions of a chunk carried out before the next inference (None: all of them).
     unpruned_first: inferences at the start of each episode that see every token.
     """
@@ -96,6 +98,8 @@ class PolicyAgent:
         self, policy: PrunedPolicy, execute: int | None = None, unpruned_first: int = 0
     ) -> None:
         self.policy, self.unpruned_first = policy, unpruned_first
+        robot = getattr(policy, "robot", "")
+        self.profile = load_profile(robot) if robot else None
         self.execute = min(execute or policy.chunk_size, policy.chunk_size)
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
@@ -112,7 +116,14 @@ class PolicyAgent:
             self._refused += 1
             return np.array([[*HOLD_STILL, state.gripper_opening]])
         self._reports.append(chunk.pruning)
-        return chunk.actions[: self.execute]
+        return self._decoded(chunk.actions, state)[: self.execute]
+
+    def _decoded(self, actions: np.ndarray, state: SimState) -> np.ndarray:
+        """Return [steps, 7] in metres, radians and openings, as the node would command them."""
+        if self.profile is None:
+            return actions
+        commands = decode_actions(self.profile, actions, measured(state), ACTION_PERIOD)
+        return np.concatenate([commands.displacements, commands.openings], axis=1)
 
     def _act(self, observation: Observation) -> ActionChunk:
         if len(self._reports) + self._refused >= self.unpruned_first:
@@ -134,6 +145,8 @@ class PolicyAgent:
         """Return LIBERO's eight numbers or the nine joints, whichever has the policy's size."""
         if not self.policy.state_dim:
             return None
+        if self.profile and self.profile.state_dim == self.policy.state_dim:
+            return assemble_state(self.profile, measured(state))
         known = (state.proprioception, state.joint_positions)
         fitting = (values for values in known if len(values) == self.policy.state_dim)
         return next(fitting, state.joint_positions)
@@ -169,6 +182,12 @@ def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int
             if state.success:
                 break
     return EpisodeResult(bool(state.success), done, **agent.measurements())
+
+
+def measured(state: SimState) -> Measured:
+    """Return the simulated robot as its topics would report it."""
+    joints = dict(zip(state.joint_names, map(float, state.joint_positions), strict=True))
+    return Measured(joints, state.end_effector_position, state.end_effector_quaternion)
 
 
 def as_record(outcome: EpisodeResult) -> dict[str, object]:

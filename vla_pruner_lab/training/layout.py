@@ -84,6 +84,10 @@ def _as_lists(arrays: dict[str, np.ndarray]) -> dict[str, list[float]]:
     return {name: array.tolist() for name, array in arrays.items()}
 
 
+SIMULATED_ROBOT = "metaworld"
+"""Robot profile of what is trained here."""
+
+
 def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict) -> None:
     """Write weights as a checkpoint: the start's files with its tensors replaced, marked trained.
 
@@ -96,7 +100,7 @@ def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict)
         if path.suffix == ".json":
             (directory / path.name).write_bytes(path.read_bytes())
     config = read_json(start / "config.json")
-    config[NOTE] = {"trained": True, **note}
+    config[NOTE] = {"trained": True, "robot": SIMULATED_ROBOT, **note}
     _write_json(directory / "config.json", config)
     tensors = {**_tensors(start / WEIGHTS_FILE), **_part(weights, "model.")}
     tokens = untrained.VOCABULARY

@@ -30,6 +30,7 @@ VIDEO = {
 DECODABLE_VIDEO = tuple(VIDEO)[:2]
 STRING = "std_msgs/msg/String"
 JOINT_STATE = "sensor_msgs/msg/JointState"
+POSE = "geometry_msgs/msg/PoseStamped"
 PARAMETER_EVENT = "rcl_interfaces/msg/ParameterEvent"
 DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"
 CLOCK = "rosgraph_msgs/msg/Clock"

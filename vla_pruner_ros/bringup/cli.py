@@ -19,6 +19,7 @@ from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.client import GivenUpError, PolicyClient
 from vla_pruner_ros.bringup.parameters import (
     is_recording,
+    is_simulated,
     is_true,
     policy_parameters,
     recorder_parameters,
@@ -35,6 +36,8 @@ DEFAULTS = {
     "image_topic": "",
     "instruction": "",
     "keep_ratio": "",
+    "robot": "",
+    "dry_run": "",
     "namespace": "",
     "use_sim_time": "false",
     "log_level": "info",
@@ -100,10 +103,10 @@ def policy_arguments(given: dict[str, str]) -> list[str]:
 def start(processes: Processes, given: dict[str, str]) -> None:
     """Start the nodes that the arguments ask for."""
     common = common_arguments(given)
-    if is_true(given["sim"]):
-        robot = simulation.robot_parameters(given["task"]).items()
-        ours = [part for name, value in robot for part in parameter(name, value)]
-        processes.start("sim_robot_node", *common, *ours)
+    if is_simulated(given["sim"]):
+        executable, robot = simulation.robot_node(given["sim"], given["task"])
+        ours = [part for name, value in robot.items() for part in parameter(name, value)]
+        processes.start(executable, *common, *ours)
     if is_recording(given):
         wanted = recorder_parameters(given).items()
         ours = [part for name, value in wanted for part in parameter(name, value)]

@@ -43,6 +43,12 @@ EXECUTABLES = {
         "Simulates an arm and its cameras on the topics of a real one.",
         ("--ros-args -p task:=drawer-close",),
     ),
+    "sim_aloha_node": Executable(
+        "nodes.simulation.aloha",
+        "Simulates the two arms of an ALOHA on the topics of a real one: joint commands in, joint\n"
+        "states and three cameras out.",
+        ("--ros-args -p interface:=positions",),
+    ),
     "vla_pruner_player": Executable(
         "nodes.player",
         "Plays a bag and its clock, without rosbag2.",
@@ -95,6 +101,7 @@ def missing_part() -> str:
 
 vla_pruner_node = _needs_ros("vla_pruner_node")
 sim_robot_node = _needs_ros("sim_robot_node")
+sim_aloha_node = _needs_ros("sim_aloha_node")
 vla_pruner_player = _needs_ros("vla_pruner_player")
 vla_pruner_recorder = _needs_ros("vla_pruner_recorder")
 vla_pruner_bringup = _needs_ros("vla_pruner_bringup")

@@ -17,6 +17,19 @@ def is_true(value: str) -> bool:
     return value.lower() in ("true", "1", "yes", "on")
 
 
+def is_simulated(sim: str) -> bool:
+    """Return whether the argument sim asks for a simulated robot: true, or the name of one.
+
+    Raises:
+        ValueError: there is no such robot.
+    """
+    if sim.lower() == simulation.ALOHA or is_true(sim):
+        return True
+    if sim.lower() in ("", "false", "0", "no", "off"):
+        return False
+    raise ValueError(f"sim must be true, false or {simulation.ALOHA}, got {sim!r}")
+
+
 def refuse_old_names(names: Iterable[str]) -> None:
     """Refuse arguments that are called like a parameter of an earlier release.
 
@@ -46,7 +59,9 @@ def policy_parameters(given: dict[str, str]) -> dict[str, object]:
                 given["as_recorded"], given["recorded_node"], given["params_file"]
             )
         )
-    if is_true(given["sim"]) and not given["checkpoint"]:
+    if given["sim"].lower() == simulation.ALOHA:
+        parameters.update(simulation.aloha_parameters())
+    elif is_true(given["sim"]) and not given["checkpoint"]:
         parameters.update(simulation.policy_parameters(given["task"]))
     if given["checkpoint"]:
         parameters["checkpoint"] = given["checkpoint"]
@@ -54,6 +69,10 @@ def policy_parameters(given: dict[str, str]) -> dict[str, object]:
         parameters["image_topics"] = [given["image_topic"]]
     if given["instruction"]:
         parameters["instruction"] = given["instruction"]
+    if given["robot"]:
+        parameters["robot"] = given["robot"]
+    if given["dry_run"]:
+        parameters["dry_run"] = is_true(given["dry_run"])
     if given["keep_ratio"]:
         parameters["keep_ratio"] = float(given["keep_ratio"])
     return parameters

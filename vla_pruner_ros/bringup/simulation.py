@@ -19,6 +19,27 @@ def policy_parameters(task: str) -> dict[str, object]:
     }
 
 
+ALOHA = "aloha"
+"""Value of sim for the two simulated ViperX arms."""
+ALOHA_CAMERAS = ("cam_high", "cam_left", "cam_right")
+
+
+def aloha_parameters() -> dict[str, object]:
+    """Parameters of vla_pruner_node for the simulated ALOHA; the checkpoint is the user's."""
+    return {
+        "robot": ALOHA,
+        "image_topics": [f"{camera}/image_raw" for camera in ALOHA_CAMERAS],
+        "control_rate": 50.0,
+    }
+
+
+def robot_node(sim: str, task: str) -> tuple[str, dict[str, object]]:
+    """Return the executable and the parameters of the simulated robot that sim asks for."""
+    if sim.lower() == ALOHA:
+        return "sim_aloha_node", {}
+    return "sim_robot_node", robot_parameters(task)
+
+
 def robot_parameters(task: str) -> dict[str, object]:
     """Parameters of sim_robot_node."""
     return {"task": task, "cameras": list(CAMERAS)}

@@ -11,7 +11,10 @@ import numpy as np
 class PlannedAction:
     """One action of a chunk.
 
-    values: float32 [7], as ActionChunk.actions; step: index in its chunk; sequence: the inference;
+    values: [n] of an end effector: displacement x y z (m), roll pitch yaw (rad); or the arm's joint
+    targets (rad or m); then the grippers' openings 0..1, from index first_gripper on.
+    pose: [7] to reach instead of the displacement: x y z (m), quaternion x y z w; None if there is
+    a displacement. step: index in its chunk; sequence: the inference;
     image_stamp: when the image behind it was taken, on the node's clock (ns); captured: the same
     moment on playback time (ns); epoch: of the gate when it was computed.
     """
@@ -22,6 +25,8 @@ class PlannedAction:
     image_stamp: int
     epoch: int
     captured: int = 0
+    first_gripper: int = 6
+    pose: np.ndarray | None = None
 
     def lateness(self, now: int, period: float) -> float:
         """Return how far (s) `now`, on playback time (ns), is past the moment it was meant for.
@@ -51,6 +56,11 @@ class ActionQueue:
     def next(self) -> PlannedAction | None:
         """Next action to come out, None if the queue is empty."""
         return self._waiting[0] if self._waiting else None
+
+    @property
+    def waiting(self) -> tuple[PlannedAction, ...]:
+        """The actions that wait, in order."""
+        return tuple(self._waiting)
 
     def replace(
         self,
@@ -97,6 +107,7 @@ def blend(old: list[PlannedAction], new: list[PlannedAction], steps: int) -> lis
     for i in range(min(steps, len(old), len(new))):
         share = (i + 1) / (steps + 1)
         values = share * new[i].values + (1.0 - share) * old[i].values
-        values[6] = new[i].values[6]
+        grippers = slice(new[i].first_gripper, None)
+        values[grippers] = new[i].values[grippers]
         blended[i] = replace(new[i], values=values.astype(np.float32))
     return blended

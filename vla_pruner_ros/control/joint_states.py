@@ -84,7 +84,7 @@ def describe_silence(names: Sequence[str], states: JointStates, now: float, limi
     ]
     shown = ", ".join(parts[:6]) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
     return (
-        f"No fresh position of {shown}: joints older than max_state_age {limit:.2f} s stop motion. "
+        f"No fresh joint state of {shown}: older than max_state_age {limit:.2f} s, motion stops. "
         "Check that their driver publishes joint_states and that the names are the profile's"
     )
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vla_pruner_ros.robots.rotations import from_matrix, to_matrix
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -39,6 +41,16 @@ class Pose:
         orientation = multiply(turn, self.orientation)
         # Renormalised: the product of many would drift.
         return Pose.of(self.position + action[:3], orientation)
+
+    def displacement_to(self, target: Pose) -> np.ndarray:
+        """Return [6] the displacement that leads to a target: x y z (m), roll pitch yaw (rad)."""
+        turn = to_matrix(multiply(target.orientation, conjugate(self.orientation)), "quaternion")
+        return np.append(target.position - self.position, from_matrix(turn, "rpy"))
+
+
+def conjugate(quaternion: np.ndarray) -> np.ndarray:
+    """Return the inverse of a unit quaternion x y z w."""
+    return quaternion * np.array([-1.0, -1.0, -1.0, 1.0])
 
 
 def quaternion_from_rpy(roll: float, pitch: float, yaw: float) -> np.ndarray:

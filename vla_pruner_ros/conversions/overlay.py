@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image as PillowImage
+from PIL import ImageDraw
 
 PRUNED_BRIGHTNESS = 0.28
 """Brightness of a pruned patch, 1 is untouched."""
@@ -35,6 +36,18 @@ def kept_mask(kept_indices: Sequence[int] | np.ndarray, grid: tuple[int, int]) -
     mask = np.zeros(rows * columns, dtype=bool)
     mask[indices] = True
     return mask.reshape(rows, columns)
+
+
+def mark(picture: np.ndarray, words: str) -> np.ndarray:
+    """Write words in the top left corner of a picture, uint8 [H, W, 3]; none leave it as it is."""
+    if not words:
+        return picture
+    image = PillowImage.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    box = draw.textbbox((2, 2), words)
+    draw.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=(0, 0, 0))
+    draw.text((2, 2), words, fill=(255, 220, 0))
+    return np.asarray(image)
 
 
 def draw_kept(

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vla_pruner_ros.models.checkpoints import read_config, refuse_quantized
+from vla_pruner_ros.models.checkpoints import read_config, refuse_quantized, training_note
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.families import (
     Checkpoint,
@@ -112,6 +112,7 @@ def load_policy(
         )
         with _chosen_by_name(name, family, request, model):
             policy = family.load(request, made)
+            policy.robot = str(training_note(config).get("robot", ""))
     policy.set_execution(execution or ExecutionConfig())
     logger.info("%s: %s on %s in %s", checkpoint, name, device, request.dtype)
     return policy
@@ -218,7 +219,7 @@ def checkpoint_directory(name: str | Path) -> Path:
         bundled = None if path.exists() else policy_directory(name)
         return bundled or resolve(path)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    directory = cache / "vla_pruner_ros" / "untrained_openvla"
+    directory = cache / "vla_pruner_ros" / "untrained_openvla_with_robot"
     if not (directory / "config.json").is_file():
         directory.mkdir(parents=True, exist_ok=True)
         write_untrained_checkpoint(directory)

@@ -107,6 +107,8 @@ class VlaPolicy(Protocol):
     state_dim: int
     """0 where the model takes no state."""
     chunk_size: int
+    robot: str
+    """Robot profile that the checkpoint names, empty if it names none."""
     pruning: PruningConfig
 
     def act(self, observation: Observation) -> ActionChunk:

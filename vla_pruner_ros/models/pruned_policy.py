@@ -70,6 +70,8 @@ class PrunedPolicy(ABC):
     can_miss_cameras = False
     decoder_layers: tuple[nn.Module, ...] = ()
     """Whose linear layers quantization replaces."""
+    robot = ""
+    """See VlaPolicy; load_policy sets it."""
     buffer_generation = 0
     """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 

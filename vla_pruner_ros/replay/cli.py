@@ -31,6 +31,7 @@ from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
 from vla_pruner_ros.replay.sweep import sweep_settings
 from vla_pruner_ros.report import write_page
+from vla_pruner_ros.robots import load_profile
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
 from vla_pruner_ros.settings import AUTO, specs_of
@@ -161,7 +162,9 @@ def _replay_all(
     """Do all runs; what is done when the user interrupts is kept."""
     parity, settings = _settings(arguments, session)
     joints = session.joints if arguments.state_joints is None else arguments.state_joints
-    replayer, sweep_runs = Replayer(policy, joints), []
+    robot = arguments.robot or session.robot
+    replayer = Replayer(policy, joints, load_profile(robot) if robot else None)
+    sweep_runs = []
     with ExitStack() as stack:
         bag = _replayed_bag(arguments, reader, policy, session, stack)
         try:

@@ -32,8 +32,8 @@ RECORDED_OUTPUTS = (
     "overlay",
 )
 """Topics of the recorded node that would mix with those of the running one."""
-KEPT = (*FIELD_NAMES, "state_joints", "max_camera_spread", "relevance_timeout", "on_camera_loss",
-        "unnorm_key", "draft", "quantization")  # fmt: skip
+KEPT = (*FIELD_NAMES, "robot", "state_joints", "max_camera_spread", "relevance_timeout",
+        "on_camera_loss", "unnorm_key", "draft", "quantization")  # fmt: skip
 """Parameters that determine the outputs; the others belong to the robot or to its computer."""
 
 

@@ -85,6 +85,12 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--state-topic", default="", metavar="TOPIC")
     group.add_argument("--state-joints", nargs="+", default=None, metavar="JOINT")
     group.add_argument(
+        "--robot",
+        default="",
+        metavar="PROFILE",
+        help="robot profile, a bundled name or a file, instead of the recorded node's",
+    )
+    group.add_argument(
         "--instruction",
         default="",
         help="instead of what was recorded; with --instruction-topic, until the first one there",

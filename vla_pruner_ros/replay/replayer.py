@@ -13,6 +13,7 @@ from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.history import History
 from vla_pruner_ros.replay.inputs.recorded import Kept
 from vla_pruner_ros.replay.inputs.sample import ReplayInput
+from vla_pruner_ros.robots import RobotProfile
 
 RECORDED = "recorded settings"
 FULL = "full"
@@ -69,11 +70,16 @@ class Run:
 class Replayer:
     """Loop over inputs with one policy; while it runs, the policy is this object's alone.
 
-    joints: order of the state, see state_from_joint_state.
+    joints: order of the state without a profile. profile: what the numbers mean on the robot.
     """
 
-    def __init__(self, policy: VlaPolicy, joints: Sequence[str] = ()) -> None:
-        self._policy = policy
+    def __init__(
+        self,
+        policy: VlaPolicy,
+        joints: Sequence[str] = (),
+        profile: RobotProfile | None = None,
+    ) -> None:
+        self._policy, self._profile = policy, profile
         self._joints = tuple(joints)
         self._warm = False
 
@@ -107,7 +113,9 @@ class Replayer:
             replay_input.index, replay_input.stamp, replay_input.instruction, replay_input.reset
         )
         try:
-            observation = replay_input.observation(self._joints, self._policy.state_dim > 0)
+            observation = replay_input.observation(
+                self._joints, self._policy.state_dim > 0, self._profile
+            )
             converted = time.perf_counter()
             self._prepare(observation, self._pruning(replay_input, setting))
             called = time.perf_counter()

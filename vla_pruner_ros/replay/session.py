@@ -59,6 +59,7 @@ class Session:
 
     Attributes:
         inferences: recorded ones, empty in every-n-th mode.
+        robot: profile that explained the recorded node's numbers, "" in bags of earlier releases.
         joints: parameter state_joints of the recorded node, if it is in the bag.
         pruning: the recorded node's first settings, or the defaults.
     """
@@ -74,7 +75,11 @@ class Session:
         changes = recorded_parameters(reader, choice)
         parameters = first_parameters(changes)
         self.topics = choose_topics(
-            reader.topics, num_cameras, choice.wanted, parameters.get("image_topics") or ()
+            reader.topics,
+            num_cameras,
+            choice.wanted,
+            parameters.get("image_topics") or (),
+            parameters.get("joint_state_topics") or (),
         )
         run = read_recorded(reader, self.topics, changes, choice.limit)
         self.exact = choice.every == 0 and bool(run.inferences)
@@ -91,6 +96,8 @@ class Session:
         if self.exact:
             self._remark_on_parameters(parameters)
         self.joints = tuple(parameters.get("state_joints") or ())
+        named = [one.robot for one in run.inferences if one.robot]
+        self.robot = str(parameters.get("robot") or (named[0] if named else ""))
         self.pruning = self._first_pruning(parameters)
         self._sampling = Sampling(
             every=max(choice.every, 1),

@@ -25,7 +25,8 @@ class Commands:
     displacements: [steps, 6] of the end effector: x y z (m), roll pitch yaw (rad), base axes.
     poses: [steps, 7] to reach: x y z (m), quaternion x y z w.
     joints: [steps, joints] positions to reach (rad or m), in the order of profile.joints.
-    openings: [steps, grippers] to reach, 0 closed .. 1 open, in the order of commanded_grippers.
+    openings: [steps, grippers] to reach, 0 closed .. 1 open, in the order of commanded_grippers;
+    a policy's numbers may lead outside of 0..1.
     """
 
     displacements: np.ndarray | None
@@ -152,7 +153,7 @@ def _openings(fields: _Fields, steps: int) -> np.ndarray:
 
 def _opening(part: ActionField, numbers: np.ndarray) -> np.ndarray:
     if part.threshold is None:
-        return np.clip((numbers - part.closed) / (part.open - part.closed), 0.0, 1.0)
+        return (numbers - part.closed) / (part.open - part.closed)  # the limits cut it, and count
     beyond = numbers > part.threshold if part.open > part.closed else numbers < part.threshold
     # A number that is not finite must not become a command to close.
     return np.where(np.isfinite(numbers), beyond.astype(np.float64), np.nan)

@@ -308,6 +308,8 @@ def _check_combination(value: Value, items: list[Value], fields: tuple[ActionFie
             if what in seen:
                 item.fail(f"{what} is commanded twice")
             seen.add(what)
+    if end_effector and sum(part.kind == "gripper" for part in fields) > 1:
+        value.fail("an end effector's action takes one gripper at most")
     if end_effector and "the end effector's position" not in seen:
         value.fail("action turns the end effector but has no field with representation position")
 

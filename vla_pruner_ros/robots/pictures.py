@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from vla_pruner_ros.robots.profile import Camera
+from vla_pruner_ros.robots.profile import Camera, RobotProfile
+
+
+def as_seen(
+    images: Sequence[np.ndarray | None], profile: RobotProfile | None
+) -> list[np.ndarray | None]:
+    """Turn and crop one picture a camera as the profile wants it; None stays None.
+
+    Pictures of cameras that the profile does not name, and all without a profile, stay as they are.
+    """
+    cameras = profile.cameras if profile else ()
+    known = dict(enumerate(cameras))
+    return [
+        image if image is None or number not in known else oriented(image, known[number])
+        for number, image in enumerate(images)
+    ]
 
 
 def oriented(image: np.ndarray, camera: Camera) -> np.ndarray:
@@ -16,6 +33,8 @@ def oriented(image: np.ndarray, camera: Camera) -> np.ndarray:
     Returns:
         uint8 [H', W', 3], contiguous; the image itself where nothing changes.
     """
+    if camera.rotation == 0 and camera.crop == Camera.crop:
+        return image
     if camera.rotation:
         image = np.rot90(image, camera.rotation // 90)
     if camera.crop != Camera.crop:

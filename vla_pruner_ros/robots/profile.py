@@ -218,11 +218,15 @@ class RobotProfile:
     @cached_property
     def needs_pose(self) -> bool:
         """True if state or action cannot be computed without end_effector_pose."""
-        absolute = any(
+        return self.needs_pose_to_decode or any(p.source == "pose" for p in self.state)
+
+    @cached_property
+    def needs_pose_to_decode(self) -> bool:
+        """True if actions are poses, or given in the hand's axes."""
+        return any(
             p.kind == END_EFFECTOR_ABSOLUTE or (p.kind == END_EFFECTOR_DELTA and p.frame == "tool")
             for p in self.action
         )
-        return absolute or any(p.source == "pose" for p in self.state)
 
     @property
     def commands_joints(self) -> bool:

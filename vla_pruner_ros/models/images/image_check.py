@@ -22,9 +22,20 @@ def uses_image(policy: VlaPolicy, instruction: str) -> bool:
     Raises:
         PolicyError: as act().
     """
+    return not np.array_equal(*trial_actions(policy, instruction))
+
+
+def trial_actions(policy: VlaPolicy, instruction: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return a policy's actions [steps, numbers] on a black and on a white image.
+
+    The policy's history is empty afterwards.
+
+    Raises:
+        PolicyError: as act().
+    """
     black, white = (_act_on(policy, level, instruction) for level in (0, 255))
     policy.reset()
-    return not np.array_equal(black, white)
+    return black, white
 
 
 def _act_on(policy: VlaPolicy, level: int, instruction: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from vla_pruner_ros.models.openvla.prompt import prompt_text
 from vla_pruner_ros.models.openvla.vision_backbone import TowerShape
 
 UNNORM_KEY = "simulation"
+UNTRAINED_NOTE = {"trained": False, "note": "random weights, for tests and demos"}
 STATE_DIM = 8
 VOCABULARY = 32000
 VOCABULARY_PADDED = 32064
@@ -77,6 +78,8 @@ def _write_component(path: Path, module: nn.Module, prefix: str, seed: int) -> N
 
 def _write_prismatic(directory: Path, seed: int, size: TinySize, statistics: dict) -> None:
     config = _config(size)
+    if "proprio" not in statistics[UNNORM_KEY]:  # the simulated arm has nine joints
+        config[NOTE] = {**UNTRAINED_NOTE, "robot": "metaworld"}
     write_json(directory / "config.json", {**config, "norm_stats": statistics})
     write_json(directory / "dataset_statistics.json", statistics)
     write_json(directory / "preprocessor_config.json", _preprocessor_config())
@@ -190,7 +193,7 @@ def _config(size: TinySize) -> dict:
             "vocab_size": VOCABULARY_PADDED,
         },
         "torch_dtype": "bfloat16",
-        NOTE: {"trained": False, "note": "random weights, for tests and demos"},
+        NOTE: UNTRAINED_NOTE,
     }
 
 

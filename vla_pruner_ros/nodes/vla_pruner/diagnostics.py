@@ -80,6 +80,8 @@ class Reporter:
             "instruction": runner.instruction,
             "model": policy.family if policy else "",
             "trained": policy.trained if policy else None,
+            "robot": runner.profile.name if runner.profile else "",
+            "dry_run": node.parameters.settings.dry_run,
             "method": pruning.method,
             "keep_ratio": pruning.keep_ratio,
             "budget_mode": pruning.budget_mode,
@@ -159,6 +161,8 @@ def judge(state: dict[str, Any]) -> tuple[bytes, str]:
         recent.append(f"the arm answers after {measured:.2f} s: set arm_latency to that")
     if state["trained"] is False:
         recent.append("the weights are untrained: actions mean nothing")
+    if state.get("dry_run"):
+        recent.append("dry run: commands go to ~/preview/ alone and nothing moves")
     if recent:
         return DiagnosticStatus.WARN, "Running, but " + "; ".join(recent)
     return DiagnosticStatus.OK, "Running"

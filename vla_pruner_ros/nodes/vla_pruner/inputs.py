@@ -9,12 +9,13 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
 from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 from vla_pruner_ros.control.freshness import Received
+from vla_pruner_ros.control.joint_states import JointStates
 from vla_pruner_ros.nodes.graph import TopicDoctor
 from vla_pruner_ros.nodes.messages import to_nanoseconds
 from vla_pruner_ros.nodes.subscribing import LatchedSubscription, qos_overrides
@@ -26,6 +27,8 @@ try:
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
 
 RECENT_POSES, RECENT_POSE_GAP = 400, 20_000_000
 """Poses kept to measure the arm's latency, and the time (ns) between two of them at least."""
@@ -35,6 +38,8 @@ class NodeInputs:
     """Subscriptions of a configured node and the newest message of each.
 
     Storing and reading may happen on any thread. joint_state, pose: None before the first.
+    joints: positions merged over all topics and publishers. robot_description: text of the URDF,
+    None before it came.
     """
 
     def __init__(
@@ -59,6 +64,8 @@ class NodeInputs:
         self.joint_state: Received[JointState] | None = None
         self.pose: Received[PoseStamped] | None = None
         self.recent_poses: deque[Received[PoseStamped]] = deque(maxlen=RECENT_POSES)
+        self.joints = JointStates()
+        self.robot_description: str | None = None
 
         self._topics = camera_topics(settings)
         self._subscriptions: list[Any] = []
@@ -82,15 +89,20 @@ class NodeInputs:
             self._node, String, "instruction", lambda m: on_instruction(m.data), in_order
         )
         self._by_topic["instruction"] = self._latched.subscription
-        for message_type, topic, callback in (
-            (JointState, "joint_states", self._on_joint_state),
-            (PoseStamped, "end_effector_pose", self._on_pose),
+        joint_states = [
+            (JointState, topic, self._joint_callback(prefix), qos_profile_sensor_data)
+            for prefix, topic in joint_topics(self._node.parameters.settings)
+        ]
+        for message_type, topic, callback, qos in (
+            *joint_states,
+            (PoseStamped, "end_effector_pose", self._on_pose, qos_profile_sensor_data),
+            (String, "robot_description", self._on_description, _LATCHED),
         ):
             self._by_topic[topic] = self._node.create_subscription(
                 message_type,
                 topic,
                 callback,
-                qos_profile_sensor_data,
+                qos,
                 callback_group=group,
                 qos_overriding_options=qos_overrides(),
             )
@@ -172,8 +184,18 @@ class NodeInputs:
         self._health.count("frames_without_stamp")
         return self._node.get_clock().now().nanoseconds
 
-    def _on_joint_state(self, message: JointState) -> None:
-        self.joint_state = received(message)
+    def _joint_callback(self, prefix: str) -> Callable[[JointState], None]:
+        def on_joint_state(message: JointState) -> None:
+            came = received(message)
+            names = [prefix + name for name in message.name] if prefix else message.name
+            if not self.joints.store(names, message.position, came.arrival * 1e-9, came.stamp):
+                self._health.count("joint_states_refused")
+            self.joint_state = came
+
+        return on_joint_state
+
+    def _on_description(self, message: String) -> None:
+        self.robot_description = message.data
 
     def _on_pose(self, message: PoseStamped) -> None:
         self.pose = pose = received(message)
@@ -199,6 +221,12 @@ def camera_topics(settings: NodeSettings) -> list[tuple[str, Any]]:
         is_raw = transport == "raw" and not topic.endswith(suffix)
         found.append((topic, Image if is_raw else CompressedImage))
     return found
+
+
+def joint_topics(settings: NodeSettings) -> list[tuple[str, str]]:
+    """Return prefix and topic of each joint state; "left_=/left/joint_states" has both."""
+    parts = [entry.rpartition("=") for entry in settings.joint_state_topics]
+    return [(prefix, topic) for prefix, _, topic in parts]
 
 
 def received(message: Any) -> Received:

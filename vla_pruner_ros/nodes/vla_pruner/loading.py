@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from vla_pruner_ros.models.checkpoint_files import check_inside
-from vla_pruner_ros.models.images.image_check import uses_image
+from vla_pruner_ros.models.images.image_check import trial_actions
 from vla_pruner_ros.models.loading import checkpoint_directory, load_policy
 from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.resources import policy_directory
+from vla_pruner_ros.robots import (
+    CheckpointLayout,
+    RobotProfile,
+    bundled_profiles,
+    load_profile,
+    mismatches,
+)
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
 
@@ -86,14 +95,65 @@ def check_policy(policy: VlaPolicy, settings: NodeSettings) -> None:
         )
 
 
-def check_uses_image(policy: VlaPolicy, instruction: str) -> bool:
-    """Run the policy on a black and a white picture; return whether their actions differ.
+def load_robot(policy: VlaPolicy, settings: NodeSettings, width: int) -> RobotProfile | None:
+    """Load the profile that says what the policy's numbers mean, and compare the two.
+
+    Args:
+        width: numbers of one action, as the policy gave them.
+
+    Returns:
+        The profile; None in a dry run of a policy whose numbers no profile explains.
+
+    Raises:
+        CheckpointError: there is no profile and this is no dry run, or the profile does not fit.
+        ProfileError: the profile cannot be used.
+    """
+    robot = settings.robot or getattr(policy, "robot", "")
+    if not robot:
+        if settings.dry_run:
+            return None
+        raise CheckpointError(
+            f"No robot profile explains the {width} numbers of this checkpoint's actions: set the "
+            f"parameter robot to a bundled profile ({', '.join(bundled_profiles())}) or to a file, "
+            "or dry_run to true to look at them without moving anything"
+        )
+    profile = load_profile(robot)
+    differences = mismatches(profile, checkpoint_layout(policy, width))
+    if differences:
+        raise CheckpointError("; ".join(differences))
+    return profile
+
+
+def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
+    """Return what a policy's files tell of its numbers; width: of one action."""
+    facts = getattr(policy, "spec", policy)
+
+    def names(field: str) -> tuple[str, ...]:
+        return tuple(getattr(facts, field, None) or ())
+
+    return CheckpointLayout(
+        action_dim=width,
+        state_dim=policy.state_dim,
+        num_cameras=policy.num_cameras,
+        action_names=names("action_names"),
+        state_names=names("state_names"),
+        camera_names=names("camera_names"),
+        relative=bool(getattr(facts, "relative_actions", False)),
+        relative_excluded=names("relative_excluded"),
+    )
+
+
+def try_policy(policy: VlaPolicy, instruction: str) -> tuple[bool, int]:
+    """Run the policy on a black and a white picture.
+
+    Returns:
+        Whether the two actions differ, and how many numbers an action has.
 
     The first calls of a process are slow, and a model that ignores its image (a known silent
     failure of OpenVLA under some transformers versions) shows here, before an arm follows it.
     """
     instruction = instruction or TRIAL_INSTRUCTION
-    sees = uses_image(policy, instruction)
+    black, white = trial_actions(policy, instruction)
     if isinstance(policy, PrunedPolicy):
         policy.capture_graphs(instruction)
-    return sees
+    return not np.array_equal(black, white), int(black.shape[-1])

@@ -1,33 +1,21 @@
-"""Everything that moves the arm: the action queue played out as actions and twists."""
+"""Everything that moves the arm: the action queue played out as commands."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.clock import Clock, ClockType
-from rclpy.qos import QoSProfile
 
 from vla_pruner_ros.control.action_queue import ActionQueue, PlannedAction
 from vla_pruner_ros.control.clock import Instant
-from vla_pruner_ros.control.limits import ActionLimits
-from vla_pruner_ros.control.poses import Pose
-from vla_pruner_ros.control.workspace.arm_latency import ArmLatency
-from vla_pruner_ros.control.workspace.pending import PendingMotions
-from vla_pruner_ros.msg import EndEffectorAction
-from vla_pruner_ros.nodes.messages import (
-    action_message,
-    pose_message,
-    stop_message,
-    twist_message,
-)
+from vla_pruner_ros.nodes.vla_pruner.commands.arm import Arm, Play
+from vla_pruner_ros.nodes.vla_pruner.commands.end_effector import EndEffectorArm
+from vla_pruner_ros.nodes.vla_pruner.commands.grippers import Grippers
+from vla_pruner_ros.nodes.vla_pruner.commands.joints import JointArm
+from vla_pruner_ros.nodes.vla_pruner.commands.topics import LIVE, PREVIEW, CommandTopics
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness, Reason
-
-HALT_TWISTS = 4
-"""Zero twists after a motion ends: MoveIt Servo wants a few, as one may be lost."""
 
 EARLY = 0.1
 """A new action may start this share of a period early: camera and control clocks drift."""
@@ -37,13 +25,10 @@ NEVER = -(2**62)
 
 
 class Motion:
-    """Publishes `~/action` and `~/target_pose` at control_rate and `~/twist` at command_rate.
+    """Plays actions at control_rate, and lets the arm speak at command_rate between them.
 
-    A target pose is the pose measured as the action starts, displaced by the action; without a
-    fresh end_effector_pose there is none. Starting from the measured pose, a blocked arm's target
-    never runs away from it. The gate's lock is held around every look at the queue and every
-    publication. Everything is timed by playback time; message stamps alone are the node's clock.
-    arm_latency_measured: seconds, see measure_arm(); None while the motion does not tell.
+    The gate's lock is held around every look at the queue and every publication. Everything is
+    timed by playback time; message stamps alone are the node's clock.
     """
 
     def __init__(self, node: Host, callback_group: Any) -> None:
@@ -51,32 +36,20 @@ class Motion:
         self._node = node
         self._gate, self._health, self._clock = node.gate, node.health, node.motion_clock
         self._queue = ActionQueue()
-        self._actions = node.create_lifecycle_publisher(
-            EndEffectorAction, "~/action", QoSProfile(depth=10)
-        )
-        self._twists = node.create_lifecycle_publisher(
-            TwistStamped, "~/twist", QoSProfile(depth=10)
-        )
-        self._targets = node.create_lifecycle_publisher(
-            PoseStamped, "~/target_pose", QoSProfile(depth=10)
-        )
+        self._topics = {prefix: CommandTopics(node, prefix) for prefix in (LIVE, PREVIEW)}
         self._group = callback_group
         self._readiness: Readiness | None = None
-        self._arm_latency = ArmLatency()
-        self.arm_latency_measured: float | None = None
+        self._arm: Arm | None = None
+        self._grippers: Grippers | None = None
         self._timers: list = []
         self._timed: tuple[float, float, bool] | None = None
         self._clear()
 
     def _clear(self) -> None:
-        self._twist: np.ndarray | None = None
-        self._twist_period = 1.0
-        self._twist_end = 0
-        self._halts_left = 0
         self._last_action = NEVER
         self._moving = False
-        self._gripper: float | None = None
-        self._pending = PendingMotions()
+        self._played = -1
+        self._refused: Reason | None = None
 
     @property
     def queue_length(self) -> int:
@@ -91,20 +64,43 @@ class Motion:
 
     @property
     def moving(self) -> bool:
-        """True if an action or twist went out that has not ended in a stop."""
+        """True if a command went out that has not ended in a stop."""
         with self._gate.lock:
             return self._moving
 
-    def start(self, readiness: Readiness) -> None:
-        """Start the timers at the rates in force; the first motion comes with the first chunk.
+    def build(self, readiness: Readiness, dry_run: bool) -> None:
+        """Take the arm that the robot's profile commands; without a profile there is none.
 
         Args:
-            readiness: asked before every action.
+            readiness: asked before every action; has the profile.
+            dry_run: publish under ~/preview/ alone.
+
+        Raises:
+            ValueError: the gripper's action is not installed.
         """
+        self._readiness, profile = readiness, readiness.profile
+        if profile is None:
+            self._arm = None
+            return
+        topics = self._topics[PREVIEW if dry_run else LIVE]
+        self._grippers = Grippers(self._node, topics, profile, dry_run)
+        kind = JointArm if profile.commands_joints else EndEffectorArm
+        self._arm = kind(self._node, topics, readiness, self._grippers)
+
+    def dismantle(self) -> None:
+        """Let go of the arm."""
+        if self._grippers:
+            self._grippers.destroy()
+        self._arm = self._grippers = self._readiness = None
+
+    def start(self) -> None:
+        """Start the timers at the rates in force; the first motion comes with the first chunk."""
         with self._gate.lock:
-            self._readiness = readiness
             self._clear()
             self._queue.clear()
+            if self._arm:
+                self._grippers.begin()
+                self._arm.begin()
         self._restart_timers()
 
     def submit(self, chunk: list[PlannedAction]) -> Reason | None:
@@ -113,6 +109,8 @@ class Motion:
         Returns:
             Why none of it can be played, None if it can.
         """
+        if self._arm is None or not chunk:
+            return None
         settings = self._settings
         if self._timed != self._timing():
             self._restart_timers()
@@ -126,22 +124,21 @@ class Motion:
         if late:
             self._queue.clear()
             return late
-        self._moving = True
+        self._moving, self._refused = True, None
         if now.playback - self._last_action >= (1.0 - EARLY) * period * 1e9:
             self._timers[0].reset()
             self._play_next()
-        return None
+        return self._refused
 
     def halt(self) -> bool:
         """Drop what waits and publish one stop; return whether there was motion to stop."""
         with self._gate.lock:
             self._gate.end_epoch()
             self._queue.clear()
-            self._twist = None
-            self._halts_left = 0
             self._last_action = NEVER
-            self._arm_latency.stop(self._clock.read().playback * 1e-9)
             was_moving, self._moving = self._moving, False
+            if self._arm:
+                self._arm.drop()
             if was_moving:
                 self._publish_stop()
             return was_moving
@@ -151,15 +148,22 @@ class Motion:
         with self._gate.lock:
             if self._gate.is_open:
                 self._queue.clear()
-                self._twist = None
                 self._moving = False
+                if self._arm:
+                    self._arm.drop()
                 self._publish_stop()
             self._gate.close()
 
     def measure_arm(self) -> None:
         """Compare what was commanded with the poses that came; takes milliseconds."""
-        if self._readiness:
-            self.arm_latency_measured = self._arm_latency.estimate(self._readiness.recent_poses())
+        arm = self._arm
+        if isinstance(arm, EndEffectorArm):
+            arm.measure_latency()
+
+    @property
+    def arm_latency_measured(self) -> float | None:
+        """Seconds from a command to its motion, None while the motion does not tell."""
+        return getattr(self._arm, "latency_measured", None)
 
     def stop_timers(self) -> None:
         for timer in self._timers:
@@ -199,24 +203,30 @@ class Motion:
 
     def _play_next(self) -> None:
         planned = self._queue.pop()
-        if planned is None or planned.epoch != self._gate.epoch:
+        if planned is None or planned.epoch != self._gate.epoch or self._arm is None:
             return
-        settings = self._settings
-        pose = self._readiness.pose_if_known()
+        now = self._clock.read()
         # Each action anew: a chunk outlasts the inputs it was computed from, and on a machine that
-        # stalls the watchdog may be late. After the pose, so that the one used was fresh.
-        reason = self._readiness.first() or self._lateness(planned, self._clock.read(), settings)
+        # stalls the watchdog may be late.
+        reason = self._readiness.first() or self._lateness(planned, now, self._settings)
         if reason:
             self.halt()
             self._health.wait_for(reason.cause, reason.sentence)
             return
+        # The timers' rate, not the parameter's: a new rate starts with the next chunk.
+        starts = planned.sequence != self._played
+        play = Play(planned, self._queue.waiting, 1.0 / self._timed[0], starts, now)
         try:
-            values = self._within_limits(planned, settings, pose)
+            self._arm.play(play)
         except ValueError as error:
+            self._health.count("actions_refused")
             self.halt()
-            self._health.set_problem(str(error))
+            self._refused = Reason("limits", str(error))
+            self._health.wait_for(self._refused.cause, self._refused.sentence)
             return
-        self._publish_action(planned, values, pose, settings)
+        self._played = planned.sequence
+        self._last_action = now.playback
+        self._health.count("actions")
 
     def _lateness(
         self, planned: PlannedAction | None, now: Instant, settings: NodeSettings
@@ -232,43 +242,6 @@ class Motion:
             "max_image_age if the arm may act on older images",
         )
 
-    def _within_limits(
-        self, planned: PlannedAction, settings: NodeSettings, pose: Pose | None
-    ) -> np.ndarray:
-        position = pose.position if pose else None
-        values, met = _limits(settings).apply(
-            planned.values, self._gripper, position, self._unseen(settings)
-        )
-        self._health.count_clamps(met)
-        return values
-
-    def _unseen(self, settings: NodeSettings) -> np.ndarray:
-        """Return the translations that the newest pose may not show: those still on their way to
-        the arm or being carried out when it was measured, and those commanded since."""
-        latency = max(settings.arm_latency, self.arm_latency_measured or 0.0)
-        span = 1.0 / self._timed[0] + latency
-        usable = self._clock.read().playback - round((settings.max_state_age + span) * 1e9)
-        self._pending.drop_before(usable)
-        return self._pending.since(self._readiness.pose_measured() - round(span * 1e9))
-
-    def _publish_action(
-        self, planned: PlannedAction, values: np.ndarray, pose: Pose | None, settings: NodeSettings
-    ) -> None:
-        # The timers' rate, not the parameter's: a new rate starts with the next chunk.
-        now, period, frame = self._clock.read(), 1.0 / self._timed[0], settings.action_frame
-        self._last_action = now.playback
-        self._pending.add(now.playback, values[:3])
-        self._arm_latency.command(now.playback * 1e-9, period, values[:3])
-        self._gripper = float(values[6])
-        self._twist, self._twist_period = values[:6], period
-        self._twist_end = now.playback + round(period * 1e9)
-        self._halts_left = HALT_TWISTS
-        self._actions.publish(action_message(values, planned, now.stamp, period, frame))
-        if pose:
-            self._targets.publish(pose_message(pose.displaced(values), now.stamp, frame))
-        self._health.count("actions")
-        self._publish_twist(now)
-
     def _on_steady_command(self) -> None:
         """Take over from the timers of a simulated clock while it stands still."""
         if self._clock.stood_still() > 1.0 / self._settings.command_rate:
@@ -276,40 +249,12 @@ class Motion:
 
     def _on_command(self) -> None:
         with self._gate.lock:
-            if not self._gate.is_open:
+            if not self._gate.is_open or self._arm is None or not self._moving:
                 return
-            now = self._clock.read()
-            if self._twist is not None and now.playback < self._twist_end:
-                self._publish_twist(now)
-            elif self._halts_left:
-                self._halts_left -= 1
-                self._twist = None
-                self._moving = self._halts_left > 0 or len(self._queue) > 0
-                self._publish_zero_twist(now)
-
-    def _publish_twist(self, now: Instant) -> None:
-        frame = self._settings.action_frame
-        self._twists.publish(twist_message(self._twist, self._twist_period, now.stamp, frame))
-
-    def _publish_zero_twist(self, now: Instant) -> None:
-        frame = self._settings.action_frame
-        self._twists.publish(twist_message(np.zeros(6), 1.0, now.stamp, frame))
+            if not self._arm.command(self._clock.read()):
+                self._moving = len(self._queue) > 0
 
     def _publish_stop(self) -> None:
-        now, settings = self._clock.read(), self._settings
-        self._actions.publish(stop_message(now.stamp, settings.action_frame, self._gripper))
-        self._publish_zero_twist(now)
-        pose = self._readiness.pose_if_known() if self._readiness else None
-        if pose:  # stay here, rather than go on to the last target
-            self._targets.publish(pose_message(pose, now.stamp, settings.action_frame))
-        self._health.count("stops")
-
-
-def _limits(settings: NodeSettings) -> ActionLimits:
-    box = settings.workspace
-    return ActionLimits(
-        settings.max_translation,
-        settings.max_rotation,
-        settings.max_gripper_step,
-        (box[:3], box[3:]) if box else None,
-    )
+        if self._arm:
+            self._arm.hold(self._clock.read())
+            self._health.count("stops")

@@ -30,13 +30,15 @@ from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
 from vla_pruner_ros.nodes.vla_pruner.loading import (
     check_policy,
-    check_uses_image,
     load_from_settings,
+    load_robot,
+    try_policy,
 )
 from vla_pruner_ros.nodes.vla_pruner.parameters import LiveParameters, NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 from vla_pruner_ros.nodes.vla_pruner.watchdog import WATCHDOG_PERIOD, Watchdog
 from vla_pruner_ros.pruning.config import RENAMED_FIELDS
+from vla_pruner_ros.robots import RobotProfile
 
 REPORT_PERIOD = 1.0
 
@@ -156,10 +158,10 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
         try:
             if self._unread.refusals:
                 raise ValueError("; ".join(self._unread.refusals))
-            policy = self._load_checked(self.parameters.freeze())
+            policy, profile = self._load_checked(self.parameters.freeze())
             self.health.clear()
             self.reporter.clear()
-            self.runner.build(policy)
+            self.runner.build(policy, profile)
             for sentence in unread_qos(self):
                 self.log.warning(sentence)
         except BaseException as error:  # whatever a checkpoint brings, panics of Rust included
@@ -254,18 +256,20 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             )
         return ""
 
-    def _load_checked(self, settings: NodeSettings) -> VlaPolicy:
+    def _load_checked(self, settings: NodeSettings) -> tuple[VlaPolicy, RobotProfile | None]:
         with cancellable(self._closing):
-            policy = self._load_and_try(settings)
+            loaded = self._load_and_try(settings)
             check_cancelled()
-            return policy
+            return loaded
 
-    def _load_and_try(self, settings: NodeSettings) -> VlaPolicy:
+    def _load_and_try(self, settings: NodeSettings) -> tuple[VlaPolicy, RobotProfile | None]:
         started = time.monotonic()
         policy = self._load(settings)
         check_policy(policy, settings)
         check_cancelled()
-        if not check_uses_image(policy, settings.instruction):
+        uses_image, width = try_policy(policy, settings.instruction)
+        profile = load_robot(policy, settings, width)
+        if not uses_image:
             self.log.warning(
                 "The policy gave the same action for a black and a white image: it may be ignoring "
                 "the camera. Check the checkpoint before letting it drive an arm"
@@ -274,7 +278,20 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             self.log.warning("The weights are UNTRAINED: the actions mean nothing")
         seconds = time.monotonic() - started
         self.log.info(f"Loaded a {policy.family} policy in {seconds:.1f} s")
-        return policy
+        self._tell_profile(profile, settings)
+        return policy, profile
+
+    def _tell_profile(self, profile: RobotProfile | None, settings: NodeSettings) -> None:
+        if profile:
+            names = ", ".join(profile.action_names)
+            self.log.info(f"Robot profile {profile.name} explains the actions: {names}")
+            if abs(profile.control_rate - settings.control_rate) > 1e-6:
+                self.log.warning(
+                    f"control_rate is {settings.control_rate:g} Hz, but profile {profile.name} was "
+                    f"made for {profile.control_rate:g} Hz"
+                )
+        if settings.dry_run:
+            self.log.warning("DRY RUN: commands go to ~/preview/ alone, no arm follows them")
 
     def _stop_moving(self) -> None:
         with self.gate.lock:  # a reset meanwhile must not open the gate again

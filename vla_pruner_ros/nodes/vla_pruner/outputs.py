@@ -8,12 +8,13 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from vla_pruner_ros.control.action_queue import PlannedAction
-from vla_pruner_ros.conversions.overlay import draw_kept
+from vla_pruner_ros.conversions.overlay import draw_kept, mark
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.msg import ActionChunk, PruningStatus
 from vla_pruner_ros.nodes.messages import status_message, to_duration, to_time
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.inference import Result
+from vla_pruner_ros.robots import Commands, RobotProfile
 
 
 class Outputs:
@@ -34,20 +35,33 @@ class Outputs:
         self.tokens: dict[str, int] = {}
 
     @staticmethod
-    def plan(result: Result, sequence: int) -> list[PlannedAction]:
-        """Return the chunk's actions, each with where it came from."""
+    def plan(result: Result, sequence: int, profile: RobotProfile | None) -> list[PlannedAction]:
+        """Return the actions to carry out, each with where it came from; none without a profile."""
         task, stamp = result.task, result.task.stamp
+        if result.commands is None or profile is None:
+            return []
         captured = task.now.playback - (task.now.stamp - stamp)
+        values, first_gripper = _values(result.commands)
+        poses = result.commands.poses
+        count = min(profile.actions_per_chunk or len(values), len(values))
         return [
-            PlannedAction(values, step, sequence, stamp, task.epoch, captured)
-            for step, values in enumerate(np.asarray(result.chunk.actions, dtype=np.float32))
-        ]
+            PlannedAction(
+                values[step], step, sequence, stamp, task.epoch, captured, first_gripper,
+                None if poses is None else poses[step],
+            )
+            for step in range(count)
+        ]  # fmt: skip
 
     def publish(
-        self, result: Result, sequence: int, policy: VlaPolicy, queue: tuple[int, float]
+        self,
+        result: Result,
+        sequence: int,
+        policy: VlaPolicy,
+        queue: tuple[int, float],
+        profile: RobotProfile | None = None,
     ) -> None:
         """Publish everything about one inference; queue: length and age (s) it found."""
-        self._chunks.publish(_chunk_message(result, sequence))
+        self._chunks.publish(_chunk_message(result, sequence, profile))
         report = result.chunk.pruning
         self.tokens = {
             "tokens_requested": report.tokens_requested,
@@ -64,7 +78,20 @@ class Outputs:
             self._overlay.publish(_overlay_message(result, policy))
 
 
-def _chunk_message(result: Result, sequence: int) -> ActionChunk:
+def _values(commands: Commands) -> tuple[np.ndarray, int]:
+    """Return values [steps, n] as PlannedAction has them, and the index of the first gripper."""
+    if commands.joints is not None:
+        return np.concatenate([commands.joints, commands.openings], axis=1), commands.joints.shape[
+            1
+        ]
+    steps = len(commands.openings)
+    moves = np.zeros((steps, 6)) if commands.displacements is None else commands.displacements
+    # Without a gripper nobody reads its opening; open is the one that cannot crush anything.
+    openings = commands.openings if commands.openings.shape[1] else np.ones((steps, 1))
+    return np.concatenate([moves, openings], axis=1), 6
+
+
+def _chunk_message(result: Result, sequence: int, profile: RobotProfile | None) -> ActionChunk:
     task, actions = result.task, result.chunk.actions
     message = ActionChunk(
         header=task.header,
@@ -76,16 +103,24 @@ def _chunk_message(result: Result, sequence: int) -> ActionChunk:
         steps=len(actions),
         period=1.0 / task.settings.control_rate,
         actions=np.asarray(actions, dtype=np.float32).reshape(-1).tolist(),
+        width=actions.shape[1],
     )
+    if profile:
+        message.robot = profile.name
+        message.action_names = list(profile.action_names)
+        message.action_units = list(profile.action_units)
     if result.observation.state is not None:
-        message.state_stamp = task.joint_state.header.stamp
+        message.state = np.asarray(result.observation.state, dtype=np.float64).tolist()
+        message.state_names = list(profile.state_names) if profile else []
+        message.state_stamp = to_time(task.state_stamp)
     return message
 
 
 def _overlay_message(result: Result, policy: VlaPolicy) -> Image:
     report = result.chunk.pruning
+    dry_run = "DRY RUN" if result.task.settings.dry_run else ""
     pictures = [
-        draw_kept(policy.preview(image), kept, report.grid)
+        mark(draw_kept(policy.preview(image), kept, report.grid), dry_run)
         for image, kept in zip(result.observation.images, report.kept_indices, strict=True)
         if image is not None
     ]

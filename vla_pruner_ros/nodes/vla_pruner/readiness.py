@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from vla_pruner_ros.control.clock import Instant, MotionClock
 from vla_pruner_ros.control.freshness import is_silent, stamp_problem
+from vla_pruner_ros.control.joint_states import describe_silence, oldest_stamp
+from vla_pruner_ros.control.joints import JointBounds
 from vla_pruner_ros.control.poses import Pose
 from vla_pruner_ros.nodes.messages import to_pose
 from vla_pruner_ros.nodes.vla_pruner.host import HasSettings
-from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs
+from vla_pruner_ros.nodes.vla_pruner.inputs import NodeInputs, joint_topics
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
+from vla_pruner_ros.robots import Measured, RobotProfile
+from vla_pruner_ros.robots.profile import JointLimits
+from vla_pruner_ros.robots.urdf import UrdfError, joint_limits
 
 
 class NotReady(Exception):  # noqa: N818 - a reason to wait, not an error
@@ -36,11 +41,17 @@ class Readiness:
     """Answers whether the arm may move by what a configured node's inputs deliver.
 
     Any thread may ask; every answer looks at the present. instruction: in force, "" if there is
-    none. stalled: a sentence about a thread that makes no progress, "" if all do.
+    none. stalled: a sentence about a thread that makes no progress, "" if all do. profile: what the
+    policy's numbers mean on this robot, None if nobody knows.
     """
 
     def __init__(
-        self, inputs: NodeInputs, parameters: HasSettings, clock: MotionClock, needs_state: bool
+        self,
+        inputs: NodeInputs,
+        parameters: HasSettings,
+        clock: MotionClock,
+        needs_state: bool,
+        profile: RobotProfile | None = None,
     ) -> None:
         """Watch over inputs.
 
@@ -49,7 +60,14 @@ class Readiness:
             parameters: holder of the settings in force.
             clock: the node's clocks.
             needs_state: whether the model takes the robot's joint state.
+            profile: of the robot.
+
+        Raises:
+            UrdfError: the URDF that the profile names is none.
         """
+        self.profile = profile
+        self._profile_urdf = joint_limits(profile.urdf) if profile and profile.urdf else {}
+        self._bounds: tuple[tuple, JointBounds] | None = None
         self._inputs, self._parameters, self._clock = inputs, parameters, clock
         self._needs_state = needs_state
         self.instruction = ""
@@ -74,7 +92,7 @@ class Readiness:
         if is_silent(received, limit, now):
             raise NotReady(
                 f"No end_effector_pose has arrived for over {limit:.2f} s: the parameter workspace "
-                "needs it; publish it, or empty workspace"
+                "or the robot's profile needs it; publish it, or empty workspace"
             )
         problem = stamp_problem(
             "The newest end_effector_pose", received.age_by_stamp(now), limit, "max_state_age"
@@ -110,6 +128,57 @@ class Readiness:
         found = [(at, np.array([point.x, point.y, point.z])) for at, point in points]
         return [(at, position) for at, position in found if np.isfinite(position).all()]
 
+    def measured(self) -> Measured:
+        """Return the robot as last measured: all joints, and the pose if it can be used."""
+        pose = self.pose_if_known()
+        joints = self._inputs.joints.positions()
+        return Measured(joints, *((pose.position, pose.orientation) if pose else (None, None)))
+
+    def state_stamp(self) -> int:
+        """Return the oldest stamp (ns) among the joints that are needed, 0 if there is none."""
+        names = self.needed_joints(self._parameters.settings)
+        if names:
+            return oldest_stamp(self._inputs.joints.readings(names).values())
+        newest = self._inputs.joint_state
+        return newest.stamp if newest else 0
+
+    def needed_joints(self, settings: NodeSettings) -> tuple[str, ...]:
+        """Return the joints whose positions must arrive, empty if no names are known."""
+        profile = self.profile
+        moved = profile.joints if profile else ()
+        if not self._needs_state:
+            return moved
+        if profile and profile.state:
+            return profile.needed_joints
+        return tuple(dict.fromkeys((*settings.state_joints, *moved)))
+
+    def joints_are_silent(self) -> bool:
+        """Return whether a joint that the arm moves has not been measured lately."""
+        names, limit = self.profile.joints, self._parameters.settings.max_state_age
+        return bool(self._inputs.joints.silent(names, self._clock.read().steady * 1e-9, limit))
+
+    def joint_bounds(self, period: float) -> JointBounds:
+        """Return the limits of the commanded joints for actions of one period (s).
+
+        Raises:
+            ValueError: joints have no limits, or the robot's description is none.
+        """
+        profile, settings = self.profile, self._parameters.settings
+        description = self._inputs.robot_description
+        key = (period, settings.max_joint_velocity, id(description))
+        if self._bounds and self._bounds[0] == key:
+            return self._bounds[1]
+        sources: list[Mapping[str, JointLimits]] = [profile.limits.joints, self._profile_urdf]
+        if description is not None:
+            sources.append(joint_limits(description))
+        # A profile lists every joint, with or without limits of its position.
+        given = [{n: j for n, j in s.items() if j != JointLimits()} for s in sources]
+        bounds = JointBounds.combined(
+            profile.joints, given, settings.max_joint_velocity, profile.limits.max_jump, period
+        )
+        self._bounds = (key, bounds)
+        return bounds
+
     def pose_measured(self) -> int:
         """Return when the newest pose was measured, on playback time (ns)."""
         received, now = self._inputs.pose, self._clock.read()
@@ -128,13 +197,46 @@ class Readiness:
                 f"Waiting for an instruction: publish one on the instruction topic{hint}",
             )
         yield from self._camera_reasons(settings, now)
-        if self._needs_state:
-            yield from self._state_reasons(settings, now)
-        if settings.workspace:
+        yield from self._joint_reasons(settings, now)
+        if settings.workspace or self._profile_needs_pose():
             try:
                 self.pose()
             except NotReady as reason:
                 yield Reason("pose", str(reason))
+
+    def _profile_needs_pose(self) -> bool:
+        profile = self.profile
+        if profile is None:
+            return False
+        in_state = self._needs_state and any(part.source == "pose" for part in profile.state)
+        return in_state or profile.needs_pose_to_decode
+
+    def _joint_reasons(self, settings: NodeSettings, now: Instant) -> Iterator[Reason]:
+        names = self.needed_joints(settings)
+        if names:
+            yield from self._named_joint_reasons(names, settings, now)
+        elif self._needs_state and not (self.profile and self.profile.state):
+            yield from self._state_reasons(settings, now)
+        if self.profile and self.profile.joints:
+            try:
+                self.joint_bounds(1.0 / settings.control_rate)
+            except (ValueError, UrdfError) as error:
+                yield Reason("joint_limits", str(error))
+
+    def _named_joint_reasons(
+        self, names: tuple[str, ...], settings: NodeSettings, now: Instant
+    ) -> Iterator[Reason]:
+        limit, joints = settings.max_state_age, self._inputs.joints
+        silent = describe_silence(names, joints, now.steady * 1e-9, limit)
+        if silent:
+            graph = [self._inputs.why_silent(topic) for _, topic in joint_topics(settings)]
+            yield Reason("joint_state", " ".join([silent, *filter(None, graph)]))
+            return
+        stamp = oldest_stamp(r for r in joints.readings(names).values() if r.stamp)
+        age = (now.stamp - stamp) * 1e-9 if stamp else 0.0
+        problem = stamp_problem("The oldest joint state", age, limit, "max_state_age")
+        if problem:
+            yield Reason("joint_state", problem)
 
     def _clock_reasons(self, settings: NodeSettings) -> Iterator[Reason]:
         still = self._clock.stood_still()

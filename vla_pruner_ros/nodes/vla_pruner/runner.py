@@ -18,6 +18,7 @@ from vla_pruner_ros.nodes.vla_pruner.motion import Motion
 from vla_pruner_ros.nodes.vla_pruner.outputs import Outputs
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness, Reason
+from vla_pruner_ros.robots import RobotProfile
 
 MAX_INSTRUCTION = 1000
 """Characters of an instruction; tasks are sentences, and prompts have a length to fit in."""
@@ -34,7 +35,8 @@ class PolicyRunner:
     computed before a reset, instruction, clock jump or deactivation gets through after it).
 
     instruction: in force, cleaned. held: motion stays closed until a person resets or activates
-    again. readiness: None while not configured.
+    again. readiness: None while not configured. profile: what the policy's numbers mean on the
+    robot, None if nobody knows (a dry run).
     """
 
     def __init__(self, node: Host, callback_group: Any) -> None:
@@ -43,6 +45,7 @@ class PolicyRunner:
         self.motion = Motion(node, callback_group)
         self.outputs = Outputs(node)
         self.policy: VlaPolicy | None = None
+        self.profile: RobotProfile | None = None
         self.inputs: NodeInputs | None = None
         self.readiness: Readiness | None = None
         self._instruction = ""
@@ -69,12 +72,16 @@ class PolicyRunner:
 
     # --- Life ---------------------------------------------------------------------------------
 
-    def build(self, policy: VlaPolicy) -> None:
-        """Take a policy in and listen; nothing moves before begin()."""
+    def build(self, policy: VlaPolicy, profile: RobotProfile | None) -> None:
+        """Take a policy in and listen; nothing moves before begin().
+
+        Raises:
+            ValueError: the profile's URDF or the gripper's action cannot be used.
+        """
         self._sequence = 0
         self._missing = []
-        self.policy = policy
-        self._inference = InferenceRunner(policy)
+        self.policy, self.profile = policy, profile
+        self._inference = InferenceRunner(policy, profile)
         self._start_worker()
         self.inputs = NodeInputs(
             self._node,
@@ -83,8 +90,13 @@ class PolicyRunner:
             on_instruction=self.take_instruction,
         )
         self.readiness = Readiness(
-            self.inputs, self._node.parameters, self._node.motion_clock, policy.state_dim > 0
+            self.inputs,
+            self._node.parameters,
+            self._node.motion_clock,
+            policy.state_dim > 0,
+            profile,
         )
+        self.motion.build(self.readiness, self._settings.dry_run)
         self.instruction = self._accepted(self._settings.instruction)
 
     def _start_worker(self) -> None:
@@ -98,7 +110,7 @@ class PolicyRunner:
         self.held = False
         self._health.forgive()
         self._memory += 1
-        self.motion.start(self.readiness)
+        self.motion.start()
         self._gate.open()
 
     def stop(self) -> None:
@@ -118,7 +130,9 @@ class PolicyRunner:
             self.inputs.destroy()
         if hasattr(self.policy, "close"):  # a policy on a server
             self.policy.close()
-        self._worker = self.inputs = self.readiness = self._inference = self.policy = None
+        self.motion.dismantle()
+        self._worker = self.inputs = self.readiness = self._inference = None
+        self.policy = self.profile = None
         return ended
 
     # --- What changes the task ----------------------------------------------------------------
@@ -213,6 +227,8 @@ class PolicyRunner:
             frames,
             instruction,
             state.message if state else None,
+            readiness.measured(),
+            readiness.state_stamp(),
             self._settings,
             epoch,
             self._memory,
@@ -237,14 +253,14 @@ class PolicyRunner:
             if not may_pass:
                 self._health.count("results_discarded")
                 return
-            late = self.motion.submit(self.outputs.plan(result, sequence))
+            late = self.motion.submit(self.outputs.plan(result, sequence, self.profile))
             if late:
                 self._health.count("results_discarded")
                 self.wait_for(late)
             else:
                 self._health.succeeded()
             self._record(result)
-            self.outputs.publish(result, sequence, self.policy, queue)
+            self.outputs.publish(result, sequence, self.policy, queue, self.profile)
 
     def _record(self, result: Result) -> None:
         # A frame that came while the policy was busy waited for the policy, not for the node.

@@ -45,7 +45,9 @@ class Recorded:
     image_stamps: of each camera (ns), 0 for one the node went on without, or of the first only in
         bags without the others.
     state_stamp: of the joint state (ns), 0 if not known.
-    actions: float32 [steps, 7]. period: between them (s), 0 if not known.
+    actions: float32 [steps, numbers]. period: between them (s), 0 if not known.
+    state: that the policy took, empty in bags of earlier releases. robot: profile that explained
+    its numbers, "" without one.
     pruning: settings in force, with the budget as a fixed one.
     resets: True: the temporal relevance was cleared just before; None: not recorded.
     history_length: steps of action relevance it was pruned with; None: not recorded.
@@ -60,6 +62,8 @@ class Recorded:
     instruction: str
     actions: np.ndarray
     period: float = 0.0
+    state: tuple[float, ...] = ()
+    robot: str = ""
     pruning: PruningConfig | None = None
     kept: Kept | None = None
     resets: bool | None = None
@@ -158,6 +162,8 @@ def _inference(received: int, chunk: Any) -> Recorded:
         instruction=chunk.instruction,
         actions=actions[: steps * width].reshape(steps, width),
         period=float(chunk.period),
+        state=tuple(float(number) for number in getattr(chunk, "state", ())),
+        robot=str(getattr(chunk, "robot", "")),
     )
 
 

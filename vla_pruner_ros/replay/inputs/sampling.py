@@ -14,10 +14,15 @@ from typing import Any, NamedTuple
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
-from vla_pruner_ros.conversions.instruction_and_state import clean_instruction
+from vla_pruner_ros.conversions.instruction_and_state import (
+    clean_instruction,
+    named_positions,
+    pose_of,
+)
 from vla_pruner_ros.replay.inputs.sample import ReplayInput
 from vla_pruner_ros.replay.inputs.stamped import read_stamped
 from vla_pruner_ros.replay.inputs.topics import Topics
+from vla_pruner_ros.robots import Measured
 
 REORDERED = 4
 """Frames per camera that are held to sort them by stamp."""
@@ -75,6 +80,7 @@ class _Arrival(NamedTuple):
     message: Any
     state: tuple[Any, int]
     instruction: str
+    measured: Measured = Measured()
 
 
 def sampled_inputs(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator[ReplayInput]:
@@ -111,6 +117,7 @@ def _input(index: int, frames: list[CameraFrame], arrival: _Arrival) -> ReplayIn
         image_stamps=tuple(frame.stamp for frame in frames),
         state=state,
         state_stamp=state_stamp,
+        measured=arrival.measured,
     )
 
 
@@ -129,7 +136,11 @@ def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator
     """Yield every image with the instruction and joint state known when it was received."""
     cameras = {name: place for place, name in enumerate(topics.images)}
     instruction, state = clean_instruction(sampling.instruction), (None, 0)
-    wanted = {*cameras, *(name for name in (topics.instruction, topics.state) if name)}
+    prefixes = {topic: prefix for prefix, topic in topics.states}
+    joints: dict[str, float] = {}
+    pose: tuple[Any, Any] = (None, None)
+    others = (topics.instruction, topics.state, topics.pose)
+    wanted = {*cameras, *prefixes, *(name for name in others if name)}
 
     def on_error(error: BagError) -> None:
         sampling.unreadable[str(error)] = sampling.unreadable.get(str(error), 0) + 1
@@ -139,10 +150,15 @@ def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator
         if record.msgtype == types.STRING:
             instruction = clean_instruction(message.data)
         elif record.msgtype == types.JOINT_STATE:
-            state = (message, stamp)
+            joints = joints | named_positions(message, prefixes.get(record.topic, ""))
+            if record.topic == topics.state:
+                state = (message, stamp)
+        elif record.topic == topics.pose:
+            pose = pose_of(message) or pose
         else:
             camera = cameras[record.topic]
-            yield _Arrival(stamp, order, camera, message, state, instruction)
+            measured = Measured(joints, *pose)
+            yield _Arrival(stamp, order, camera, message, state, instruction, measured)
 
 
 def _in_stamp_order(

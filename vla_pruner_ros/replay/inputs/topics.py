@@ -29,6 +29,8 @@ class Topics:
 
     images: one per camera, in the policy's order.
     node: full name of the recorded node, for example /vla_pruner.
+    states: prefix of the joints and topic, for every topic whose joint states are merged.
+    pose: of the end effector.
     """
 
     images: tuple[str, ...]
@@ -38,6 +40,8 @@ class Topics:
     status: str | None
     parameters: str | None
     node: str
+    states: tuple[tuple[str, str], ...] = ()
+    pose: str | None = None
 
 
 def find_node(topics: Mapping[str, Topic], wanted: str = "") -> str:
@@ -59,6 +63,7 @@ def choose_topics(
     num_cameras: int,
     wanted: TopicSelection,
     recorded_images: Sequence[str] = (),
+    recorded_states: Sequence[str] = (),
 ) -> Topics:
     """Choose by the user's selection, the recorded parameters, then the type and the name.
 
@@ -67,6 +72,7 @@ def choose_topics(
         num_cameras: images the policy takes, 0 where that is not known.
         wanted: the user's choice.
         recorded_images: parameter image_topics of the recorded node, if known.
+        recorded_states: its parameter joint_state_topics.
 
     Raises:
         BagError: a topic is missing or the choice is not clear; the error lists the topics of the
@@ -81,7 +87,23 @@ def choose_topics(
         status=_of_node(topics, node, "pruning"),
         parameters="/parameter_events" if "/parameter_events" in topics else None,
         node=node,
+        states=_states(topics, wanted.state, recorded_states),
+        pose=_one(topics, types.POSE, "", "end_effector_pose"),
     )
+
+
+def _states(
+    topics: Mapping[str, Topic], wanted: str, recorded: Sequence[str]
+) -> tuple[tuple[str, str], ...]:
+    """Return prefix and topic of the joint states: the user's, the recorded node's, or all."""
+    there = [topic.name for topic in topics.values() if topic.msgtype == types.JOINT_STATE]
+    if wanted:
+        return (("", wanted),)
+    found = []
+    for entry in recorded:
+        prefix, _, name = entry.rpartition("=")
+        found += [(prefix, t) for t in there if t == name or t.endswith("/" + name.lstrip("/"))]
+    return tuple(found) or tuple(("", name) for name in there)
 
 
 def _images(

@@ -48,6 +48,12 @@ class OutputMessages:
             steps=len(chunk.actions),
             period=period,
             actions=np.asarray(chunk.actions, np.float32).ravel(),
+            robot="",
+            width=np.shape(chunk.actions)[-1],
+            action_names=[],
+            action_units=[],
+            state=np.zeros(0),
+            state_names=[],
         )
 
     def status(

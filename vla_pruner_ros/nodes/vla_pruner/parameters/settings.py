@@ -55,6 +55,17 @@ class NodeSettings(LoadingConfig):
         "Directory that every checkpoint must lie in, apart from those of the package; empty: any.",
         when="start",
     )
+    robot: str = setting(
+        "",
+        "Robot profile that explains the policy's numbers: a bundled name or a file; empty: the "
+        "one that the checkpoint names.",
+        when="configure",
+    )
+    dry_run: bool = setting(
+        False,
+        "Compute everything and publish commands under ~/preview/ alone: nothing moves.",
+        when="configure",
+    )
     # Inputs
     image_topics: tuple[str, ...] = setting(
         ("image_raw",), "One image topic per camera, in the model's order.", when="configure"
@@ -95,6 +106,12 @@ class NodeSettings(LoadingConfig):
     state_joints: tuple[str, ...] = setting(
         (), "Joints in the order the model's state expects; empty takes all.", when="configure"
     )
+    joint_state_topics: tuple[str, ...] = setting(
+        ("joint_states",),
+        "Topics of joint states, merged by joint name. left_=/left/joint_states puts left_ before "
+        "the names of that topic.",
+        when="configure",
+    )
     max_state_age: float = setting(
         0.5,
         "Joint states, and the pose a workspace needs, older than this (s) stop motion.",
@@ -110,6 +127,28 @@ class NodeSettings(LoadingConfig):
     )
     max_rotation: float = setting(
         0.25, "Largest rotation of one action (rad).", low=0.0, high=math.pi
+    )
+    max_joint_velocity: float = setting(
+        1.0,
+        "Fastest motion of a joint (rad/s or m/s); the profile's and the URDF's limits hold too.",
+        low=1e-3,
+        high=100.0,
+    )
+    joint_commands: str = setting(
+        "both",
+        "For profiles that command joints: trajectory (~/joint_trajectory), positions "
+        "(~/joint_command) or both.",
+        choices=("trajectory", "positions", "both"),
+    )
+    gripper_action: str = setting(
+        "none",
+        "Action of control_msgs that the gripper takes next to ~/gripper_command and "
+        "~/gripper_trajectory, on <gripper>/gripper_cmd.",
+        choices=("none", "gripper_command", "parallel_gripper_command"),
+        when="configure",
+    )
+    gripper_max_effort: float = setting(
+        0.0, "Effort of gripper_action's goals (N or Nm); 0: the driver's.", low=0.0, high=1000.0
     )
     max_gripper_step: float = setting(
         1.0, "Largest change of the gripper in one action (1 = full stroke).", low=0.0, high=1.0
@@ -169,6 +208,13 @@ class NodeSettings(LoadingConfig):
         if not self.image_topics or not all(self.image_topics):
             raise ValueError("image_topics must name at least one topic, and none may be empty")
         _check_transports(self.image_transports, len(self.image_topics))
+        if not self.joint_state_topics or not all(
+            entry.rpartition("=")[2] for entry in self.joint_state_topics
+        ):
+            raise ValueError(
+                "joint_state_topics must name at least one topic, and none may be empty, got "
+                f"{list(self.joint_state_topics)}"
+            )
 
 
 def _check_transports(transports: tuple[str, ...], cameras: int) -> None:

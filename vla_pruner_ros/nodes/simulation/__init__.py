@@ -1,0 +1,1 @@
+"""Simulated robots that speak joints, on the topics of real ones."""

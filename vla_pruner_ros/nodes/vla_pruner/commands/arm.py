@@ -1,0 +1,53 @@
+"""How an arm is commanded, whatever its commands are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from vla_pruner_ros.control.action_queue import PlannedAction
+from vla_pruner_ros.control.clock import Instant
+
+
+@dataclass(frozen=True)
+class Play:
+    """One action to carry out now.
+
+    planned: the action. rest: those behind it in the queue. period: its length (s).
+    starts_chunk: it is the first that is played of its chunk. now: the present moment.
+    """
+
+    planned: PlannedAction
+    rest: Sequence[PlannedAction]
+    period: float
+    starts_chunk: bool
+    now: Instant
+
+
+class Arm(Protocol):
+    """Commands of one kind. The caller holds the gate's lock around every call."""
+
+    def begin(self) -> None:
+        """Forget earlier commands; called when motion is allowed."""
+        ...
+
+    def play(self, play: Play) -> None:
+        """Limit and publish one action.
+
+        Raises:
+            ValueError: the action is not carried out; the sentence says why. Nothing was published.
+        """
+        ...
+
+    def command(self, now: Instant) -> bool:
+        """Publish what is due between two actions; return whether the arm may still be moving."""
+        ...
+
+    def drop(self) -> None:
+        """Drop what is under way, because a stop follows."""
+        ...
+
+    def hold(self, now: Instant) -> None:
+        """Publish the stop: stay at the measured place."""
+        ...

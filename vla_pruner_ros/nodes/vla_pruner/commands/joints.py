@@ -1,0 +1,101 @@
+"""An arm, or several, moved by joint positions: `~/joint_trajectory` and `~/joint_command`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vla_pruner_ros.control.clock import Instant
+from vla_pruner_ros.nodes.vla_pruner.commands.arm import Play
+from vla_pruner_ros.nodes.vla_pruner.commands.grippers import Grippers
+from vla_pruner_ros.nodes.vla_pruner.commands.messages import (
+    positions_message,
+    trajectory_message,
+)
+from vla_pruner_ros.nodes.vla_pruner.commands.topics import CommandTopics
+from vla_pruner_ros.nodes.vla_pruner.host import Host
+from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness
+
+HOLD_TIME = 0.1
+"""Seconds in which a trajectory leads to where the joints are held."""
+
+
+class JointArm:
+    """Publishes a chunk's rest as a trajectory, and one vector of positions an action.
+
+    Every target is within the position limits and at most a step away from the one before, the
+    first of all from the measured joints. A chunk whose first target is too far from the measured
+    joints is not played. All joints are commanded and held in one message, so that two arms stop
+    together.
+    """
+
+    def __init__(
+        self, node: Host, topics: CommandTopics, readiness: Readiness, grippers: Grippers
+    ) -> None:
+        self._node, self._topics, self._readiness = node, topics, readiness
+        self._names, self._grippers = readiness.profile.joints, grippers
+        self.begin()
+
+    def begin(self) -> None:
+        """See Arm."""
+        self._commanded: np.ndarray | None = None
+        self._end = 0
+
+    def play(self, play: Play) -> None:
+        """See Arm."""
+        count = len(self._names)
+        planned = (play.planned, *play.rest) if play.starts_chunk else (play.planned,)
+        targets = np.array([action.values for action in planned], dtype=np.float64)
+        limits, measured = self._readiness.joint_bounds(play.period), self._measured()
+        if play.starts_chunk:
+            limits.check_jump(targets[0, :count], measured)
+        before = self._before(measured, limits.jump, play)
+        limited, met = limits.apply_all(targets[:, :count], before)
+        openings, gripper_met = self._grippers.limited(targets[0, count:])
+        self._node.health.count_clamps([*dict.fromkeys([*met, *gripper_met])])
+        self._publish(limited, openings, play)
+
+    def _before(self, measured: np.ndarray, jump: float, play: Play) -> np.ndarray:
+        """Return where the joints come from: the last command while they follow it, else where they
+        are. They may have been blocked, or moved by someone else after the last chunk."""
+        last, age = self._commanded, (play.now.playback - self._end) * 1e-9
+        if last is None or age > play.period or np.abs(last - measured).max() > jump:
+            return measured
+        return last
+
+    def _publish(self, limited: np.ndarray, openings: np.ndarray, play: Play) -> None:
+        choice = self._node.parameters.settings.joint_commands
+        self._commanded = limited[0]
+        self._end = play.now.playback + round(play.period * 1e9)
+        if play.starts_chunk and choice != "positions":
+            self._topics.joint_trajectory.publish(
+                trajectory_message(self._names, limited, play.period)
+            )
+        if choice != "trajectory":
+            self._topics.joint_command.publish(positions_message(limited[0]))
+        self._grippers.command(openings, play.period)
+
+    def command(self, now: Instant) -> bool:
+        """See Arm."""
+        return now.playback < self._end
+
+    def drop(self) -> None:
+        """See Arm."""
+        self._end = 0
+
+    def hold(self, now: Instant) -> None:
+        """See Arm. If the joints are silent, hold the last command: their place is not known."""
+        place, self._commanded = self._commanded, None
+        if place is None:  # nothing was commanded, and another program may be moving the arm
+            return
+        if not self._readiness.joints_are_silent():
+            place = self._measured()
+        choice = self._node.parameters.settings.joint_commands
+        if choice != "positions":
+            self._topics.joint_trajectory.publish(
+                trajectory_message(self._names, place[None], HOLD_TIME)
+            )
+        if choice != "trajectory":
+            self._topics.joint_command.publish(positions_message(place))
+
+    def _measured(self) -> np.ndarray:
+        return self._readiness.measured().positions(self._names)
