@@ -135,7 +135,7 @@ def test_one_tensor_under_two_names_is_refused(copied):
     rewrite(
         directory,
         lambda tensors: tensors.update(
-            {"action_in_proj.bias": tensors["model.action_in_proj.bias"]}
+            {"action_in_proj.bias": tensors["model.action_in_proj.bias"].clone()}
         ),
     )
     refused(directory, "holds one tensor twice")
