@@ -51,12 +51,23 @@ class Scene:
         return attention / attention.sum()
 
 
+def remember(state: PruningState, rows: torch.Tensor, plan, selection) -> None:
+    """Hand a step's action attention to the state, as a policy does."""
+    state.update_history(rows, plan, selection)
+    state.commit_step(plan)
+
+
+def action_relevance(state: PruningState) -> torch.Tensor | None:
+    """What the coming step expects the action to attend to."""
+    return state._relevance.estimate()
+
+
 def step(state: PruningState, scene: Scene):
     plan = state.plan()
     selection = None if plan.full else state.select(plan, scene.signals())
     if plan.action_layers:
         rows = scene.action_rows(plan.action_layers, plan.prune_layer, selection)
-        state.observe(rows, plan, selection)
+        remember(state, rows, plan, selection)
     state.record_step(0.1, np.zeros((1, 7)))
     return plan, selection
 

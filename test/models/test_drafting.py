@@ -12,6 +12,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_helpers import observation
+from pruning_streams import action_relevance
 
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.execution.config import ExecutionConfig
@@ -164,7 +165,7 @@ def assert_same_step(drafted, plain, frame, proposal: list[int] | None = None) -
     assert np.array_equal(one.actions, other.actions)
     pairs = zip(one.pruning.kept_indices, other.pruning.kept_indices, strict=True)
     assert all(np.array_equal(kept, expected) for kept, expected in pairs)
-    relevance = (policy.pruning_state.action_relevance() for policy in (drafted, plain))
+    relevance = (action_relevance(policy.pruning_state) for policy in (drafted, plain))
     torch.testing.assert_close(*relevance, atol=1e-6, rtol=1e-4)
     return one.pruning.accepted_tokens
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from model_helpers import observation
+from pruning_streams import action_relevance
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -248,11 +249,11 @@ def test_a_replay_that_gives_no_action_is_not_remembered(smallest, as_on_a_gpu, 
     policy = taped(smallest("openvla_oft", keep_ratio=0.04, temporal_window=1))
     for number in range(3):
         policy.act(observation(policy, number))
-    before = policy.pruning_state.action_relevance().clone()
+    before = action_relevance(policy.pruning_state).clone()
     monkeypatch.setattr(policy, "_to_actions", lambda raw, inputs: np.full((8, 7), np.nan))
     with pytest.raises(RuntimeError, match="not finite"):
         policy.act(observation(policy, 3))
-    assert torch.equal(policy.pruning_state.action_relevance(), before)
+    assert torch.equal(action_relevance(policy.pruning_state), before)
 
 
 def test_warming_up_records_the_usual_budgets_and_leaves_no_trace(smallest, as_on_a_gpu):

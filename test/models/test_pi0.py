@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from model_helpers import INSTRUCTION, observation
 from pi0_reference import LAYERS, Reference
+from pruning_streams import action_relevance
 
 from vla_pruner_ros.models.images.image_check import uses_image
 from vla_pruner_ros.models.images.padding import ImageFitter
@@ -186,7 +187,7 @@ def test_history_holds_the_experts_attention_of_the_late_layers(small_policy, re
     reference.hide_from(LAYERS, [])
     reference.sample(policy, frame)
     rows = [reference.action_rows(layer, policy.num_visual) for layer in HALF]
-    assert close(policy.pruning_state.action_relevance(), torch.stack(rows).mean(dim=0), 1e-6)
+    assert close(action_relevance(policy.pruning_state), torch.stack(rows).mean(dim=0), 1e-6)
 
 
 def test_actions_depend_on_everything_observed(policy):

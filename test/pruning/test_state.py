@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from pruning_streams import NUM_VISUAL, Scene, kept, make, step
+from pruning_streams import NUM_VISUAL, Scene, action_relevance, kept, make, remember, step
 
-from vla_pruner_ros.pruning import PruningConfig, PruningState, Signals, StepMeasurement
+from vla_pruner_ros.pruning import PruningConfig, PruningState, Signals
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 
 # ---- what a step has to do ----
@@ -82,7 +82,7 @@ def test_device_work_never_looks_at_a_value(name):
         signals = replace(scene.signals("meta"), device=torch.device("meta"))
         selection = None if plan.full else state.select(plan, signals)
         rows = torch.empty(len(plan.action_layers), NUM_VISUAL, device="meta")
-        state.observe(rows, plan, selection)
+        remember(state, rows, plan, selection)
     assert selection.kept.shape == (16,)
     assert selection.kept.device.type == "meta"
 
@@ -115,13 +115,13 @@ def test_a_nan_row_does_not_poison_the_history():
     state, scene = make(), Scene([1], [2])
     for _ in range(4):
         step(state, scene)
-    before = state.action_relevance().clone()
+    before = action_relevance(state).clone()
     plan = state.plan()
     selection = state.select(plan, scene.signals())
     rows = torch.full((4, NUM_VISUAL), torch.nan)
-    state.observe(rows, plan, selection)
-    assert torch.equal(state.action_relevance(), before)
-    assert torch.isfinite(state.action_relevance()).all()
+    remember(state, rows, plan, selection)
+    assert torch.equal(action_relevance(state), before)
+    assert torch.isfinite(action_relevance(state)).all()
 
 
 def test_reset_forgets_the_history():
@@ -180,11 +180,11 @@ def test_the_deadline_is_followed_from_recorded_steps():
     assert len(set(keeps[10:])) == 1
 
 
-def test_a_measurement_may_come_with_the_plan():
+def test_coarse_motion_lowers_the_budget():
     state = make(budget_mode="motion", method="fastv")
     assert state.plan().keep == 32
-    swing = np.tile([0.05, 0, 0, 0, 0, 0, 1.0], (8, 1))
-    assert state.plan(StepMeasurement(0.1, swing)).keep == 16
+    state.record_step(0.1, np.tile([0.05, 0, 0, 0, 0, 0, 1.0], (8, 1)))
+    assert state.plan().keep == 16
 
 
 def test_statistics_relate_the_sets():
@@ -217,7 +217,7 @@ def test_statistics_of_a_method_without_history_where_asked_for():
 
 def step_with_wrong_rows(state: PruningState, scene: Scene) -> None:
     step(state, scene)
-    state.observe(torch.ones(1, 1), state.plan(), None)
+    remember(state, torch.ones(1, 1), state.plan(), None)
 
 
 def test_a_trial_run_leaves_no_trace():
@@ -227,10 +227,10 @@ def test_a_trial_run_leaves_no_trace():
     assert state.plan().history_length == 0
     for _ in range(4):
         step(state, scene)
-    before, numbers = state.action_relevance().clone(), state.statistics()
+    before, numbers = action_relevance(state).clone(), state.statistics()
     with pytest.raises(ValueError, match="action_rows"), state.preserved():
         step_with_wrong_rows(state, Scene([60], [61]))
-    assert torch.equal(state.action_relevance(), before)
+    assert torch.equal(action_relevance(state), before)
     assert state.statistics().semantic_share == numbers.semantic_share
     assert state.plan().history_length == 3
 
@@ -269,7 +269,7 @@ def test_refuses_signals_and_rows_that_do_not_fit():
         state.select(state.plan(), Signals(NUM_VISUAL, last_row=torch.ones(63)))
     state = make()
     with pytest.raises(ValueError, match=r"action_rows must be \[4, 64\]"):
-        state.observe(torch.ones(3, NUM_VISUAL), state.plan(), None)
+        remember(state, torch.ones(3, NUM_VISUAL), state.plan(), None)
     assert state.plan().history_length == 0
 
 
@@ -282,7 +282,7 @@ def test_a_captured_step_equals_the_eager_one():
             plan = state.plan()
             selection = None if plan.full else state.select(plan, scene.signals("cuda"))
             rows = scene.action_rows(plan.action_layers, plan.prune_layer, None).cuda()
-            state.observe(rows, plan, selection)
+            remember(state, rows, plan, selection)
     plan, inputs = captured.plan(), scenes[4].signals("cuda")
     rows = torch.rand(4, NUM_VISUAL, device="cuda")
     graph = torch.cuda.CUDAGraph()
@@ -297,5 +297,5 @@ def test_a_captured_step_equals_the_eager_one():
         graph.replay()
         captured.commit_step(captured.plan())
         selection = eager.select(eager.plan(), new)
-        eager.observe(rows, eager.plan(), selection)
+        remember(eager, rows, eager.plan(), selection)
         assert torch.equal(result.kept, selection.kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pruning_streams import NUM_VISUAL, Scene, kept, make
+from pruning_streams import NUM_VISUAL, Scene, action_relevance, kept, make, remember
 
 from vla_pruner_ros.pruning import PruningState
 
@@ -50,6 +50,6 @@ def test_early_layers_keep_both_kinds_of_relevance_comparable():
         selection = state.select(plan, scene.signals())
         rows = scene.action_rows(plan.action_layers, plan.prune_layer, selection)
         rows[:3] *= 0.01  # early layers spend most attention elsewhere
-        state.observe(rows, plan, selection)
-    relevance = state.action_relevance()
+        remember(state, rows, plan, selection)
+    relevance = action_relevance(state)
     assert relevance.max() / relevance.min() < 1.2

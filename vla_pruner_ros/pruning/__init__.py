@@ -10,7 +10,6 @@ from importlib import import_module
 _HOME = {
     "PruningConfig": "config",
     "PruningState": "state",
-    "StepMeasurement": "step",
     "PruningStep": "step",
     "Signals": "method",
     "PruningMethod": "method",

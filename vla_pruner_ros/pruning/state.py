@@ -17,7 +17,7 @@ from vla_pruner_ros.pruning.methods import make_method
 from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
 from vla_pruner_ros.pruning.presets import preset_in_force, resolve
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
-from vla_pruner_ros.pruning.step import PruningStep, StepMeasurement
+from vla_pruner_ros.pruning.step import PruningStep
 from vla_pruner_ros.pruning.token_selection import TINY, Selection, combine, top_k
 
 BUDGET_FIELDS = (
@@ -53,13 +53,15 @@ class PruningState:
         ... run the layers below plan.prune_layer, read what plan.signals names ...
         selection = None if plan.full else state.select(plan, signals)
         ... run the other layers on selection.kept, decode, read the rows of plan.action_layers ...
-        if plan.action_layers: state.observe(action_rows, plan, selection)
+        if plan.action_layers:
+            state.update_history(action_rows, plan, selection)
+            state.commit_step(plan)
         state.record_step(latency_s, actions)
 
-    plan() and record_step() are host-side arithmetic. select() and observe() are device work that
-    never waits for the device. To capture them in a CUDA graph: run them once before the capture,
-    inside preserved(), so that their buffers exist; capture update_history() in the place of
-    observe(); on every replay call advance(plan). A capture serves steps of its capture_key().
+    plan(), commit_step() and record_step() are arithmetic on the host. select() and
+    update_history() are device work that never waits for the device. To capture them in a CUDA
+    graph: run them once before the capture, inside preserved(), so that their buffers exist. Call
+    commit_step(plan) on every replay. A capture serves steps of its capture_key().
 
     num_layers: decoder layers L. num_visual: M, all cameras, which is also what selection ranges
     over: the budget is shared globally, as in the paper, not split by camera.
@@ -123,11 +125,8 @@ class PruningState:
         if self._action_layers() != old_layers:
             self._forget()
 
-    def plan(self, measured: StepMeasurement | None = None) -> PruningStep:
-        """Decide what the coming step does; changes nothing unless `measured` is given, which is
-        handed to record_step() first."""
-        if measured is not None:
-            self.record_step(measured.latency_s, measured.actions)
+    def plan(self) -> PruningStep:
+        """Decide what the coming step does; changes nothing."""
         requested = tokens_to_keep(self._budget.ratio, self.num_visual)
         uses_action = self._remembers_action()
         has_history = len(self._relevance) >= self.settings.temporal_window
@@ -178,29 +177,29 @@ class PruningState:
         self._tracker.track(selection)
         return selection
 
-    def observe(self, action_rows: Tensor, plan: PruningStep, selection: Selection | None) -> None:
-        """Remember this step's action attention.
-
-        action_rows: [len(plan.action_layers), M], per layer the softmaxed attention onto each
-            ORIGINAL visual token, mean over heads and action queries; dropped tokens exactly 0.
-        selection: what select() returned, None if the step ran full.
-
-        A row with a value that is not finite leaves the history as it was.
-        """
-        self.update_history(action_rows, plan, selection)
-        self.commit_step(plan)
-
     def update_history(
         self, action_rows: Tensor, plan: PruningStep, selection: Selection | None
     ) -> None:
-        """The device half of observe(): what a captured graph holds."""
+        """Remember this step's action attention: the half on the device.
+
+        A row with a value that is not finite leaves the history as it was.
+
+        Args:
+            action_rows: [len(plan.action_layers), M], per layer the softmaxed attention onto each
+                ORIGINAL visual token, mean over heads and action queries; dropped tokens exactly 0.
+            plan: of this step.
+            selection: what select() returned, None if the step ran full.
+
+        Raises:
+            ValueError: rows of another shape.
+        """
         expected = (len(plan.action_layers), self.num_visual)
         if tuple(action_rows.shape) != expected:
             raise ValueError(f"action_rows must be {list(expected)}, got {list(action_rows.shape)}")
         self._relevance.push(self._reduce_layers(action_rows.float(), plan, selection))
 
     def commit_step(self, plan: PruningStep) -> None:
-        """The host half of observe(): to be called once per replay of a captured graph."""
+        """Count a step whose action attention is remembered: the half on the host."""
         self._relevance.commit_step()
         self._steps_since_full = 0 if plan.full else self._steps_since_full + 1
 
@@ -212,10 +211,6 @@ class PruningState:
             if planned.keep != planned.requested:
                 ratio = planned.keep / self.num_visual
             self._budget.record(ratio, latency_s, actions)
-
-    def action_relevance(self) -> Tensor | None:
-        """Expected action relevance of the coming step: float32 [M], None before any."""
-        return self._relevance.estimate()
 
     def statistics(self) -> PruningStatistics:
         """How the sets of the last step relate, NaN after a full one; waits for the device."""

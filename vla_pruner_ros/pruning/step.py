@@ -1,18 +1,8 @@
-"""Plan of a step, and measurements of the previous one."""
+"""Plan of a step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-
-
-@dataclass(frozen=True)
-class StepMeasurement:
-    """Measurements of the previous step: its latency (s) and its actions [steps, 7]."""
-
-    latency_s: float | None = None
-    actions: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -26,7 +16,7 @@ class PruningStep:
     signals: fields of Signals to compute (never `action`); empty if full.
     semantic_layer: decoder layer whose attention they are read from, K-1; 0 before the first layer.
     semantic_queries: see PruningConfig.
-    action_layers: decoder layers whose action rows observe() expects, ascending; may be empty.
+    action_layers: decoder layers whose rows update_history() expects, ascending; may be empty.
     uses_history: the action relevance takes part in select().
     tracks_history: select() works the action set out, if only for the statistics.
     history_incomplete: the action relevance is not complete yet.
