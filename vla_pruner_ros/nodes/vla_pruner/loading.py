@@ -39,6 +39,7 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
             settings.remote_image_format,
             settings.remote_timeout,
             settings.remote_api_key_file,
+            settings.robot,
             pruning=settings.pruning,
         )
     return load_policy(
