@@ -315,11 +315,11 @@ class RecorderNode(Node):
         named = {self.resolve_topic_name(t.removesuffix(suffix) + suffix) for t in topics}
         guessed = {self.resolve_topic_name(topic) for topic in DEFAULT_CAMERAS}
         for name in guessed - named:
-            self._forget(name)
+            self._stop_recording(name)
         for name in named - self._recorded.keys():
             self._awaited[name] = RecordedTopic(name, "", None)
 
-    def _forget(self, topic: str) -> None:
+    def _stop_recording(self, topic: str) -> None:
         self._awaited.pop(topic, None)
         subscription = self._recorded.pop(topic, None)
         if subscription is not None:

@@ -123,7 +123,7 @@ class PruningState:
             self.generation += 1
         self._relevance.set_decay(settings.temporal_decay, settings.decay_order)
         if self._action_layers() != old_layers:
-            self._forget()
+            self._clear_history()
 
     def plan(self) -> PruningStep:
         """Decide what the coming step does; changes nothing."""
@@ -232,7 +232,7 @@ class PruningState:
     def reset(self) -> None:
         """Forget the action relevance (new episode, new instruction). The deadline budget keeps
         what it knows of the machine; the motion budget starts anew."""
-        self._forget()
+        self._clear_history()
         self._method.reset()
         self._planned = None
         if not isinstance(self._budget, DeadlineBudget):
@@ -364,7 +364,7 @@ class PruningState:
             return self._budget
         return make_budget(self._config, self.num_visual, self.num_cameras)
 
-    def _forget(self) -> None:
+    def _clear_history(self) -> None:
         self._relevance.reset()
         self._tracker.reset()
         self._steps_since_full = 0

@@ -15,7 +15,7 @@ import time
 
 PIPE_BYTES = 2**20
 """Output kept for a reader that is slow; what does not fit is dropped."""
-LAST_WORDS = 0.5
+FLUSH_TIME = 0.5
 """Longest wait (s) at the end of the process for a reader to take what is left."""
 
 _F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ is there from Python 3.10 on Linux alone
@@ -58,8 +58,8 @@ class OutputRelay:
         atexit.register(self.flush)
 
     def flush(self) -> None:
-        """Wait until everything was taken, for LAST_WORDS at most."""
-        deadline = time.monotonic() + LAST_WORDS
+        """Wait until everything was taken, for FLUSH_TIME at most."""
+        deadline = time.monotonic() + FLUSH_TIME
         while time.monotonic() < deadline and not (self._is_idle and not self._waiting()):
             time.sleep(0.005)
 
