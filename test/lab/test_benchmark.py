@@ -156,4 +156,4 @@ def test_refuses_what_cannot_be_run(arguments, message, capsys):
 def test_says_that_there_is_no_gpu(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["--preset", "gpu"])
-    assert "torch sees no CUDA device here" in capsys.readouterr().err
+    assert "torch finds no CUDA device" in capsys.readouterr().err

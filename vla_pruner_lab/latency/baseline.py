@@ -49,7 +49,7 @@ class PlainOpenVla(OpenVlaPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
+        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self._forward(inputs_embeds=prompt.embeddings)
@@ -74,7 +74,7 @@ class PlainOpenVlaOft(OpenVlaOftPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
+        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self.plain.model(

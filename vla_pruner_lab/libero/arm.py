@@ -1,4 +1,4 @@
-"""LIBERO's simulated Panda with a robot profile between it and whoever moves it.
+"""LIBERO's simulated Panda with a robot profile between it and anyone who moves it.
 
 In go displacements in metres and radians and an opening; out come the state and the pictures as the
 profile makes them of what is measured. LIBERO itself sees only the numbers of a policy.
