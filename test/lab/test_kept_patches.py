@@ -107,6 +107,6 @@ def test_command_measures_resumes_and_writes_the_page(checkpoint, tmp_path):
     assert (full["kept"], full["action_change"]) == (256, 0)
     assert set(full["found"].values()) == {1.0}
     text = (page / "kept_patches.md").read_text()
-    assert "### Keep 0.25, history_fill semantic" in text
+    assert "### Keep 0.25" in text
     assert "kept_patches_small.webp" in text
     Image.open(page / "kept_patches_small.webp").verify()

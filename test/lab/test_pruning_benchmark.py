@@ -36,4 +36,4 @@ def test_refuses_a_device_that_is_not_there(capsys):
         pytest.skip("there is a CUDA device here")
     with pytest.raises(SystemExit):
         selection_benchmark.main(["--device", "cuda"])
-    assert "torch sees no CUDA device here" in capsys.readouterr().err
+    assert "torch finds no CUDA device" in capsys.readouterr().err

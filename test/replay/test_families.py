@@ -71,6 +71,8 @@ def test_chunks_of_several_cameras_replay_to_the_same_actions(tmp_path, capsys, 
     checkpoint = str(write_untrained_checkpoint(tmp_path / "checkpoint", family))
     parameters = {"checkpoint": checkpoint, "device": "cpu", "num_threads": 1}
     parameters |= {"robot": MemoryPolicy.robot}
+    # Unpruned first steps close the gap that a missed first image leaves in the history.
+    parameters |= {"preset": "paper"}
     parameters |= {"image_topics": list(CAMERAS), "state_joints": JOINTS, "temporal_window": 2}
     parameters |= {"image_transport": transport, "max_image_age": 30.0, "max_state_age": 30.0}
     compressed = transport == "compressed"
