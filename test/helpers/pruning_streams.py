@@ -12,10 +12,22 @@ from vla_pruner_ros.pruning import PruningConfig, PruningState, Signals
 NUM_VISUAL, NUM_LAYERS, DIM = 64, 8, 16
 
 
-def make(num_cameras: int = 1, always_observe: bool = False, **config) -> PruningState:
+def make(
+    num_cameras: int = 1,
+    always_observe: bool = False,
+    decodes_in_parallel: bool = False,
+    **config,
+) -> PruningState:
     """The paper's method unless told otherwise."""
     config = PruningConfig(**{"preset": "paper", **config})
-    return PruningState(config, NUM_LAYERS, NUM_VISUAL, num_cameras, always_observe)
+    return PruningState(
+        config,
+        NUM_LAYERS,
+        NUM_VISUAL,
+        num_cameras,
+        always_observe,
+        decodes_in_parallel=decodes_in_parallel,
+    )
 
 
 class Scene:

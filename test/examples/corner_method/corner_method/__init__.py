@@ -1,0 +1,1 @@
+"""A pruning method in a package of its own."""
