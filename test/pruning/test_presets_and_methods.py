@@ -201,7 +201,7 @@ def test_geoscaffold_reaches_every_region_and_follows_the_text(keep, seed):
     method = make_method(PruningConfig(method="geoscaffold"), num_cameras=2)
     kept = method.select(Signals(512, text=text), keep).kept
     assert len(set(kept.tolist())) == keep
-    region, order = scaffold(256)
+    region, _ = scaffold(256)
     region = torch.cat([region, region + 16])
     counts = torch.bincount(region[kept], minlength=32)
     assert counts.sum() == keep
