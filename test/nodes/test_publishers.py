@@ -8,7 +8,7 @@ import pytest
 import rclpy
 from node_helpers import DOMAIN, ControlledPolicy, bench, moving
 from rclpy.context import Context
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Int32, String
 
@@ -104,6 +104,14 @@ def test_cameras_of_every_reliability_are_heard(offered):
         b.activate()
         b._publishers["image_raw"] = b.client.create_publisher(Image, "image_raw", offered)
         b.show_until(lambda: moving(actions), "motion")
+
+
+def test_qos_overrides_stay_with_their_subscription():
+    """The next node of the process requested the overridden QoS and heard no pose."""
+    before = qos_profile_sensor_data.durability
+    test_qos_overrides_are_followed()
+    assert qos_profile_sensor_data.durability == before
+    assert qos_profile_sensor_data.reliability == ReliabilityPolicy.BEST_EFFORT
 
 
 def test_qos_overrides_are_followed():

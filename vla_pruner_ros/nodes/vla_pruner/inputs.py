@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
@@ -102,7 +103,7 @@ class NodeInputs:
                 message_type,
                 topic,
                 callback,
-                qos,
+                copy(qos),  # rclpy writes qos_overrides into the profile that it is given
                 callback_group=group,
                 qos_overriding_options=qos_overrides(),
             )
