@@ -66,9 +66,10 @@ class PolicyRunner:
 
     @instruction.setter
     def instruction(self, text: str) -> None:
-        self._instruction = text
-        if self.readiness:
-            self.readiness.instruction = text
+        with self._gate.lock:
+            self._instruction = text
+            if self.readiness:
+                self.readiness.instruction = text
 
     # --- Life ---------------------------------------------------------------------------------
 
@@ -82,6 +83,8 @@ class PolicyRunner:
         self._missing = []
         self.policy, self.profile = policy, profile
         self._inference = InferenceRunner(policy, profile)
+        # Before the inputs: a latched instruction may arrive as soon as they listen.
+        self.instruction = self._accepted(self._settings.instruction)
         self._start_worker()
         self.inputs = NodeInputs(
             self._node,
@@ -96,8 +99,9 @@ class PolicyRunner:
             policy.state_dim > 0,
             profile,
         )
+        with self._gate.lock:
+            self.readiness.instruction = self._instruction
         self.motion.build(self.readiness, self._settings.dry_run)
-        self.instruction = self._accepted(self._settings.instruction)
 
     def _start_worker(self) -> None:
         self._worker = Worker(
