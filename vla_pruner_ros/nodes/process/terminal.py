@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import io
 import os
+import select
 import struct
 import sys
 import termios
@@ -60,7 +61,8 @@ class OutputRelay:
     def flush(self) -> None:
         """Wait until everything was taken, for FLUSH_TIME at most."""
         deadline = time.monotonic() + FLUSH_TIME
-        while time.monotonic() < deadline and not (self._is_idle and not self._waiting()):
+        # In this order: what left the pipe was marked as under way before it did.
+        while time.monotonic() < deadline and (self._waiting() or not self._is_idle):
             time.sleep(0.005)
 
     def _waiting(self) -> int:
@@ -68,11 +70,15 @@ class OutputRelay:
         return struct.unpack("i", fcntl.ioctl(self._reading, termios.FIONREAD, b"\0" * 4))[0]
 
     def _carry(self, source: int, target: int) -> None:
+        ready = select.poll()
+        ready.register(source, select.POLLIN)
+
         def run() -> None:
             while True:
                 self._is_idle = True
+                ready.poll()
+                self._is_idle = False  # before the pipe is emptied, or flush() would miss this
                 data = os.read(source, 65536)
-                self._is_idle = False
                 with contextlib.suppress(OSError):  # a terminal that was closed takes nothing
                     while data:
                         data = data[os.write(target, data) :]
