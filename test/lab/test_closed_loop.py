@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,24 @@ def test_standing_still_solves_nothing(tmp_path):
     episodes = read_episodes(out)
     assert len(episodes) == 9
     assert not any(episode["success"] for episode in episodes)
+
+
+def test_the_fingerprint_is_of_what_acts(checkpoint, tmp_path):
+    """A description added to config.json keeps it; weights and every other setting change it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(checkpoint, copy)
+    first = closed_loop.fingerprint(copy)
+    config = json.loads((copy / "config.json").read_text())
+    config["vla_pruner_ros"] = {**config.get("vla_pruner_ros", {}), "robot": "another"}
+    (copy / "config.json").write_text(json.dumps(config, indent=1))
+    assert closed_loop.fingerprint(copy) == first
+    config["n_action_bins"] = 7
+    (copy / "config.json").write_text(json.dumps(config))
+    second = closed_loop.fingerprint(copy)
+    assert second != first
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert closed_loop.fingerprint(copy) not in (first, second)
 
 
 def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import platform
 import shlex
@@ -170,11 +171,20 @@ def _use_one_thread() -> None:
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """Return the first 12 hexadecimal digits of the SHA-256 over all files, names included."""
+    """Return the first 12 hexadecimal digits of the SHA-256 over all files, names included.
+
+    The package's own section of config.json is left out: it describes the training and names the
+    robot profile, and an evaluation stays comparable when a description is added.
+    """
     digest = hashlib.sha256()
     for path in sorted(checkpoint.iterdir()):
         if path.is_file():
             digest.update(path.name.encode())
+            if path.name == "config.json":
+                config = json.loads(path.read_text())
+                config.pop("vla_pruner_ros", None)
+                digest.update(json.dumps(config, sort_keys=True).encode())
+                continue
             with path.open("rb") as file:
                 while block := file.read(2**20):
                     digest.update(block)
