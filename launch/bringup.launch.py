@@ -50,7 +50,7 @@ ARGUMENTS = (
     ("sim", "false", "Start a simulated robot too: true (MetaWorld) or aloha"),
     ("task", "drawer-close", "Task of the simulated robot"),
     ("record", "", "Directory to record a bag for replay into; true picks a name"),
-    ("record_compression", "none", "Of the recorded bag: none, png or jpeg (pictures), zstd (all)"),
+    ("record_compression", "none", "Of the recorded bag: none, png or jpeg (images), zstd (all)"),
     ("as_recorded", "", "Bag whose cameras, words and pruning hold where nothing else is said"),
     ("recorded_node", "", "Full name of the node that was recorded; empty where there is one"),
 )  # fmt: skip

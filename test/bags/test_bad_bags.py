@@ -6,7 +6,7 @@ import json
 import os
 
 import pytest
-from replay_bags import PERIOD, BagMaker, picture
+from replay_bags import PERIOD, BagMaker, sample_image
 from replay_helpers import plain, recorded
 from rosbags.rosbag2.enums import StoragePlugin
 from rosbags.typesys import get_types_from_msg
@@ -32,19 +32,19 @@ def empty_bag(path):
 
 def no_instruction(path):
     with BagMaker(path) as bag:
-        bag.image(picture(0), 0)
+        bag.image(sample_image(0), 0)
 
 
 def wrong_encoding(path):
     with BagMaker(path) as bag:
         bag.instruction("go", -PERIOD)
-        bag.image(picture(0), 0, encoding="16UC1")
+        bag.image(sample_image(0), 0, encoding="16UC1")
 
 
 def unknown_type_of_the_words(path):
     with BagMaker(path, definitions=False) as bag:
         for number in range(4):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
         bag.store.register(get_types_from_msg("string data\n", "acme_msgs/msg/Order"))
         order = bag.make("acme_msgs/msg/Order", data="go")
         bag.add("/instruction", "acme_msgs/msg/Order", -PERIOD, order)
@@ -67,7 +67,7 @@ def truncated_database(path):
     with BagMaker(path, storage=StoragePlugin.SQLITE3) as bag:
         bag.instruction("go", -PERIOD)
         for number in range(200):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     (file,) = path.glob("*.db3")
     os.truncate(file, file.stat().st_size // 2)
 
@@ -82,7 +82,7 @@ def stamps_that_go_back(path):
     with BagMaker(path) as bag:
         bag.instruction("go", -PERIOD)
         for place, number in enumerate([0, 1, 2, 3, 4, 5, 6, 7, 1, 8]):
-            bag.image(picture(number), number * PERIOD // 2, received=place * PERIOD)
+            bag.image(sample_image(number), number * PERIOD // 2, received=place * PERIOD)
 
 
 def words_that_come_late(path):
@@ -90,14 +90,14 @@ def words_that_come_late(path):
         for number in range(6):
             if number == 2:
                 bag.instruction("go", number * PERIOD)
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
 
 
 def broken_messages(path):
     with BagMaker(path) as bag:
         bag.instruction("go", -PERIOD)
         for number in range(4):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
         bag.raw("/image_raw", "sensor_msgs/msg/Image", 9 * PERIOD, b"\0\1\0\0short")
 
 

@@ -10,7 +10,7 @@ import pytest
 from backports import zstd
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay_bags import BagMaker, picture
+from replay_bags import BagMaker, sample_image
 from rosbags.rosbag2.enums import CompressionMode, StoragePlugin
 from rosbags.typesys import Stores
 
@@ -25,10 +25,10 @@ MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
 WORDS = [f"word {number}" for number in range(40)]
 
 
-def write(path, pictures: int = 0, words=WORDS, **options):
+def write(path, images: int = 0, words=WORDS, **options):
     with BagMaker(path, **options) as bag:
-        for number in range(pictures):
-            bag.image(picture(number), number * 1000)
+        for number in range(images):
+            bag.image(sample_image(number), number * 1000)
         for number, word in enumerate(words):
             bag.instruction(word, number * 1000 + 500)
     return path
@@ -63,12 +63,12 @@ def test_every_storage_and_compression(tmp_path, storage, compression, version):
 def test_definitions_of_other_distributions(tmp_path, storage, distribution):
     store = standard_store(distribution)
     with BagMaker(tmp_path / "bag", storage=storage, store=store) as bag:
-        bag.image(picture(3), 0)
+        bag.image(sample_image(3), 0)
         bag.parameters(0, keep_ratio=0.5)
         bag.joints(["a"], [1.0], 0)
     (image,), damage = read(tmp_path / "bag", "/image_raw")
     assert damage == []
-    np.testing.assert_array_equal(image.data.reshape(24, 32, 3), picture(3))
+    np.testing.assert_array_equal(image.data.reshape(24, 32, 3), sample_image(3))
     assert read(tmp_path / "bag", "/joint_states")[0][0].name == ["a"]
     assert read(tmp_path / "bag", "/parameter_events")[0][0].node == "/vla_pruner"
 
@@ -122,13 +122,13 @@ def test_damaged_metadata_still_gives_the_files(tmp_path):
 
 @pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.STORAGE])
 def test_truncated_mcap_gives_what_is_left(tmp_path, compression):
-    path = write(tmp_path / "bag", pictures=2000, compression=compression)
+    path = write(tmp_path / "bag", images=2000, compression=compression)
     file = path / "bag.mcap"
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) * 2 // 3])
     images, damage = read(path, "/image_raw")
     assert 500 < len(images) < 2000
-    np.testing.assert_array_equal(images[499].data.reshape(24, 32, 3), picture(499))
+    np.testing.assert_array_equal(images[499].data.reshape(24, 32, 3), sample_image(499))
     assert any("ends" in sentence for sentence in damage)
 
 
@@ -157,7 +157,7 @@ def test_truncated_packed_file_gives_what_is_left(tmp_path):
 
 @pytest.mark.parametrize("how", ["cut off", "overwritten"])
 def test_damaged_sqlite_gives_what_is_left(tmp_path, how):
-    path = write(tmp_path / "bag", pictures=400, storage=SQLITE)
+    path = write(tmp_path / "bag", images=400, storage=SQLITE)
     file = next(path.glob("*.db3"))
     content = bytearray(file.read_bytes())
     middle = len(content) // 2
@@ -168,12 +168,12 @@ def test_damaged_sqlite_gives_what_is_left(tmp_path, how):
     file.write_bytes(bytes(content))
     images, damage = read(path, "/image_raw")
     assert 50 < len(images) < 400
-    np.testing.assert_array_equal(images[49].data.reshape(24, 32, 3), picture(49))
+    np.testing.assert_array_equal(images[49].data.reshape(24, 32, 3), sample_image(49))
     assert any("malformed" in sentence for sentence in damage)
 
 
 def test_damaged_chunk_stops_reading_there(tmp_path):
-    path = write(tmp_path / "bag", pictures=2000, compression=CompressionMode.STORAGE)
+    path = write(tmp_path / "bag", images=2000, compression=CompressionMode.STORAGE)
     file = path / "bag.mcap"
     content = bytearray(file.read_bytes())
     second = content.find(ZSTD_MAGIC, content.find(ZSTD_MAGIC) + 4)
@@ -188,7 +188,7 @@ def test_damaged_chunk_stops_reading_there(tmp_path):
 @settings(max_examples=40, deadline=None)
 def test_noise_in_a_file_never_escapes_as_another_error(tmp_path_factory, seed, count):
     directory = tmp_path_factory.mktemp("noise")
-    file = write(directory / "bag", pictures=20) / "bag.mcap"
+    file = write(directory / "bag", images=20) / "bag.mcap"
     random = np.random.default_rng(seed)
     content = bytearray(file.read_bytes())
     for place in random.integers(0, len(content), count):
@@ -262,9 +262,9 @@ def test_unknown_type_is_told_by_name(tmp_path):
 def test_empty_definitions_are_those_of_the_distribution(tmp_path, storage):
     """They were taken for types without fields, and no message fitted them."""
     with BagMaker(tmp_path / "bag", storage=storage, definitions=False) as bag:
-        bag.image(picture(3), 0)
+        bag.image(sample_image(3), 0)
     ((image,), damage) = read(tmp_path / "bag", "/image_raw")
-    np.testing.assert_array_equal(image.data.reshape(24, 32, 3), picture(3))
+    np.testing.assert_array_equal(image.data.reshape(24, 32, 3), sample_image(3))
     assert damage == []
 
 
@@ -278,7 +278,7 @@ def test_message_that_does_not_fit_its_type(tmp_path):
 
 
 def test_recovery_reads_what_the_index_reads(tmp_path):
-    file = write(tmp_path / "bag", pictures=300, compression=CompressionMode.STORAGE) / "bag.mcap"
+    file = write(tmp_path / "bag", images=300, compression=CompressionMode.STORAGE) / "bag.mcap"
     with BagReader(file) as reader:
         indexed = [tuple(r) for r in reader.messages({"/image_raw", "/instruction"})]
     scan = McapScan(file)

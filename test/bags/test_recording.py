@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from replay_bags import BagMaker, picture
+from replay_bags import BagMaker, sample_image
 from rosbags.rosbag2 import WriterError
 
 from vla_pruner_ros.bags import definitions as types
@@ -138,8 +138,8 @@ def test_existing_directory_is_not_overwritten(tmp_path, store):
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("png", 0), ("jpeg", 12)])
-def test_packed_images_keep_header_and_picture(tmp_path, store, kind, tolerance):
-    rgb = np.kron(picture(5), np.ones((4, 4, 1), np.uint8))
+def test_packed_images_keep_header_and_image(tmp_path, store, kind, tolerance):
+    rgb = np.kron(sample_image(5), np.ones((4, 4, 1), np.uint8))
     recording = BagRecording(tmp_path / "bag", store, image_compression=kind)
     recording.add_topic("/image_raw", types.IMAGE)
     recording.put("/image_raw", 7, image(store, rgb))
@@ -156,7 +156,7 @@ def test_packed_images_keep_header_and_picture(tmp_path, store, kind, tolerance)
 def test_image_that_cannot_be_packed_is_written_as_it_came(tmp_path, store):
     recording = BagRecording(tmp_path / "bag", store, image_compression="png")
     recording.add_topic("/depth", types.IMAGE)
-    data = image(store, picture(1), encoding="16UC1")
+    data = image(store, sample_image(1), encoding="16UC1")
     recording.put("/depth", 7, data)
     assert recording.close() == {"/depth": 1}
     assert recording.unpacked == {"/depth": 1}
@@ -166,7 +166,7 @@ def test_image_that_cannot_be_packed_is_written_as_it_came(tmp_path, store):
 
 def test_unknown_packing_is_refused(store):
     with pytest.raises(ValueError, match="must be png or jpeg, got 'webp'"):
-        pack_image(store, image(store, picture(0)), "webp")
+        pack_image(store, image(store, sample_image(0)), "webp")
 
 
 def test_abandoned_recording_can_be_read(tmp_path, store):

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from mcap_file import McapFile
-from replay_bags import PERIOD, START, BagMaker, picture
+from replay_bags import PERIOD, START, BagMaker, sample_image
 from rosbags.rosbag2.enums import CompressionMode, StoragePlugin
 from rosbags.typesys import Stores, get_typestore
 
@@ -123,7 +123,7 @@ def ros1_image(number: int):
     name = "sensor_msgs/msg/Image"
     stamp = store.types["builtin_interfaces/msg/Time"](sec=1700000000 + number, nanosec=5)
     header = store.types["std_msgs/msg/Header"](seq=number, stamp=stamp, frame_id="camera")
-    rgb = picture(number)
+    rgb = sample_image(number)
     image = store.types[name](
         header=header, height=24, width=32, encoding="rgb8", is_bigendian=0, step=96,
         data=rgb.reshape(-1),
@@ -142,7 +142,7 @@ def test_ros_1_messages_in_an_mcap_are_read_and_named(tmp_path):
         assert reader.topics["/camera/image_raw"].msgtype == types.IMAGE
         images = [reader.decode(record) for record in reader.messages({"/camera/image_raw"})]
         assert [image.header.stamp.sec - 1700000000 for image in images] == [0, 1, 2, 3]
-        assert np.array_equal(images[2].data.reshape(24, 32, 3), picture(2))
+        assert np.array_equal(images[2].data.reshape(24, 32, 3), sample_image(2))
         assert reader.damage == []
         assert "ROS 1 messages (encoding ros1) on /camera/image_raw" in reader.remarks[0]
 

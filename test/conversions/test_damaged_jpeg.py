@@ -1,4 +1,4 @@
-"""JPEG pictures as cameras and networks leave them: damage is refused, oddities are not."""
+"""JPEG images as cameras and networks leave them: damage is refused, oddities are not."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ PLANAR = ["nv12", "nv21", "i420", "yuv420"]
 
 @pytest.mark.parametrize("encoding", PLANAR)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 3), st.integers(0, 2**32 - 1))
-def test_planar_pictures_are_the_packed_ones(encoding, rows, columns, padding, seed):
+def test_planar_images_are_the_packed_ones(encoding, rows, columns, padding, seed):
     rng = np.random.default_rng(seed)
     luma = rng.integers(0, 256, (2 * rows, 2 * columns), dtype=np.uint8)
     u, v = rng.integers(0, 256, (2, rows, columns), dtype=np.uint8)
@@ -212,9 +212,9 @@ def test_any_size_and_step(height, width, padding, encoding, seed):
     np.testing.assert_array_equal(rgb, pixels[..., order])
 
 
-def compressed(kind: str, picture: PillowImage.Image, **options) -> SimpleNamespace:
+def compressed(kind: str, image: PillowImage.Image, **options) -> SimpleNamespace:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return SimpleNamespace(format=f"rgb8; {kind.lower()} compressed bgr8", data=buffer.getvalue())
 
 
@@ -225,8 +225,8 @@ def test_png_is_exact():
 
 @pytest.mark.parametrize("pixel", [RED, GREEN, BLUE, GREY])
 def test_jpeg_keeps_the_colour(pixel):
-    picture = PillowImage.new("RGB", (32, 16), pixel)
-    rgb = to_rgb(compressed("JPEG", picture, quality=95))
+    image = PillowImage.new("RGB", (32, 16), pixel)
+    rgb = to_rgb(compressed("JPEG", image, quality=95))
     assert rgb.shape == (16, 32, 3)
     assert np.abs(rgb.astype(int) - pixel).max() <= 3
 
@@ -264,7 +264,7 @@ GOOD = np.zeros((4, 12), np.uint8)
         (raw("uyvy", GOOD, width=3), "even width"),
         (raw("bayer_rggb8", GOOD[:1], width=12), "at least 2x2"),
         (SimpleNamespace(format="jpeg", data=b""), "is empty"),
-        (SimpleNamespace(format="jpeg", data=b"not a picture"), "neither JPEG nor PNG"),
+        (SimpleNamespace(format="jpeg", data=b"not an image"), "neither JPEG nor PNG"),
         (SimpleNamespace(format="16UC1; compressedDepth png", data=b"x"), "holds depth"),
         (SimpleNamespace(text="hello"), "not an image message"),
     ],
@@ -291,7 +291,7 @@ def test_decompression_bomb_is_refused_before_unpacking(monkeypatch):
 
 @settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=300), st.sampled_from(["jpeg", "png"]))
-def test_damaged_pictures_never_escape_as_another_error(noise, kind):
+def test_damaged_images_never_escape_as_another_error(noise, kind):
     message = compressed(kind.upper(), PillowImage.new("RGB", (16, 16), RED))
     damaged = bytearray(message.data)
     for place, byte in enumerate(noise):

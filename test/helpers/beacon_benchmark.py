@@ -1,6 +1,6 @@
 """A benchmark of vla-eval that needs no simulator: keep a cart under a beacon that drifts.
 
-The picture's brightness shows how far the cart is from the beacon; an action's first number moves
+The image's brightness shows how far the cart is from the beacon; an action's first number moves
 the cart. The beacon drifts at every step, so that an action that comes late misses it.
 """
 
@@ -46,9 +46,9 @@ class BeaconBenchmark(StepBenchmark):
 
     def make_obs(self, raw_obs: Any, task: dict[str, Any]) -> dict[str, Any]:
         level = np.clip(MIDDLE + SCALE * (self._beacon - self._cart), 0, 255)
-        picture = np.full((32, 32, 3), round(level), dtype=np.uint8)
+        image = np.full((32, 32, 3), round(level), dtype=np.uint8)
         return {
-            "images": {"agentview": picture, "wrist": picture},
+            "images": {"agentview": image, "wrist": image},
             "task_description": task["name"],
             "states": np.zeros(8),
         }

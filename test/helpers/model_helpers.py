@@ -55,7 +55,7 @@ def small_policy(checkpoints):
 
 
 def observation(policy: PrunedPolicy, seed: int = 0, instruction: str = INSTRUCTION) -> Observation:
-    """Random pictures with large-scale structure, and a state within the statistics."""
+    """Random images with large-scale structure, and a state within the statistics."""
     random = np.random.default_rng(seed)
     images = [
         np.kron(random.integers(0, 256, (8, 8, 3)), np.ones((28, 28, 1))).astype(np.uint8)

@@ -177,7 +177,7 @@ class Bench:
         self._publisher(String, "instruction", 10).publish(String(data=text))
 
     def show(self, brightness: int = 100, topic: str = "image_raw", age: float = 0.0) -> Image:
-        """Publish one 32 x 24 picture, `age` seconds old."""
+        """Publish one 32 x 24 image, `age` seconds old."""
         image = Image(height=24, width=32, encoding="rgb8", step=96)
         image.data = bytes([brightness]) * (24 * 96)
         return self.send_image(image, topic, age)
@@ -191,12 +191,12 @@ class Bench:
         return image
 
     def show_until(
-        self, condition: Callable[[], Any], what: str, patience: float = WAIT, **picture: Any
+        self, condition: Callable[[], Any], what: str, patience: float = WAIT, **image: Any
     ) -> None:
-        """Publish pictures at about 50 Hz until a condition holds."""
+        """Publish images at about 50 Hz until a condition holds."""
 
         def shown() -> Any:
-            self.show(**picture)
+            self.show(**image)
             return condition()
 
         self.until(shown, what, patience)

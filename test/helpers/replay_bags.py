@@ -81,8 +81,8 @@ class MemoryPolicy:
         )
 
 
-def picture(number: int, size: tuple[int, int] = (24, 32)) -> np.ndarray:
-    """Return a picture that differs from every other number's."""
+def sample_image(number: int, size: tuple[int, int] = (24, 32)) -> np.ndarray:
+    """Return an image that differs from every other number's."""
     image = np.zeros((*size, 3), np.uint8)
     image[..., 0] = (number * 37) % 256
     image[..., 1] = np.arange(size[1])[None] * 3
@@ -272,6 +272,6 @@ def record_episode(bag: BagMaker, frames: int = 12, policy: MemoryPolicy | None 
             policy.reset()
         if number == frames * 3 // 4:
             policy.reset()  # ~/reset leaves no message
-        bag.image(picture(number), stamp)
-        chunks.append(bag.answer(policy, [stamp], Observation([picture(number)], words)))
+        bag.image(sample_image(number), stamp)
+        chunks.append(bag.answer(policy, [stamp], Observation([sample_image(number)], words)))
     return chunks

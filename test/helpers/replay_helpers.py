@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
+from replay_bags import PERIOD, BagMaker, MemoryPolicy, record_episode, sample_image
 
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -46,7 +46,7 @@ def plain(tmp_path, frames=6, **changes):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for number in range(frames):
-            bag.image(picture(number), number * PERIOD, **changes)
+            bag.image(sample_image(number), number * PERIOD, **changes)
 
 
 def replay(path, policy=None, setting=None, joints=(), **choice):

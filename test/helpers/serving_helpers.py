@@ -163,20 +163,20 @@ def served(
 
 def libero(brightness: int = 100, prompt: str = "pick up the bowl", side: int = 224) -> dict:
     """Return an observation as openpi's LIBERO client sends it."""
-    picture = np.full((side, side, 3), brightness, dtype=np.uint8)
+    image = np.full((side, side, 3), brightness, dtype=np.uint8)
     return {
-        "observation/image": picture,
-        "observation/wrist_image": picture,
+        "observation/image": image,
+        "observation/wrist_image": image,
         "observation/state": np.zeros(8, dtype=np.float32),
         "prompt": prompt,
     }
 
 
 def droid(brightness: int = 100, prompt: str = "open the drawer") -> dict:
-    picture = np.full((224, 224, 3), brightness, dtype=np.uint8)
+    image = np.full((224, 224, 3), brightness, dtype=np.uint8)
     return {
-        "observation/exterior_image_1_left": picture,
-        "observation/wrist_image_left": picture,
+        "observation/exterior_image_1_left": image,
+        "observation/wrist_image_left": image,
         "observation/joint_position": np.linspace(-1.0, 1.0, 7),
         "observation/gripper_position": np.array([0.5]),
         "prompt": prompt,
@@ -185,9 +185,9 @@ def droid(brightness: int = 100, prompt: str = "open the drawer") -> dict:
 
 def aloha(brightness: int = 100, prompt: str = "fold the towel") -> dict:
     names = ["cam_high", "cam_low", "cam_left_wrist", "cam_right_wrist"]
-    picture = np.full((3, 224, 224), brightness, dtype=np.uint8)
+    image = np.full((3, 224, 224), brightness, dtype=np.uint8)
     return {
-        "images": dict.fromkeys(names, picture),
+        "images": dict.fromkeys(names, image),
         "state": np.linspace(-1.0, 1.0, 14, dtype=np.float32),
         "prompt": prompt,
     }

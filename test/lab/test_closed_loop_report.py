@@ -155,7 +155,7 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     run = json.loads(runs.read_text())
     run["training"] = {
         "trained": True, "steps": 7, "steps_planned": 90, "frames": 28, "tasks": ["reach"],
-        "date": "2026-01-01", "visual_tokens_per_picture": 96, "all_visual_tokens_from_step": 6,
+        "date": "2026-01-01", "visual_tokens_per_image": 96, "all_visual_tokens_from_step": 6,
         "started_from": {"steps": 5, "visual_tokens_per_picture": 32},
     }  # fmt: skip
     run["trained"] = True

@@ -41,13 +41,13 @@ def centre(mask: np.ndarray) -> np.ndarray:
     return np.argwhere(mask).mean(axis=0)
 
 
-def test_parts_are_where_the_picture_shows_them(robot):
+def test_parts_are_where_the_image_shows_them(robot):
     robot.reset(0)
-    picture, parts = robot.render("scene").astype(int), robot.parts("scene")
+    image, parts = robot.render("scene").astype(int), robot.parts("scene")
     assert set(np.unique(parts)) == set(range(len(PARTS)))
-    red, green, blue = picture[parts == OBJECT].mean(axis=0)
+    red, green, blue = image[parts == OBJECT].mean(axis=0)
     assert green > 1.2 * max(red, blue), "the drawer is green"
-    cyan = (picture[..., 2] > 150) & (picture[..., 0] < 60)
+    cyan = (image[..., 2] > 150) & (image[..., 0] < 60)
     assert (parts[cyan] == HAND).mean() > 0.8, "one finger is cyan"
 
 
@@ -64,7 +64,7 @@ def test_hand_moves_in_the_segmentation_and_the_drawer_does_not(robot):
     assert robot_was_there[changed].mean() > 0.9
 
 
-def test_segmentation_leaves_the_pictures_as_they_were(robot):
+def test_segmentation_leaves_the_images_as_they_were(robot):
     before = robot.render("scene")
     robot.parts("scene")
     np.testing.assert_array_equal(robot.render("scene"), before)

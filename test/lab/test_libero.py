@@ -57,11 +57,11 @@ def test_an_expert_that_speaks_through_the_profile_puts_things_into_the_basket(r
 
 @needs_libero
 @pytest.mark.timeout(600)
-def test_pictures_are_upright_with_left_and_right_exchanged():
+def test_images_are_upright_with_left_and_right_exchanged():
     arm = LiberoArm(load_profile("franka_libero"), "libero_object", 0)
     arm.reset(0)
     for name in ("milk_1", "tomato_sauce_1", "salad_dressing_1"):
         column, row = arm.projected(0, arm.position_of(name))
         assert arm.seen_at(0, name) == pytest.approx([255.0 - column, row], abs=8.0), name
-    assert arm.picture(0).std() > 10
+    assert arm.image(0).std() > 10
     arm.close()

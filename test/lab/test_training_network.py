@@ -76,7 +76,7 @@ def frames_as_data(data: Demonstrations, frames: list):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_left_out_patches_change_nothing_but_their_absence(family, demonstrations, tmp_path):
-    """Drawing all patches is the whole picture; of fewer, each keeps its pixels and its place."""
+    """Drawing all patches is the whole image; of fewer, each keeps its pixels and its place."""
     wanted = settings(family, augment=False)
     training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
     source = training.source

@@ -286,7 +286,7 @@ def test_the_expert_still_succeeds_through_action_tokens(demonstrations, tmp_pat
     assert run_episode(robot, TokenisedExpert(), seed=1, max_actions=100).success
 
 
-def test_colours_are_seeded_and_stay_near_the_picture():
+def test_colours_are_seeded_and_stay_near_the_image():
     patches = torch.full((2, 1, 256, 14, 14, 3), 100, dtype=torch.uint8)
     patches[:, :, 120:140] = 200
     first, again, other = (
@@ -301,7 +301,7 @@ def test_colours_are_seeded_and_stay_near_the_picture():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_windows_cover_the_picture_and_its_middle_is_what_the_policy_sees(family):
+def test_windows_cover_the_image_and_its_middle_is_what_the_policy_sees(family):
     ramp = np.broadcast_to(np.arange(224, dtype=np.uint8)[:, None, None], (224, 224, 3))
     side, resize = stored_size(family, augmented=True)
     stored = resize(np.ascontiguousarray(ramp))

@@ -70,9 +70,9 @@ def test_bicubic_is_pillows_for_cameras_sizes(shape):
     assert np.array_equal(resized.numpy(), expected)
 
 
-def assert_nearly(device_picture: torch.Tensor, picture: np.ndarray) -> None:
+def assert_nearly(device_image: torch.Tensor, image: np.ndarray) -> None:
     """Equal but for one level on one value in a thousand: sums in another order."""
-    difference = np.abs(device_picture.cpu().numpy().astype(int) - picture)
+    difference = np.abs(device_image.cpu().numpy().astype(int) - image)
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 1e-3
 
@@ -130,7 +130,7 @@ def test_a_policy_sees_the_same_either_way(checkpoints, family):
         levels = (inputs.pixels.permute(0, 2, 3, 1) + 1.0) * 127.5
         assert_nearly(levels.round().byte(), seen)
     else:
-        assert_nearly(inputs.pictures, seen)
+        assert_nearly(inputs.images, seen)
     np.testing.assert_allclose(policy.act_unpruned(frame), expected, atol=5e-3)
 
 

@@ -205,7 +205,7 @@ def test_actions_and_relevance_are_those_of_plain_decoding(
 
 @pytest.mark.parametrize("kind", sorted(TREES))
 @pytest.mark.parametrize("method", ["vla_pruner", "fastv", "sparsevlm", "divprune"])
-def test_a_moving_picture_gives_the_same_actions(checkpoints, kind, method):
+def test_a_moving_image_gives_the_same_actions(checkpoints, kind, method):
     pruning = {"method": method, "keep_ratio": 0.25, "history_fill": "semantic"}
     drafted, plain = (load(checkpoints, draft, **pruning) for draft in (kind, "off"))
     for number in range(4):
@@ -215,7 +215,7 @@ def test_a_moving_picture_gives_the_same_actions(checkpoints, kind, method):
 
 
 @pytest.mark.parametrize("kind", sorted(TREES))
-def test_a_picture_that_stands_still_needs_one_pass(checkpoints, kind, monkeypatch):
+def test_an_image_that_stands_still_needs_one_pass(checkpoints, kind, monkeypatch):
     policy = load(checkpoints, kind, keep_ratio=1.0)
     frame, passes = observation(policy), []
     run_tokens = policy.decoder.run_tokens

@@ -61,7 +61,7 @@ def hidden_states(policy, embeddings, prompt, dropped, causal: bool) -> torch.Te
 
 def plain_prompt(policy, frame):
     inputs = policy._prepare(frame)
-    visual = policy.model.visual_tokens(policy.normalize(inputs.pictures, policy.decoder.dtype))
+    visual = policy.model.visual_tokens(policy.normalize(inputs.images, policy.decoder.dtype))
     return policy._prompt(visual, inputs)
 
 

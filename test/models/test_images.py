@@ -1,4 +1,4 @@
-"""Pictures on their way to the model."""
+"""Images on their way to the model."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_without_the_fast_decoder_the_image_path_is_refused(monkeypatch):
     assert ImagePath("camera").name == "camera"
 
 
-def test_jpeg_keeps_a_flat_picture():
+def test_jpeg_keeps_a_flat_image():
     flat = np.full((40, 24, 3), 130, np.uint8)
     assert np.abs(jpeg_round_trip(flat).astype(int) - 130).max() <= 1
 
@@ -88,13 +88,13 @@ def test_crop_keeps_the_middle_and_the_size():
     assert np.array_equal(crop_center(image, 1.0), image)
 
 
-def test_libero_turns_the_picture_around():
+def test_libero_turns_the_image_around():
     image = smooth_image(224, 224)
     turned, upright = (ImagePath(name, center_crop=False) for name in ("libero", "camera"))
     assert np.array_equal(turned(image), upright(image)[::-1, ::-1])
 
 
-def test_a_picture_of_the_right_size_is_only_cropped():
+def test_an_image_of_the_right_size_is_only_cropped():
     image = smooth_image(224, 224)
     for name in ("camera", "libero_upright"):
         assert np.array_equal(ImagePath(name, center_crop=False)(image), image)
@@ -105,18 +105,18 @@ def test_a_picture_of_the_right_size_is_only_cropped():
 @pytest.mark.parametrize("shape", [(480, 640), (37, 1000), (1, 1), (1080, 1920)])
 def test_any_size_becomes_the_models(transform, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    picture = transform(image)
-    assert picture.shape == (224, 224, 3)
-    assert picture.dtype == np.uint8
-    assert np.array_equal(picture, transform(np.asfortranarray(image)))
+    resized = transform(image)
+    assert resized.shape == (224, 224, 3)
+    assert resized.dtype == np.uint8
+    assert np.array_equal(resized, transform(np.asfortranarray(image)))
 
 
 def test_normalisation_is_torchvisions():
     mean, std = torch.rand(2, 2, 3, 1, 1).add(0.1)
-    pictures = torch.randint(0, 256, (2, 4, 4, 3), dtype=torch.uint8)
-    pixels = Normalization(mean, std)(pictures, torch.float32)
+    images = torch.randint(0, 256, (2, 4, 4, 3), dtype=torch.uint8)
+    pixels = Normalization(mean, std)(images, torch.float32)
     assert pixels.shape == (2, 6, 4, 4)
     camera, tower, channel, row, column = 1, 1, 2, 3, 0
-    value = pictures[camera, row, column, channel].float() / 255.0
+    value = images[camera, row, column, channel].float() / 255.0
     expected = (value - mean[tower, channel, 0, 0]) / std[tower, channel, 0, 0]
     assert pixels[camera, 3 * tower + channel, row, column] == expected

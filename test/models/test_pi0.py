@@ -217,7 +217,7 @@ def test_bfloat16_gives_finite_actions(checkpoints):
     assert np.isfinite(policy.act(observation(policy)).actions).all()
 
 
-# -- state, actions, pictures --------------------------------------------------------------------
+# -- state, actions, images --------------------------------------------------------------------
 
 
 def test_statistics_normalise_and_restore():
@@ -236,7 +236,7 @@ def test_actions_are_in_the_data_sets_units(checkpoints, policy, reference):
     assert np.allclose(policy.act_unpruned(frame), expected, atol=1e-5)
 
 
-def test_pictures_keep_their_proportions():
+def test_images_keep_their_proportions():
     white = np.full((480, 640, 3), 255, np.uint8)
     corner = ImageFitter(224, "bottom_right").preview(white)
     assert (corner[:168] == 255).all()

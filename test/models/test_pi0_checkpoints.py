@@ -153,7 +153,7 @@ def test_lerobots_layout_is_the_same_model(checkpoints, copied, in_weights):
     write_lerobot(copied, in_weights)
     ours = load_policy(copied)
     assert ours.num_cameras == 1
-    frame = observation(ours)  # square pictures of the model's size: no padding in either layout
+    frame = observation(ours)  # square images of the model's size: no padding in either layout
     expected = load_policy(checkpoints("pi0"), num_cameras=1)
     # LeRobot keeps the statistics in float32.
     assert np.allclose(ours.act_unpruned(frame), expected.act_unpruned(frame), atol=1e-6)

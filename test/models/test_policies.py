@@ -222,7 +222,7 @@ def test_preview_is_what_the_model_sees(small_policy, family):
     for shape in [(480, 640, 3), (224, 224, 3), (100, 60, 3)]:
         image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
         before = image.copy()
-        picture = policy.preview(image)
-        assert picture.shape == (policy.image_size, policy.image_size, 3)
-        assert picture.dtype == np.uint8
+        shown = policy.preview(image)
+        assert shown.shape == (policy.image_size, policy.image_size, 3)
+        assert shown.dtype == np.uint8
         assert np.array_equal(image, before)

@@ -117,7 +117,7 @@ def test_only_the_decoders_linear_layers_shrink(checkpoints, family, kind):
 def test_int8_actions_are_close_to_the_models_own(checkpoints, family):
     """Compare the unpruned model, with continuous actions: random weights have no clear favourite
     among
-    tokens, neither of the picture nor of the action."""
+    tokens, neither of the image nor of the action."""
     kinds = ("none", *KINDS)
     plain, int8, int4 = (load(checkpoints, family, kind, keep_ratio=1.0) for kind in kinds)
     frames = [observation(plain, seed) for seed in range(2)]

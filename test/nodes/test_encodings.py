@@ -15,7 +15,7 @@ from vla_pruner_ros.msg import ActionChunk
 
 HEIGHT, WIDTH = 12, 16
 LEFT, RIGHT = (200, 100, 50), (40, 90, 210)
-"""The picture's halves: red, green and blue all differ, and so do left and right."""
+"""The image's halves: red, green and blue all differ, and so do left and right."""
 
 SAMPLES = {
     "rgb8": "rgb", "rgba8": "rgba", "bgr8": "bgr", "bgra8": "bgra", "8UC3": "bgr", "8UC4": "bgra",
@@ -28,14 +28,14 @@ GREY = {"mono8": np.uint8, "8UC1": np.uint8, "mono16": np.uint16}
 CHROMA_FIRST = {"uyvy": True, "yuv422": True, "yuyv": False, "yuv422_yuy2": False}
 
 
-def picture() -> np.ndarray:
+def sample_image() -> np.ndarray:
     rgb = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     rgb[:, : WIDTH // 2], rgb[:, WIDTH // 2 :] = LEFT, RIGHT
     return rgb
 
 
 def encoded(encoding: str, rgb: np.ndarray) -> np.ndarray:
-    """Return the samples of a picture [H, W, 3] in an encoding, as a camera driver packs them."""
+    """Return the samples of an image [H, W, 3] in an encoding, as a camera driver packs them."""
     if encoding in SAMPLES:
         order = ["rgba".index(letter) for letter in SAMPLES[encoding]]
         opaque = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])[..., order]
@@ -63,7 +63,7 @@ def yuv422(rgb: np.ndarray, chroma_first: bool) -> np.ndarray:
 
 
 def message(encoding: str) -> Image:
-    rows = encoded(encoding, picture()).reshape(HEIGHT, -1)
+    rows = encoded(encoding, sample_image()).reshape(HEIGHT, -1)
     return Image(height=HEIGHT, width=WIDTH, encoding=encoding, step=rows.nbytes // HEIGHT,
                  data=rows.tobytes())  # fmt: skip
 
@@ -105,10 +105,10 @@ def test_raw_encodings():
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("PNG", 0), ("JPEG", 12)])
-def test_compressed_pictures(kind, tolerance):
+def test_compressed_images(kind, tolerance):
     buffer = io.BytesIO()
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
-    PillowImage.fromarray(picture()).save(buffer, kind, **options)
+    PillowImage.fromarray(sample_image()).save(buffer, kind, **options)
     image = CompressedImage(format=kind.lower(), data=buffer.getvalue())
     policy, topic = ControlledPolicy(), "image_raw/compressed"
     with bench(policy, image_transport="compressed", control_rate=1000.0) as b:

@@ -19,7 +19,7 @@ from node_helpers import bench
 from rclpy.context import Context
 from rclpy.duration import Duration
 from recorder_helpers import recorder
-from replay_bags import PERIOD, SECOND, BagMaker, MemoryPolicy, picture
+from replay_bags import PERIOD, SECOND, BagMaker, MemoryPolicy, sample_image
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
@@ -43,8 +43,8 @@ class LivePolicy(MemoryPolicy):
         return image
 
 
-def send_picture(b, number: int) -> None:
-    rgb = picture(number)
+def send_image(b, number: int) -> None:
+    rgb = sample_image(number)
     image = Image(height=rgb.shape[0], width=rgb.shape[1], encoding="rgb8", step=rgb.shape[1] * 3)
     image.data = rgb.tobytes()
     b.send_image(image)
@@ -62,8 +62,8 @@ def drive(b, chunks: list) -> None:
         if number == 18:
             b.call(Trigger, "/vla_pruner/reset", Trigger.Request())
         seen = len(chunks)
-        send_picture(b, number)
-        b.until(lambda seen=seen: len(chunks) > seen, f"the answer to picture {number}")
+        send_image(b, number)
+        b.until(lambda seen=seen: len(chunks) > seen, f"the answer to image {number}")
 
 
 @pytest.mark.parametrize("compression", ["none", "png"])
@@ -74,8 +74,8 @@ def test_what_is_recorded_live_replays_to_the_same_actions(tmp_path, compression
         b.activate()
         context = b.client.context
         with recorder(context, tmp_path / "bag", image_compression=compression) as r:
-            # One picture before: the recorder finds the camera's topic by its publisher.
-            b.show_until(lambda: r.recording.knows("/image_raw"), "the first recorded picture")
+            # One image before: the recorder finds the camera's topic by its publisher.
+            b.show_until(lambda: r.recording.knows("/image_raw"), "the first recorded image")
             b.until(lambda: r.snapshot.is_taken, "the parameters")
             drive(b, chunks)
             b.until(lambda: r.recording.knows("/vla_pruner/pruning"), "a recorded status")
@@ -108,7 +108,7 @@ def test_bag_played_in_a_loop_gives_the_same_actions_every_time(tmp_path):
     """Loop as ros2 bag play --clock --loop does: the clock jumps back and the node starts anew."""
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(8):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     with bench(LivePolicy(), use_sim_time=True, temporal_window=4) as b:
         chunks = b.listen(ActionChunk, "/vla_pruner/action_chunk")
         b.activate()

@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: the player needs rc
 
 from node_helpers import bench
 from recorder_helpers import playing
-from replay_bags import NODE, PERIOD, START, BagMaker, MemoryPolicy, picture, record_episode
+from replay_bags import NODE, PERIOD, START, BagMaker, MemoryPolicy, record_episode, sample_image
 from rosgraph_msgs.msg import Clock
 
 from vla_pruner_ros.bringup import cli as bringup
@@ -107,8 +107,8 @@ def test_node_is_told_cameras_words_and_pruning_of_the_bag(tmp_path, nothing_sai
             image_topics=["wrist/image_raw", "front/image_raw"], unnorm_key="",
         )  # fmt: skip
         for topic in ("/front/image_raw/compressed", "/wrist/image_raw/compressed"):
-            bag.compressed(picture(0), 0, topic=topic)
-        bag.answer(policy, [0, 0], Observation([picture(0), picture(0)], "open it"))
+            bag.compressed(sample_image(0), 0, topic=topic)
+        bag.answer(policy, [0, 0], Observation([sample_image(0), sample_image(0)], "open it"))
     told = parameters_as_recorded(tmp_path / "bag", "", nothing_said)
     assert told == {
         "prune_layer": 2,
@@ -124,7 +124,7 @@ def test_node_is_told_cameras_words_and_pruning_of_the_bag(tmp_path, nothing_sai
 
 def test_bag_of_another_software_tells_nothing(tmp_path, nothing_said):
     with BagMaker(tmp_path / "bag") as bag:
-        bag.image(picture(0), 0)
+        bag.image(sample_image(0), 0)
     assert parameters_as_recorded(tmp_path / "bag", "", nothing_said) == {}
 
 

@@ -149,14 +149,14 @@ def test_unknown_compression_is_refused():
 @pytest.mark.parametrize("rate", [1.0, 4.0])
 def test_a_simulators_bag_is_played_on_its_recorded_clock(tmp_path, rate):
     """Stamps are simulated time, and the node that follows /clock finds the images fresh."""
-    from replay_bags import PERIOD, START, BagMaker, picture
+    from replay_bags import PERIOD, START, BagMaker, sample_image
 
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(30):
             simulated = 5 * 10**9 + number * PERIOD
             clock = bag.make("rosgraph_msgs/msg/Clock", clock=bag.time(simulated))
             bag.add("/clock", "rosgraph_msgs/msg/Clock", number * PERIOD, clock)
-            bag.image(picture(number), simulated - START, received=number * PERIOD + 1_000_000)
+            bag.image(sample_image(number), simulated - START, received=number * PERIOD + 1_000_000)
     policy = ControlledPolicy()
     with bench(policy, use_sim_time=True, max_image_age=0.5) as b:
         clocks = b.listen(Clock, "/clock")
@@ -178,13 +178,13 @@ def test_recorded_commands_are_never_played_to_a_controller(name):
 
 
 def test_what_was_latched_is_latched_again(tmp_path, ros):
-    from replay_bags import PERIOD, BagMaker, picture
+    from replay_bags import PERIOD, BagMaker, sample_image
 
     context, node = ros
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("<robot/>", 0, topic="/robot_description")
         for number in range(50):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     heard = []
     executor = rclpy.executors.SingleThreadedExecutor(context=context)
     executor.add_node(node)

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import yaml
-from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture
+from replay_bags import PERIOD, BagMaker, MemoryPolicy, sample_image
 from replay_helpers import plain, recorded
 
 from vla_pruner_ros.bags.reader import BagReader
@@ -122,7 +122,7 @@ def test_frames_that_fail_make_a_partial_report(tmp_path, run):
         bag.instruction("go", -PERIOD)
         for number in range(6):
             encoding = "rgb8" if number % 2 else "yuv410"
-            bag.image(picture(number), number * PERIOD, encoding=encoding)
+            bag.image(sample_image(number), number * PERIOD, encoding=encoding)
     status, said, summary = run("--keep-ratio", "0.5")
     assert status == 1
     assert "problem: 3 inference(s) failed: image encoding 'yuv410' is not supported" in said.out
@@ -192,7 +192,7 @@ def test_real_model_repeats_itself(tmp_path, capsys):
         for number in range(8):
             if number == 5:
                 policy.reset()
-            image = np.kron(picture(number), np.ones((10, 10, 1), np.uint8))
+            image = np.kron(sample_image(number), np.ones((10, 10, 1), np.uint8))
             bag.image(image, number * PERIOD)
             bag.answer(policy, [number * PERIOD], Observation([image], "close the door"))
     command = [str(tmp_path / "bag"), "--checkpoint", str(checkpoint), "--device", "cpu"]
@@ -231,7 +231,7 @@ def test_instructions_on_two_topics_have_to_be_chosen(tmp_path, run):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD, "/chatter")
         bag.instruction("stay", -PERIOD, "/words")
-        bag.image(picture(0), 0)
+        bag.image(sample_image(0), 0)
     status, said, _ = run()
     assert status == 2
     assert "/chatter, /words; choose one with --instruction-topic" in said.err
@@ -247,11 +247,11 @@ def test_replayed_answers_carry_the_stamps_of_all_they_were_computed_from(
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(3):
             stamp, late, moved = (number * PERIOD + delay for delay in (0, 7_000_000, 3_000_000))
-            bag.image(picture(number), stamp, "/left/image_raw")
-            bag.image(picture(number + 50), late, "/right/image_raw")
+            bag.image(sample_image(number), stamp, "/left/image_raw")
+            bag.image(sample_image(number + 50), late, "/right/image_raw")
             bag.joints(["elbow"], [0.1 * number], moved)
             seen = Observation(
-                [picture(number), picture(number + 50)], "go", np.array([0.1 * number])
+                [sample_image(number), sample_image(number + 50)], "go", np.array([0.1 * number])
             )
             bag.answer(policy, [stamp, late], seen, state_stamp=moved)
     assert run("--require-parity", "--write-bag")[0] == 0
@@ -280,8 +280,8 @@ def test_parameters_that_are_not_in_the_bag_come_from_a_file(tmp_path, run):
             if number == 4:
                 bag.parameters(number * PERIOD, temporal_window=5)
                 policy.pruning = PruningConfig(keep_ratio=0.5, temporal_window=5)
-            bag.image(picture(number), number * PERIOD)
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+            bag.image(sample_image(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     assert run("--require-parity")[0] == 1
     dump = tmp_path / "vla_pruner.yaml"
     values = {"keep_ratio": 0.5, "temporal_window": 2, "method": "vla_pruner"}

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy", reason="ROS 2 is not installed: the recorder needs 
 from node_helpers import Transition, bench
 from PIL import Image as PillowImage
 from recorder_helpers import recorder
-from replay_bags import MemoryPolicy, picture
+from replay_bags import MemoryPolicy, sample_image
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -27,13 +27,13 @@ JOINTS = [f"joint_{number}" for number in range(8)]
 
 
 def show(b, number: int, compressed: bool) -> None:
-    """Send one joint state and one picture per camera."""
+    """Send one joint state and one image per camera."""
     positions = [0.01 * number + 0.1 * place for place in range(8)]
     b.send_joint_state(JOINTS[::-1], positions)
     # A bag tells the order of arrival at the recorder, not which state the node held by then.
     b.until(lambda: b.joint_positions() == positions, "this joint state")
     for place, topic in enumerate(CAMERAS):
-        rgb = np.kron(picture(number + 40 * place), np.ones((4, 4, 1), np.uint8))
+        rgb = np.kron(sample_image(number + 40 * place), np.ones((4, 4, 1), np.uint8))
         if compressed:
             buffer = io.BytesIO()
             PillowImage.fromarray(rgb).save(buffer, "JPEG")
@@ -63,7 +63,7 @@ def drive(b, chunks: list, compressed: bool) -> None:
             b.until(lambda: b.node.runner.instruction == "close the drawer", "the instruction")
         seen = len(chunks)
         show(b, number, compressed)
-        b.until(lambda seen=seen: len(chunks) > seen, f"the answer to picture {number}")
+        b.until(lambda seen=seen: len(chunks) > seen, f"the answer to image {number}")
 
 
 @pytest.mark.parametrize(("family", "transport"), [("openvla_oft", "raw"), ("pi0", "compressed")])

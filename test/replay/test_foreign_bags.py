@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mcap_file import McapFile
-from replay_bags import PERIOD, START, BagMaker, picture
+from replay_bags import PERIOD, START, BagMaker, sample_image
 from replay_helpers import inputs_of
 from rosbags.typesys import get_types_from_msg
 
@@ -61,7 +61,7 @@ def test_a_string_of_another_name_is_no_instruction(tmp_path, topic):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("<robot name='arm'/>", -PERIOD, topic=topic)
         for number in range(3):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     assert [m.instruction for m in inputs_of(tmp_path / "bag", instruction="go")] == ["go"] * 3
     assert inputs_of(tmp_path / "bag") == []
     assert (
@@ -77,7 +77,7 @@ def test_an_instruction_by_name_gives_way_to_the_flag(tmp_path, topic):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("close the drawer", PERIOD - 1, topic=topic)
         for number in range(3):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     path = tmp_path / "bag"
     assert [m.instruction for m in inputs_of(path)] == ["close the drawer"] * 2
     assert [m.instruction for m in inputs_of(path, instruction="go")] == ["go"] * 3
@@ -85,11 +85,11 @@ def test_an_instruction_by_name_gives_way_to_the_flag(tmp_path, topic):
     assert [m.instruction for m in both] == ["go", "close the drawer", "close the drawer"]
 
 
-# --- Pictures -------------------------------------------------------------------------------------
+# --- Images -------------------------------------------------------------------------------------
 
 
 def h264(count: int, codec: str = "libx264") -> list[bytes]:
-    """Encode the pictures 0.. as a robot does: no frame waits for a later one."""
+    """Encode the images 0.. as a robot does: no frame waits for a later one."""
     av = pytest.importorskip("av", reason="PyAV is not installed: no video")
     encoder = av.CodecContext.create(codec, "w")
     encoder.width, encoder.height, encoder.pix_fmt = 64, 48, "yuv420p"
@@ -97,7 +97,7 @@ def h264(count: int, codec: str = "libx264") -> list[bytes]:
     encoder.options = {"tune": "zerolatency", "preset": "ultrafast", "crf": "5"}
     packets = []
     for number in range(count):
-        frame = av.VideoFrame.from_ndarray(picture(number, (48, 64)), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(sample_image(number, (48, 64)), format="rgb24")
         frame.pts = number
         packets += [bytes(packet) for packet in encoder.encode(frame)]
     return packets + [bytes(packet) for packet in encoder.encode(None)]
@@ -139,7 +139,7 @@ def test_video_is_decoded_frame_by_frame(tmp_path, msgtype, name):
     found = inputs_of(tmp_path / "bag", instruction="go")
     assert [m.stamp - START for m in found] == [number * PERIOD for number in range(8)]
     for number, replay_input in enumerate(found):
-        off = np.abs(to_rgb(replay_input.images[0]).astype(int) - picture(number, (48, 64)))
+        off = np.abs(to_rgb(replay_input.images[0]).astype(int) - sample_image(number, (48, 64)))
         assert off.mean() < 8, number
 
 
@@ -183,21 +183,21 @@ def test_unknown_codec_is_named(tmp_path, name):
         assert f"is '{name or 'none'}'; H.264" in found.skipped[0]
 
 
-def test_pictures_of_foxglove_are_read(tmp_path):
+def test_images_of_foxglove_are_read(tmp_path):
     with bag_of(tmp_path / "bag") as bag:
         for number in range(4):
             message = bag.make(
                 "foxglove_msgs/msg/RawImage", timestamp=bag.time(START + number * PERIOD),
                 frame_id="camera", width=32, height=24, encoding="rgb8", step=96,
-                data=picture(number).reshape(-1),
+                data=sample_image(number).reshape(-1),
             )  # fmt: skip
             bag.add("/camera", "foxglove_msgs/msg/RawImage", number * PERIOD, message)
     found = inputs_of(tmp_path / "bag", instruction="go")
     assert [m.stamp - START for m in found] == [number * PERIOD for number in range(4)]
-    assert np.array_equal(to_rgb(found[2].images[0]), picture(2))
+    assert np.array_equal(to_rgb(found[2].images[0]), sample_image(2))
 
 
-def test_bag_without_pictures_lists_its_topics_with_their_types(tmp_path):
+def test_bag_without_images_lists_its_topics_with_their_types(tmp_path):
     file = McapFile(profile="")
     topic = file.topic("/camera/depth_cloud", "sensor_msgs/msg/PointCloud2", "uint8 x\n")
     file.message(topic, START, b"\0\1\0\0\0")

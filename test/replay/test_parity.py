@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from replay_bags import PERIOD, BagMaker, MemoryPolicy, picture, record_episode
+from replay_bags import PERIOD, BagMaker, MemoryPolicy, record_episode, sample_image
 from replay_helpers import FULL, inputs_of, replay
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
@@ -60,13 +60,13 @@ def test_recording_that_began_late_is_told_and_not_counted(tmp_path):
     policy = MemoryPolicy()
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(5):  # before the recording
-            policy.act(Observation([picture(number)], "go"))
+            policy.act(Observation([sample_image(number)], "go"))
         bag.sequence = 5
         for number in range(5, 15):
             if number == 10:
                 policy.reset()
-            bag.image(picture(number), number * PERIOD)
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+            bag.image(sample_image(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     remarks, _, parity = replay(tmp_path / "bag")
     assert parity.recorded == 10
     assert parity.comparable == 5
@@ -81,8 +81,8 @@ def test_lost_image_is_told_and_what_follows_is_not_counted(tmp_path):
             if number == 8:
                 policy.reset()
             if number != 3:
-                bag.image(picture(number), number * PERIOD)
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+                bag.image(sample_image(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     _, run, parity = replay(tmp_path / "bag")
     assert [step.problem for step in run.problems] == ["the image on /image_raw is not in the bag"]
     assert run.problems[0].index == 3
@@ -102,8 +102,8 @@ def test_a_window_of_unpruned_steps_makes_up_for_a_lost_one(tmp_path, window, co
             ratio = 1.0 if number < 4 else 0.5
             policy.pruning = PruningConfig(keep_ratio=ratio, temporal_window=window)
             if number > 0:
-                bag.image(picture(number), number * PERIOD)
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+                bag.image(sample_image(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     _, _, parity = replay(tmp_path / "bag")
     # Unpruned inferences depend on their image alone, the pruned ones on the window before.
     assert parity.comparable == (11 if covered else 3)
@@ -120,8 +120,8 @@ def test_a_pruner_that_counts_its_steps_stays_apart_after_a_gap(tmp_path):
                 bag.parameters(number * PERIOD - 1, keep_ratio=0.5)
                 policy.pruning = replace(policy.pruning, keep_ratio=0.5)
             if number > 0:
-                bag.image(picture(number), number * PERIOD)
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+                bag.image(sample_image(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     assert replay(tmp_path / "bag")[2].comparable == 3
 
 
@@ -129,12 +129,12 @@ def test_lost_answer_is_noticed_by_its_sequence(tmp_path):
     policy = MemoryPolicy()
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(8):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
             if number == 4:
-                policy.act(Observation([picture(number)], "go"))
+                policy.act(Observation([sample_image(number)], "go"))
                 bag.sequence += 1
                 continue
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     _, _, parity = replay(tmp_path / "bag")
     assert parity.recorded == 7
     assert parity.comparable == 4
@@ -146,8 +146,10 @@ def test_image_that_lies_behind_its_answer_in_the_bag(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(6):
             stamp = number * PERIOD
-            bag.answer(policy, [stamp], Observation([picture(number)], "go"), received=stamp + 5)
-            bag.image(picture(number), stamp, received=stamp + 20_000_000)
+            bag.answer(
+                policy, [stamp], Observation([sample_image(number)], "go"), received=stamp + 5
+            )
+            bag.image(sample_image(number), stamp, received=stamp + 20_000_000)
     assert replay(tmp_path / "bag")[2].equal == 6
 
 
@@ -156,10 +158,10 @@ def test_frames_between_inferences_do_not_matter_and_memory_is_bounded(tmp_path,
     policy = MemoryPolicy()
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(300):
-            bag.image(picture(number), number * PERIOD // 10)
+            bag.image(sample_image(number), number * PERIOD // 10)
             if number % 10 == 0:
                 stamp = number * PERIOD // 10
-                bag.answer(policy, [stamp], Observation([picture(number)], "go"))
+                bag.answer(policy, [stamp], Observation([sample_image(number)], "go"))
     assert replay(tmp_path / "bag")[2].equal == 30
 
 
@@ -171,11 +173,11 @@ def test_two_cameras_and_a_state_are_found_by_their_stamps(tmp_path):
         for number in range(10):
             stamp, late = number * PERIOD, number * PERIOD + 7_000_000
             joints = np.array([number * 0.1, number * 0.01])
-            bag.image(picture(number), stamp, "/wrist/image_raw")
-            bag.image(picture(number + 50), late, "/front/image_raw")
+            bag.image(sample_image(number), stamp, "/wrist/image_raw")
+            bag.image(sample_image(number + 50), late, "/front/image_raw")
             bag.joints(["shoulder", "elbow"], [joints[1], joints[0]], late)
             bag.joints(["shoulder", "elbow"], [9.0, 9.0], late + 5_000_000)  # newer than the used
-            seen = Observation([picture(number), picture(number + 50)], "go", joints)
+            seen = Observation([sample_image(number), sample_image(number + 50)], "go", joints)
             bag.answer(policy, [stamp, late], seen, state_stamp=late, received=stamp + 30_000_000)
     _, _, parity = replay(tmp_path / "bag", MemoryPolicy(num_cameras=2, state_dim=2))
     assert parity.comparable == 10
@@ -189,9 +191,9 @@ def test_cameras_are_told_apart_by_the_stamps_of_the_answers(tmp_path, apart):
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(10):
             stamp, late = number * PERIOD, number * PERIOD + apart
-            bag.image(picture(number), stamp, "/wrist/image_raw")
-            bag.image(picture(number + 50), late, "/front/image_raw")
-            seen = Observation([picture(number), picture(number + 50)], "go")
+            bag.image(sample_image(number), stamp, "/wrist/image_raw")
+            bag.image(sample_image(number + 50), late, "/front/image_raw")
+            seen = Observation([sample_image(number), sample_image(number + 50)], "go")
             bag.answer(policy, [stamp, late], seen)
     with BagReader(tmp_path / "bag") as reader:
         session = Session(reader, 2, Choice())
@@ -211,8 +213,8 @@ def test_budget_that_followed_the_clock_is_replayed_as_it_was(tmp_path):
         bag.parameters(-PERIOD, budget_mode="deadline", keep_ratio=0.9)
         for number, ratio in enumerate([0.25, 0.5, 0.125, 0.5]):
             policy.pruning = PruningConfig(keep_ratio=ratio, budget_mode="deadline")
-            bag.image(picture(number), number * PERIOD)
-            bag.answer(policy, [number * PERIOD], Observation([picture(number)], "go"))
+            bag.image(sample_image(number), number * PERIOD)
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], "go"))
     with BagReader(tmp_path / "bag") as reader:
         session = Session(reader, 1, Choice())
         found = [(one.pruning.budget_mode, one.pruning.keep_ratio) for one in session.inferences]
@@ -224,8 +226,8 @@ def test_answers_without_status_cannot_be_repeated_but_swept(tmp_path):
     policy = MemoryPolicy()
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(5):
-            bag.image(picture(number), number * PERIOD)
-            seen = Observation([picture(number)], "go")
+            bag.image(sample_image(number), number * PERIOD)
+            seen = Observation([sample_image(number)], "go")
             bag.answer(policy, [number * PERIOD], seen, status=False)
     _, run, _ = replay(tmp_path / "bag")
     assert len(run.problems) == 5
@@ -235,9 +237,9 @@ def test_answers_without_status_cannot_be_repeated_but_swept(tmp_path):
 
 def test_several_recorded_nodes_need_a_choice(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
-        bag.image(picture(0), 0)
+        bag.image(sample_image(0), 0)
         for node in ("/left/vla_pruner", "/right/vla_pruner"):
-            bag.answer(MemoryPolicy(), [0], Observation([picture(0)], "go"), node=node)
+            bag.answer(MemoryPolicy(), [0], Observation([sample_image(0)], "go"), node=node)
     with pytest.raises(BagError, match=r"several nodes.*choose one with --node"):
         inputs_of(tmp_path / "bag")
     wanted = TopicSelection(node="/left/vla_pruner")

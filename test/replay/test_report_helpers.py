@@ -46,16 +46,14 @@ def parse(html: str) -> Balance:
 
 
 def full_page() -> str:
-    picture = np.zeros((8, 8, 3), np.uint8)
+    image = np.zeros((8, 8, 3), np.uint8)
     curve = report.Series("full", [0, 1, 2], [1.0, float("nan"), 3.0], points=True)
     return report.page(
         "A & B <script>",
         [
             report.section("One", report.tiles([("a", 1.23456, "m"), ("b", None, "")])),
             report.section("Two", report.figure(report.line_plot_svg([curve], "t", "x"), "c")),
-            report.section(
-                "Three", report.animation_slider([picture, picture], ["</script>", "b"])
-            ),
+            report.section("Three", report.animation_slider([image, image], ["</script>", "b"])),
             report.section("Four", report.histogram_svg([("full", [1, 2, 2])], "ms")),
         ],
         badge="untrained weights",
@@ -186,7 +184,7 @@ def test_pruned_patches_are_dimmed_and_kept_ones_untouched():
     assert np.abs(drawn[:16, 16:32] - dimmed).max() <= 2
 
 
-def test_grid_that_does_not_divide_the_picture():
+def test_grid_that_does_not_divide_the_image():
     image = np.full((101, 57, 3), 200, np.uint8)
     assert (draw_kept(image, range(256), (16, 16)) == 200).all()
     assert (draw_kept(image, [], (16, 16)) < 100).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from replay_bags import PERIOD, SECOND, START, BagMaker, MemoryPolicy, picture
+from replay_bags import PERIOD, SECOND, START, BagMaker, MemoryPolicy, sample_image
 from replay_helpers import FULL, inputs_of, replay
 
 from vla_pruner_ros.bags.reader import BagError, BagReader
@@ -19,7 +19,7 @@ def plain_bag(path, frames=10, **options):
     with BagMaker(path, **options) as bag:
         bag.instruction("go", -PERIOD)
         for number in range(frames):
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     return path
 
 
@@ -30,7 +30,7 @@ def test_every_nth_frame(tmp_path, every, limit, expected):
     found = inputs_of(plain_bag(tmp_path / "bag"), every=every, limit=limit)
     assert [m.stamp for m in found] == [START + number * PERIOD for number in expected]
     for replay_input, number in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(to_rgb(replay_input.images[0]), picture(number))
+        np.testing.assert_array_equal(to_rgb(replay_input.images[0]), sample_image(number))
 
 
 def test_bag_without_answers_is_sampled_even_when_nothing_is_said(tmp_path):
@@ -42,7 +42,7 @@ def test_frames_before_the_first_instruction_are_skipped_and_told(tmp_path):
         for number in range(8):
             if number == 3:
                 bag.instruction("  close   the drawer ", number * PERIOD)
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     remarks, run, _ = replay(tmp_path / "bag", setting=FULL)
     assert "3 frames came before the first instruction" in remarks[0]
     assert [step.instruction for step in run.steps] == ["close the drawer"] * 5
@@ -56,7 +56,7 @@ def test_repeated_instruction_does_not_reset(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         for number in range(6):
             bag.instruction("go", number * PERIOD)
-            bag.image(picture(number), number * PERIOD)
+            bag.image(sample_image(number), number * PERIOD)
     assert [m.reset for m in inputs_of(tmp_path / "bag", every=1)] == ["first", *[""] * 5]
 
 
@@ -65,7 +65,7 @@ def test_late_frames_are_put_in_order_or_left_out(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for received, number in enumerate(order):
-            bag.image(picture(number), number * PERIOD, received=received * PERIOD)
+            bag.image(sample_image(number), number * PERIOD, received=received * PERIOD)
     remarks, run, _ = replay(tmp_path / "bag", setting=FULL)
     assert [(s.stamp - START) // PERIOD for s in run.steps] == list(range(13))
     assert remarks == ["1 frames came after newer ones and were skipped"]
@@ -76,7 +76,7 @@ def test_clock_that_jumps_back_resets(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for received in range(60):
-            bag.image(picture(received), received % 30 * PERIOD, received=received * PERIOD)
+            bag.image(sample_image(received), received % 30 * PERIOD, received=received * PERIOD)
     remarks, run, _ = replay(tmp_path / "bag", setting=FULL)
     assert len(run.done) == 60
     assert [(s.index, s.reset) for s in run.steps if s.reset] == [(0, "first"), (30, "clock")]
@@ -87,7 +87,7 @@ def test_gap_resets(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for number in range(4):
-            bag.image(picture(number), number * PERIOD + (5 * SECOND if number > 1 else 0))
+            bag.image(sample_image(number), number * PERIOD + (5 * SECOND if number > 1 else 0))
     assert [m.reset for m in inputs_of(tmp_path / "bag", every=1)] == ["first", "", "gap", ""]
 
 
@@ -95,7 +95,7 @@ def test_camera_that_leaves_the_stamp_zero(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for number in range(4):
-            bag.image(picture(number), -START, received=number * PERIOD)
+            bag.image(sample_image(number), -START, received=number * PERIOD)
     found = inputs_of(tmp_path / "bag", every=1)
     assert [m.stamp for m in found] == [START + number * PERIOD for number in range(4)]
 
@@ -104,9 +104,9 @@ def test_two_cameras_are_paired_as_in_the_node(tmp_path):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for number in range(6):
-            bag.image(picture(number), number * PERIOD, "/a/image_raw")
+            bag.image(sample_image(number), number * PERIOD, "/a/image_raw")
             if number != 2:
-                bag.image(picture(number + 50), number * PERIOD + 1000, "/b/image_raw")
+                bag.image(sample_image(number + 50), number * PERIOD + 1000, "/b/image_raw")
     with BagReader(tmp_path / "bag") as reader:
         found = list(Session(reader, 2, Choice(every=1)).inputs())
     assert [(m.stamp - START) // PERIOD for m in found] == [0, 1, 3, 4, 5]
@@ -120,9 +120,9 @@ def test_compressed_images(tmp_path, kind):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
         for number in range(4):
-            bag.compressed(picture(number), number * PERIOD, kind)
+            bag.compressed(sample_image(number), number * PERIOD, kind)
     found = inputs_of(tmp_path / "bag", every=1)
-    difference = to_rgb(found[2].images[0]).astype(int) - picture(2)
+    difference = to_rgb(found[2].images[0]).astype(int) - sample_image(2)
     assert np.abs(difference).mean() < (0.01 if kind == "PNG" else 10)
 
 
@@ -133,8 +133,8 @@ def cameras_bag(path):
     with BagMaker(path) as bag:
         bag.instruction("go", -PERIOD)
         for topic in ("/a/image_raw", "/b/image_raw", "/a/depth/image_raw", "/vla_pruner/overlay"):
-            bag.image(picture(0), 0, topic)
-        bag.compressed(picture(0), 0, topic="/a/image_raw/compressed")
+            bag.image(sample_image(0), 0, topic)
+        bag.compressed(sample_image(0), 0, topic="/a/image_raw/compressed")
     return path
 
 
@@ -177,9 +177,9 @@ def test_failures_of_single_frames_are_kept_beside_the_rest(tmp_path):
         bag.instruction("go", -PERIOD)
         for number in range(6):
             changes = {2: {"encoding": "32FC1"}, 3: {"data": np.zeros(5, np.uint8)}}
-            bag.image(picture(number), number * PERIOD, **changes.get(number, {}))
+            bag.image(sample_image(number), number * PERIOD, **changes.get(number, {}))
         bag.instruction("fail", 6 * PERIOD)
-        bag.image(picture(6), 6 * PERIOD + 1)
+        bag.image(sample_image(6), 6 * PERIOD + 1)
     _, run, _ = replay(tmp_path / "bag", setting=FULL)
     assert len(run.done) == 4
     assert [step.index for step in run.problems] == [2, 3, 6]
@@ -192,9 +192,9 @@ def test_missing_state_is_a_problem_of_the_frame(tmp_path):
     policy = MemoryPolicy(state_dim=1)
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD)
-        bag.image(picture(0), 0)
+        bag.image(sample_image(0), 0)
         bag.joints(["a"], [1.0], PERIOD // 2)
-        bag.image(picture(1), PERIOD)
+        bag.image(sample_image(1), PERIOD)
     _, run, _ = replay(tmp_path / "bag", policy, FULL)
     assert [step.problem for step in run.steps] == [
         "no joint state was received before this image",

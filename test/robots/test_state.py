@@ -82,7 +82,7 @@ def test_a_joint_that_is_not_finite_is_named(value):
         assemble_state(load_profile("franka_libero"), libero(fingers=value))
 
 
-def picture() -> np.ndarray:
+def sample_image() -> np.ndarray:
     image = np.zeros((4, 8, 3), np.uint8)
     image[0, 0] = 255  # top left
     return image
@@ -92,15 +92,15 @@ def picture() -> np.ndarray:
     ("rotation", "shape", "corner"),
     [(0, (4, 8), (0, 0)), (90, (8, 4), (7, 0)), (180, (4, 8), (3, 7)), (270, (8, 4), (0, 3))],
 )
-def test_a_picture_is_turned_counter_clockwise(rotation, shape, corner):
-    turned = oriented(picture(), Camera("a", rotation))
+def test_an_image_is_turned_counter_clockwise(rotation, shape, corner):
+    turned = oriented(sample_image(), Camera("a", rotation))
     assert turned.shape == (*shape, 3)
     assert turned[corner].tolist() == [255, 255, 255]
     assert turned.flags.c_contiguous
 
 
-def test_a_picture_is_cropped_after_it_is_turned():
-    kept = oriented(picture(), Camera("a", 180, (0.5, 0.5, 1.0, 1.0)))
+def test_an_image_is_cropped_after_it_is_turned():
+    kept = oriented(sample_image(), Camera("a", 180, (0.5, 0.5, 1.0, 1.0)))
     assert kept.shape == (2, 4, 3)
     assert kept[-1, -1].tolist() == [255, 255, 255]
-    assert oriented(picture(), Camera("a", 0, (0.0, 0.0, 0.01, 0.01))).shape == (1, 1, 3)
+    assert oriented(sample_image(), Camera("a", 0, (0.0, 0.0, 0.01, 0.01))).shape == (1, 1, 3)

@@ -29,8 +29,8 @@ PATIENT = RemoteOptions(timeout=WAIT)
 
 
 def seen(brightness: int = 100, instruction: str = "push the button") -> Observation:
-    picture = np.full((48, 64, 3), brightness, dtype=np.uint8)
-    return Observation([picture, picture], instruction, np.arange(8.0))
+    image = np.full((48, 64, 3), brightness, dtype=np.uint8)
+    return Observation([image, image], instruction, np.arange(8.0))
 
 
 @contextmanager

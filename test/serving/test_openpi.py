@@ -55,7 +55,7 @@ def test_observations_of_every_robot_are_understood(robot, observation, policy):
     assert set(reply["server_timing"]) >= {"infer_ms", "queue_ms"}
 
 
-def test_the_whole_picture_arrives_whatever_its_form():
+def test_the_whole_image_arrives_whatever_its_form():
     rgb = np.random.default_rng(0).integers(0, 256, (224, 300, 3), dtype=np.uint8)
     policy = SteppedPolicy()
     forms = [rgb, rgb.transpose(2, 0, 1), rgb.astype(np.float32) / 255.0]

@@ -44,8 +44,8 @@ def config(url: str, output: Path, **benchmark) -> dict:
 
 
 def observation(brightness: int = 128, task: str = "follow") -> dict:
-    picture = np.full((32, 32, 3), brightness, dtype=np.uint8)
-    images = {"agentview": picture, "wrist": picture}
+    image = np.full((32, 32, 3), brightness, dtype=np.uint8)
+    images = {"agentview": image, "wrist": image}
     return {"images": images, "task_description": task, "states": np.zeros(8)}
 
 

@@ -59,11 +59,11 @@ def test_the_profile_s_limits_are_those_of_the_model(arms):
     assert set(profile.needed_joints) <= set(JOINTS)
 
 
-def test_every_camera_shows_another_picture(arms):
+def test_every_camera_shows_another_image(arms):
     arms.reset()
-    pictures = [arms.render(name) for name in CAMERAS]
-    assert all(picture.shape == (48, 64, 3) and picture.std() > 1 for picture in pictures)
-    assert not np.array_equal(pictures[0], pictures[1])
+    images = [arms.render(name) for name in CAMERAS]
+    assert all(image.shape == (48, 64, 3) and image.std() > 1 for image in images)
+    assert not np.array_equal(images[0], images[1])
 
 
 KNOWN = {"a": 0.0, "b": 1.0}

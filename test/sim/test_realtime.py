@@ -34,9 +34,9 @@ class Recorder:
         self.events = {"frame": queue.Queue(), "state": queue.Queue(), "episode": queue.Queue()}
         self.threads = set()
 
-    def on_frame(self, camera, picture):
+    def on_frame(self, camera, image):
         self.threads.add(threading.current_thread())
-        self.events["frame"].put((camera, picture))
+        self.events["frame"].put((camera, image))
 
     def on_state(self, state):
         self.events["state"].put(state)
@@ -122,7 +122,7 @@ def test_a_robot_that_cannot_be_built_is_reported_by_start():
 
 def test_a_failure_while_running_is_kept_for_the_owner():
     class Deaf(Recorder):
-        def on_frame(self, camera, picture):
+        def on_frame(self, camera, image):
             raise OSError("no more space")
 
     simulation = RealTimeSimulation(lambda: SimulatedRobot(image_size=(64, 64)), Deaf())
@@ -239,12 +239,12 @@ def sender(ros, process):
     ros[0].destroy_publisher(publisher)
 
 
-def test_pictures_arrive_at_the_frame_rate(inbox):
+def test_images_arrive_at_the_frame_rate(inbox):
     from rclpy.qos import qos_profile_sensor_data
     from sensor_msgs.msg import Image
 
-    pictures = inbox(Image, "image_raw", qos_profile_sensor_data)
-    messages = [pictures.until() for _ in range(20)]
+    images = inbox(Image, "image_raw", qos_profile_sensor_data)
+    messages = [images.until() for _ in range(20)]
     first = messages[0]
     assert (first.width, first.height, first.encoding, first.step) == (224, 224, "rgb8", 672)
     assert len(first.data) == 224 * 224 * 3

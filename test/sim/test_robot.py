@@ -1,4 +1,4 @@
-"""The simulated robot: metres honoured, pictures of the right scene, experts that succeed."""
+"""The simulated robot: metres honoured, images of the right scene, experts that succeed."""
 
 from __future__ import annotations
 
@@ -178,20 +178,20 @@ def test_the_state_speaks_liberos_order(robot):
     assert len(state.joint_names) == len(state.joint_positions) == 9
 
 
-def test_pictures_follow_the_robot_on_every_camera(robot):
+def test_images_follow_the_robot_on_every_camera(robot):
     robot.reset(0)
     before = {name: robot.render(name) for name in robot.views}
     for _ in range(5):
         robot.step(action(dx=0.03))
-    for name, picture in before.items():
-        assert picture.shape == (64, 64, 3)
-        assert picture.dtype == np.uint8
-        assert np.abs(picture.astype(int) - robot.render(name)).mean() > 1
+    for name, image in before.items():
+        assert image.shape == (64, 64, 3)
+        assert image.dtype == np.uint8
+        assert np.abs(image.astype(int) - robot.render(name)).mean() > 1
     assert not np.array_equal(before["scene"], before["gripper"])
 
 
-def test_robots_of_one_process_never_show_each_others_pictures():
-    """From the second round on, pictures once went to another robot's framebuffer."""
+def test_robots_of_one_process_never_show_each_others_images():
+    """From the second round on, images once went to another robot's framebuffer."""
     tasks = ("drawer-close", "window-open", "reach")
     robots = [SimulatedRobot(task, image_size=(64, 64)) for task in tasks]
     alone = []
@@ -200,16 +200,16 @@ def test_robots_of_one_process_never_show_each_others_pictures():
         robot._renderer.close()
         robot._renderer = None
     together = [[robot.render("scene") for robot in robots] for _ in range(4)]
-    for pictures in together:
-        np.testing.assert_array_equal(pictures, alone)
+    for images in together:
+        np.testing.assert_array_equal(images, alone)
     assert not np.array_equal(alone[0], alone[1])
 
 
 @pytest.mark.parametrize("task", sorted(TASKS_WITH_GOAL))
 def test_the_goal_is_seen_where_only_it_tells_the_place(task):
     robot = SimulatedRobot(task, seed=1, cameras=("scene",))
-    picture = robot.render("scene").astype(int)
-    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
+    image = robot.render("scene").astype(int)
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
     goal = (green > 120) & (red < 60) & (blue < 60)
     puck = (red > 180) & (green < 40) & (blue < 40)
     assert goal.sum() > 25
@@ -219,8 +219,8 @@ def test_the_goal_is_seen_where_only_it_tells_the_place(task):
 
 def test_no_marker_gives_the_task_away():
     robot = SimulatedRobot("drawer-open", seed=1, cameras=("scene",))
-    picture = robot.render("scene").astype(int)
-    assert not ((picture[..., 1] > 150) & (picture[..., 0] < 60) & (picture[..., 2] < 60)).any()
+    image = robot.render("scene").astype(int)
+    assert not ((image[..., 1] > 150) & (image[..., 0] < 60) & (image[..., 2] < 60)).any()
     robot.close()
 
 

@@ -177,7 +177,8 @@ def _training_caution(note: dict) -> list[str]:
 def _patches_seen(note: dict) -> list[int]:
     """Return how many patches this run and those before it saw, first to last, each number once."""
     before = _patches_seen(note["started_from"]) if "started_from" in note else []
-    return list(dict.fromkeys([*before, note.get("visual_tokens_per_picture", PATCHES)]))
+    old = note.get("visual_tokens_per_picture", PATCHES)  # the name in notes of earlier runs
+    return list(dict.fromkeys([*before, note.get("visual_tokens_per_image", old)]))
 
 
 def _kept_patches(docs: Path) -> list[str]:

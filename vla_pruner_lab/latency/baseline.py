@@ -49,7 +49,7 @@ class PlainOpenVla(OpenVlaPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
+        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self._forward(inputs_embeds=prompt.embeddings)
@@ -74,7 +74,7 @@ class PlainOpenVlaOft(OpenVlaOftPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.pictures, self.decoder.dtype))
+        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self.plain.model(
@@ -97,10 +97,8 @@ class PlainPi0(Pi0Policy):
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
         dtype = self.decoder.prefix.dtype
         pixels = inputs.pixels.to(dtype)[None]
-        picture = inputs.ids.new_full(
-            (self.num_visual,), self.plain.config.vlm_config.image_token_id
-        )
-        ids = torch.cat([picture, inputs.ids])[None]
+        image = inputs.ids.new_full((self.num_visual,), self.plain.config.vlm_config.image_token_id)
+        ids = torch.cat([image, inputs.ids])[None]
         actions = self.plain.sample_actions(
             state=inputs.state[0].to(dtype),
             input_ids=ids,

@@ -1,6 +1,6 @@
 """LIBERO's simulated Panda with a robot profile between it and anyone who moves it.
 
-In go displacements in metres and radians and an opening; out come the state and the pictures as the
+In go displacements in metres and radians and an opening; out come the state and the images as the
 profile makes them of what is measured. LIBERO itself sees only the numbers of a policy.
 """
 
@@ -23,7 +23,7 @@ SETTLING = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0])
 SETTLING_STEPS = 10
 """LIBERO's protocol lets objects come to rest before a policy acts."""
 MAX_STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520}
-PICTURE = 256
+IMAGE = 256
 GEOM = 5
 """MuJoCo's number for the kind of object that a pixel shows."""
 TALL = 0.025
@@ -50,13 +50,13 @@ class LiberoArm:
         self.instruction: str = chosen.language
         self._starts = tasks.get_task_init_states(task)
         scene = Path(get_libero_path("bddl_files")) / chosen.problem_folder / chosen.bddl_file
-        # Pictures are rendered when they are looked at: every step would take ten times as long.
+        # Images are rendered when they are looked at: every step would take ten times as long.
         self._env = ControlEnv(
             bddl_file_name=str(scene),
             use_camera_obs=False,
             has_offscreen_renderer=True,
-            camera_heights=PICTURE,
-            camera_widths=PICTURE,
+            camera_heights=IMAGE,
+            camera_widths=IMAGE,
         )
 
     def reset(self, episode: int) -> None:
@@ -88,20 +88,20 @@ class LiberoArm:
         turn = quat2axisangle(seen["robot0_eef_quat"].copy())
         return np.concatenate([seen["robot0_eef_pos"], turn, seen["robot0_gripper_qpos"]])
 
-    def picture(self, camera: int) -> np.ndarray:
+    def image(self, camera: int) -> np.ndarray:
         """Return what the policy sees through a camera of the profile: uint8 [H, W, 3]."""
-        return oriented(self.raw_picture(camera), self.profile.cameras[camera])
+        return oriented(self.raw_image(camera), self.profile.cameras[camera])
 
-    def raw_picture(self, camera: int) -> np.ndarray:
-        """Return a picture as the simulator gives it."""
+    def raw_image(self, camera: int) -> np.ndarray:
+        """Return an image as the simulator gives it."""
         name = ("agentview", "robot0_eye_in_hand")[camera]
-        return self._env.sim.render(width=PICTURE, height=PICTURE, camera_name=name)
+        return self._env.sim.render(width=IMAGE, height=IMAGE, camera_name=name)
 
     def seen_at(self, camera: int, name: str) -> np.ndarray:
-        """Return [column, row] of an object's middle in picture(camera), NaN if it is hidden."""
+        """Return [column, row] of an object's middle in image(camera), NaN if it is hidden."""
         view = ("agentview", "robot0_eye_in_hand")[camera]
         sim = self._env.sim
-        marks = sim.render(width=PICTURE, height=PICTURE, camera_name=view, segmentation=True)
+        marks = sim.render(width=IMAGE, height=IMAGE, camera_name=view, segmentation=True)
         turned = oriented(np.ascontiguousarray(marks), self.profile.cameras[camera])
         model = sim.model
         bodies = [n for n in range(model.nbody) if (model.body_id2name(n) or "").startswith(name)]
@@ -115,8 +115,8 @@ class LiberoArm:
         model, data = self._env.sim.model, self._env.sim.data
         number = model.camera_name2id(view)
         x, y, z = data.cam_xmat[number].reshape(3, 3).T @ (point - data.cam_xpos[number])
-        focal = PICTURE / 2 / np.tan(np.deg2rad(model.cam_fovy[number]) / 2)
-        return np.array([PICTURE / 2 - focal * x / z, PICTURE / 2 + focal * y / z])
+        focal = IMAGE / 2 / np.tan(np.deg2rad(model.cam_fovy[number]) / 2)
+        return np.array([IMAGE / 2 - focal * x / z, IMAGE / 2 + focal * y / z])
 
     def move(self, displacement: np.ndarray, opening: float) -> None:
         """Carry out one action: [6] x y z (m), roll pitch yaw (rad), and the gripper's opening."""

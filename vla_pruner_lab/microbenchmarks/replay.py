@@ -35,7 +35,7 @@ from vla_pruner_ros.replay.results.result import ReplayResult
 PERIOD = SECOND // 10
 SIDE = 16
 """Patches along one side of the image, as of OpenVLA."""
-PICTURES = 8
+IMAGES = 8
 """Different images in a bag; more would not change the load of disk and page cache."""
 
 
@@ -76,7 +76,7 @@ def write_bag(path: Path, frames: int, width: int, height: int, compression: str
     ratio = policy.pruning.keep_ratio
     messages = AnswerMessages(store, policy.family, policy.trained)
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (PICTURES, height, width, 3), np.uint8)
+    images = rng.integers(0, 256, (IMAGES, height, width, 3), np.uint8)
     packed = compression != "none"
     topic, msgtype = ("/image_raw/compressed", types.COMPRESSED_IMAGE) if packed else (
         "/image_raw", types.IMAGE)  # fmt: skip
@@ -85,7 +85,7 @@ def write_bag(path: Path, frames: int, width: int, height: int, compression: str
         writer.add_topic(topic_, type_)
     writer.write_message("/instruction", 0, types.STRING, store.types[types.STRING](data="go"))
     for number in tqdm(range(frames), "writing the bag", unit="frame"):
-        image, stamp = images[number % PICTURES], (number + 1) * PERIOD
+        image, stamp = images[number % IMAGES], (number + 1) * PERIOD
         data = store.serialize_cdr(_image(store, image, stamp), types.IMAGE)
         writer.write(topic, stamp, pack_image(store, data, compression, 90) if packed else data)
         chunk = policy.act(Observation([image], "go"))

@@ -53,10 +53,10 @@ def observation(**changes: Any) -> dict[str, Any]:
 
     A value of ... leaves the part out.
     """
-    picture = np.full((32, 32, 3), 100, dtype=np.uint8)
+    image = np.full((32, 32, 3), 100, dtype=np.uint8)
     parts: dict[str, Any] = {
-        "observation/image": picture,
-        "observation/wrist_image": picture,
+        "observation/image": image,
+        "observation/wrist_image": image,
         "observation/state": np.zeros(8, dtype=np.float32),
         "prompt": "pick up the bowl",
         **{_KEYS.get(name, name): value for name, value in changes.items()},
@@ -73,9 +73,9 @@ _KEYS = {
 
 def frame(kind: str = "observation", **changes: Any) -> dict[str, Any]:
     """Return a good frame of vla-eval; a value of ... leaves a field out."""
-    picture = np.full((32, 32, 3), 100, dtype=np.uint8)
+    image = np.full((32, 32, 3), 100, dtype=np.uint8)
     payload = {
-        "images": {"agentview": picture, "wrist": picture},
+        "images": {"agentview": image, "wrist": image},
         "task_description": "pick up the bowl",
         "states": np.zeros(8),
     }

@@ -35,7 +35,7 @@ def refused(words: str) -> str:
 def cases() -> Iterator[Attack]:
     yield from _structure()
     yield from _arrays()
-    yield from _pictures()
+    yield from _images()
     yield from _states_and_prompts()
     yield from _extras()
     yield from _frames()
@@ -129,9 +129,9 @@ def _encoded(data: bytes, form: str = "png") -> dict[str, Any]:
     return {"__image__": True, "format": form, "data": data, "shape": [32, 32, 3]}
 
 
-def _pictures() -> Iterator[Attack]:
+def _images() -> Iterator[Attack]:
     def make(name: str, image: Any, expected: str) -> Attack:
-        return _openpi("pictures", name, observation(image=image), expected)
+        return _openpi("images", name, observation(image=image), expected)
 
     bytes8, floats = partial(np.zeros, dtype=np.uint8), partial(np.full, dtype=np.float32)
     yield make("0 x 0 pixels", bytes8((0, 0, 3)), refused("0 x 0 pixels"))
@@ -146,8 +146,8 @@ def _pictures() -> Iterator[Attack]:
     yield make("floats up to 255", floats((32, 32, 3), 255.0), refused(r"in 0\.\.1"))
     yield make("NaN", floats((32, 32, 3), np.nan), refused(r"in 0\.\.1"))
     yield make("negative floats", floats((32, 32, 3), -0.5), refused(r"in 0\.\.1"))
-    yield make("text", "a picture of a bowl", refused("must be a picture"))
-    yield make("nothing", None, refused("must be a picture"))
+    yield make("text", "an image of a bowl", refused("must be an image"))
+    yield make("nothing", None, refused("must be an image"))
     yield make("lists of numbers", np.zeros((32, 32, 3)).tolist(), refused("as arrays"))
     yield make("left out", ..., refused("is missing"))
     yield make("channels first", bytes8((3, 32, 32)), SERVED)
@@ -161,8 +161,8 @@ def _pictures() -> Iterator[Attack]:
     yield make("palette PNG", _encoded(_png(good.convert("P"))), refused("mode is P"))
     yield make("PNG called JPEG", _encoded(_png(good), "jpeg"), refused("cannot be decoded"))
     yield make("GIF called PNG", _encoded(_png(good, "GIF")), refused("cannot be decoded"))
-    yield make("format of a picture unknown", _encoded(b"", "svg"), refused("png, jpeg or raw"))
-    yield make("format of a picture is a list", _encoded(b"", []), refused("png, jpeg or raw"))
+    yield make("format of an image unknown", _encoded(b"", "svg"), refused("png, jpeg or raw"))
+    yield make("format of an image is a list", _encoded(b"", []), refused("png, jpeg or raw"))
 
 
 def _states_and_prompts() -> Iterator[Attack]:
@@ -235,9 +235,9 @@ def _frames() -> Iterator[Attack]:
     yield make("payload is a list", frame(payload=[1]), error("payload must be a map"))
     yield make("payload is an array", frame(payload=np.zeros(3)), error("one array"))
     yield make("an action from the client", frame("action"), error("the server sends them"))
-    yield make("no pictures", frame(payload={"task_description": "x"}), error("is missing"))
+    yield make("no images", frame(payload={"task_description": "x"}), error("is missing"))
     broken = {"images": {"agentview": _encoded(b"x")}, "task_description": "x"}
-    yield make("a broken picture", frame(payload=broken), error("cannot be decoded"))
+    yield make("a broken image", frame(payload=broken), error("cannot be decoded"))
     yield make("text message", "hello", error("text message"))
     yield make("bytes", b"\xc1\xc1", error("unused code"))
     yield make("an openpi request", pack(observation()), error("--protocol openpi"))

@@ -65,11 +65,11 @@ class Served:
 
 
 def request(image_format: str, seed: int = 0) -> bytes:
-    """Return a packed LIBERO observation with two structured 224 x 224 pictures."""
+    """Return a packed LIBERO observation with two structured 224 x 224 images."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (2, 28, 28, 3), dtype=np.uint8)
-    pictures = np.kron(coarse, np.ones((1, 8, 8, 1), dtype=np.uint8))
-    image, wrist = (arrays.encode_picture(picture, image_format) for picture in pictures)
+    images = np.kron(coarse, np.ones((1, 8, 8, 1), dtype=np.uint8))
+    image, wrist = (arrays.encode_image(one, image_format) for one in images)
     return msgpack.packb(
         {
             "observation/image": image,
@@ -122,8 +122,8 @@ async def _robot(url: str, robots: Robots, data: bytes, begin: float, served: Se
 
 
 CASES = (
-    ("one robot, raw pictures", Robots(1), 30.0),
-    ("one robot, JPEG pictures", Robots(1, image_format="jpeg"), 30.0),
+    ("one robot, raw images", Robots(1), 30.0),
+    ("one robot, JPEG images", Robots(1, image_format="jpeg"), 30.0),
     ("16 robots, 5 ms policy", Robots(16), 5.0),
     ("16 robots, 20 ms policy (overload)", Robots(16), 20.0),
 )

@@ -32,7 +32,7 @@ SAMPLES = 12
 
 
 class Robot:
-    """One robot that checks every answer: its own picture, its own history, in order."""
+    """One robot that checks every answer: its own image, its own history, in order."""
 
     def __init__(self, url: str, seed: int) -> None:
         self._policy = RemotePolicy(url, RemoteOptions(timeout=30.0))
@@ -42,14 +42,14 @@ class Robot:
     def exchange(self) -> str:
         """Ask once; return "" if the answer is the right one."""
         level = self._random.randrange(256)
-        picture = np.full((SIDE, SIDE, 3), level, dtype=np.uint8)
-        chunk = self._policy.act(Observation([picture, picture], "go on", np.zeros(8)))
+        image = np.full((SIDE, SIDE, 3), level, dtype=np.uint8)
+        chunk = self._policy.act(Observation([image, image], "go on", np.zeros(8)))
         self._steps += 1
         steps, brightness = float(chunk.actions[0, 0]), float(chunk.actions[0, 1])
         if steps != self._steps:
             return f"answer {steps:.0f} came where answer {self._steps} was due"
         if abs(brightness - level / 255.0) > 1e-3:
-            return "the answer is to another picture"
+            return "the answer is to another image"
         return ""
 
     @property

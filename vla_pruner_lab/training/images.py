@@ -11,7 +11,7 @@ import numpy as np
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, PATCH_SIZE, PATCHES
 
-IMAGES_FILE, FILLED_FILE = "pictures.bin", "pictures_filled.bin"
+IMAGES_FILE, FILLED_FILE = "images.bin", "images_filled.bin"
 Resize = Callable[[np.ndarray], np.ndarray]
 SMALLEST_CONTRAST = 50.0
 """Variance of pixels in 0..255 that is added to a patch's own when patches are drawn."""

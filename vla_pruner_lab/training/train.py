@@ -197,7 +197,7 @@ class Training:
             "steps": self.step,
             "steps_planned": self.settings.steps,
             "batch_size": self.settings.batch_size,
-            "visual_tokens_per_picture": self.settings.visual_tokens,
+            "visual_tokens_per_image": self.settings.visual_tokens,
             "all_visual_tokens_from_step": self.source.full_from,
             "seed": self.settings.seed,
             "frames": len(self.source.data),

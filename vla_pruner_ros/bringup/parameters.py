@@ -90,10 +90,10 @@ def recorder_parameters(given: dict[str, str]) -> dict[str, object]:
         raise ValueError(
             f"record_compression must be one of {', '.join(COMPRESSIONS)}, got {compression!r}"
         )
-    pictures = compression if compression in ("png", "jpeg") else "none"
+    images = compression if compression in ("png", "jpeg") else "none"
     return {
         "output": directory,
-        "image_compression": pictures,
+        "image_compression": images,
         "compress": compression == "zstd",
     }
 

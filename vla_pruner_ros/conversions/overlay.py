@@ -38,16 +38,24 @@ def kept_mask(kept_indices: Sequence[int] | np.ndarray, grid: tuple[int, int]) -
     return mask.reshape(rows, columns)
 
 
-def mark(picture: np.ndarray, words: str) -> np.ndarray:
-    """Write words in the top left corner of a picture, uint8 [H, W, 3]; none leave it as it is."""
-    if not words:
-        return picture
-    image = PillowImage.fromarray(picture)
-    draw = ImageDraw.Draw(image)
-    box = draw.textbbox((2, 2), words)
+def mark(image: np.ndarray, text: str) -> np.ndarray:
+    """Write a text in the top left corner of an image; an empty one leaves it as it is.
+
+    Args:
+        image: uint8 [H, W, 3].
+        text: one line.
+
+    Returns:
+        Uint8 [H, W, 3], the image itself if the text is empty.
+    """
+    if not text:
+        return image
+    drawn = PillowImage.fromarray(image)
+    draw = ImageDraw.Draw(drawn)
+    box = draw.textbbox((2, 2), text)
     draw.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=(0, 0, 0))
-    draw.text((2, 2), words, fill=(255, 220, 0))
-    return np.asarray(image)
+    draw.text((2, 2), text, fill=(255, 220, 0))
+    return np.asarray(drawn)
 
 
 def draw_kept(

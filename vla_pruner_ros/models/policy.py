@@ -30,7 +30,7 @@ class Observation:
     """Input of a policy: what the robot perceives at one instant.
 
     images: one uint8 [H, W, 3] RGB array per camera, in the order the policy was trained with; None
-        for a camera that has no picture, where the policy can do without.
+        for a camera that has no image, where the policy can do without.
     instruction: the task in plain words.
     state: float [state_dim] in the order and units of the checkpoint's statistics, or None.
     """

@@ -48,7 +48,7 @@ class PolicySpec:
     """Patch rows and columns of one camera."""
     num_layers: int
     image_size: int
-    """Side of the square picture the model sees, pixels."""
+    """Side of the square image the model sees, pixels."""
     action_dim: int = 7
     """Numbers of one action."""
     action_names: tuple[str, ...] = ()
@@ -308,9 +308,7 @@ class PrunedPolicy(ABC):
             history_length=0,
         )
 
-    def _upload_pictures(
-        self, images: list[np.ndarray], view: Callable[[Tensor], Tensor]
-    ) -> Tensor:
+    def _upload_images(self, images: list[np.ndarray], view: Callable[[Tensor], Tensor]) -> Tensor:
         """Camera images -> what the model sees: uint8 [cameras, S, S, 3]. view: preview, of a
         uint8 [H, W, 3] on the device.
 
@@ -318,7 +316,7 @@ class PrunedPolicy(ABC):
         the faster ones.
         """
         if not self.resizes_on_device:
-            return self._upload("pictures", np.stack([self.preview(image) for image in images]))
+            return self._upload("images", np.stack([self.preview(image) for image in images]))
         frames = (self._upload(f"image {n}", image) for n, image in enumerate(images))
         return torch.stack([view(frame) for frame in frames])
 

@@ -82,7 +82,7 @@ OUTCOME_LEVEL = {
 
 
 class SimRobotNode(Node):
-    """Publishes pictures, joint states and poses; executes EndEffectorActions in real time.
+    """Publishes images, joint states and poses; executes EndEffectorActions in real time.
 
     | in  | vla_pruner/action                   | EndEffectorAction |
     | out | image_raw, <camera>/image_raw       | sensor_msgs/Image, sensor-data QoS |
@@ -113,12 +113,12 @@ class SimRobotNode(Node):
         """Stop simulating; nothing is published afterwards."""
         self._simulation.close()
 
-    def on_frame(self, camera: str, picture: np.ndarray) -> None:
-        height, width, channels = picture.shape
+    def on_frame(self, camera: str, image: np.ndarray) -> None:
+        height, width, channels = image.shape
         message = Image(height=height, width=width, encoding="rgb8", step=width * channels)
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = self._optical_frames[camera]
-        message.data = array("B", picture.tobytes())
+        message.data = array("B", image.tobytes())
         self._image_publishers[camera].publish(message)
 
     def on_state(self, state: SimState) -> None:
@@ -235,7 +235,7 @@ class SimRobotNode(Node):
 
 
 def _newest_only() -> QoSProfile:
-    """Sensor data, depth 1: an old picture is of no use to anyone."""
+    """Sensor data, depth 1: an old image is of no use to anyone."""
     profile = qos_profile_sensor_data
     return QoSProfile(depth=1, reliability=profile.reliability, durability=profile.durability)
 

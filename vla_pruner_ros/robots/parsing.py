@@ -100,7 +100,7 @@ def _read_crop(value: Value) -> tuple[float, ...]:
     left, top, right, bottom = numbers
     if not (0.0 <= left < right <= 1.0 and 0.0 <= top < bottom <= 1.0):
         value.fail(
-            "crop must hold left, top, right, bottom as shares 0 to 1 of the picture, left below "
+            "crop must hold left, top, right, bottom as shares 0 to 1 of the image, left below "
             f"right and top below bottom, got {list(numbers)}"
         )
     return numbers

@@ -39,8 +39,8 @@ _AXES = {
 class Camera:
     """One camera, in the order of the policy's training.
 
-    rotation: degrees counter-clockwise by which a picture is turned before the model sees it.
-    crop: what is kept of the turned picture: left, top, right, bottom as shares 0..1 of it.
+    rotation: degrees counter-clockwise by which an image is turned before the model sees it.
+    crop: what is kept of the turned image: left, top, right, bottom as shares 0..1 of it.
     """
 
     name: str

@@ -15,7 +15,7 @@ from vla_pruner_ros.serving.wire.limits import WireLimits
 from vla_pruner_ros.serving.wire.structure import WireError
 
 MIN_SIDE = 8
-"""Pixels; a smaller picture is a mistake, not a camera's."""
+"""Pixels; a smaller image is a mistake, not a camera's."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ class ObservationLayout:
             WireError: something is missing or of the wrong type, shape or range.
         """
         images = [
-            as_picture(_find(fields, key, "picture"), key, limits)
-            for key in self.cameras[:num_cameras]
+            as_image(_find(fields, key, "image"), key, limits) for key in self.cameras[:num_cameras]
         ]
         state = self._read_state(fields, state_dim) if state_dim else None
         return Observation(images, self._read_prompt(fields, limits), state)
@@ -104,8 +103,8 @@ class ObservationLayout:
         return state
 
 
-def as_picture(value: Any, key: str, limits: WireLimits) -> np.ndarray:
-    """Check a picture and return it as uint8 [H, W, 3].
+def as_image(value: Any, key: str, limits: WireLimits) -> np.ndarray:
+    """Check an image and return it as uint8 [H, W, 3].
 
     Taken: uint8, or float in 0..1; [H, W, 3] or [3, H, W].
 
@@ -113,10 +112,10 @@ def as_picture(value: Any, key: str, limits: WireLimits) -> np.ndarray:
         WireError: anything else.
     """
     if not isinstance(value, np.ndarray):
-        raise WireError(f"{key} must be a picture array, got {_kind(value)}")
+        raise WireError(f"{key} must be an image array, got {_kind(value)}")
     if value.ndim != 3 or 3 not in (value.shape[0], value.shape[2]):
         raise WireError(
-            f"{key} has shape {list(value.shape)}: a picture is [height, width, 3] or "
+            f"{key} has shape {list(value.shape)}: an image is [height, width, 3] or "
             "[3, height, width]"
         )
     if value.shape[2] != 3:
@@ -125,8 +124,8 @@ def as_picture(value: Any, key: str, limits: WireLimits) -> np.ndarray:
     return np.ascontiguousarray(_as_bytes(value, key))
 
 
-def _check_sides(picture: np.ndarray, key: str, limits: WireLimits) -> None:
-    height, width = picture.shape[:2]
+def _check_sides(image: np.ndarray, key: str, limits: WireLimits) -> None:
+    height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE or max(height, width) > limits.image_side:
         raise WireError(
             f"{key} has {height} x {width} pixels: each side must have {MIN_SIDE} to "
@@ -134,15 +133,15 @@ def _check_sides(picture: np.ndarray, key: str, limits: WireLimits) -> None:
         )
 
 
-def _as_bytes(picture: np.ndarray, key: str) -> np.ndarray:
-    if picture.dtype == np.uint8:
-        return picture
-    if picture.dtype.kind != "f":
-        raise WireError(f"{key} is of type {picture.dtype}: a picture is uint8, or float in 0..1")
-    low, high = picture.min(), picture.max()
+def _as_bytes(image: np.ndarray, key: str) -> np.ndarray:
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype.kind != "f":
+        raise WireError(f"{key} is of type {image.dtype}: an image is uint8, or float in 0..1")
+    low, high = image.min(), image.max()
     if not (low >= 0.0 and high <= 1.0):  # also where one is NaN
-        raise WireError(f"{key} has values in {low:.3g} .. {high:.3g}: float pictures are in 0..1")
-    return (255.0 * picture).astype(np.uint8)
+        raise WireError(f"{key} has values in {low:.3g} .. {high:.3g}: float images are in 0..1")
+    return (255.0 * image).astype(np.uint8)
 
 
 def _as_numbers(value: Any, key: str) -> np.ndarray:

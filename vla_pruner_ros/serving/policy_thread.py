@@ -74,7 +74,7 @@ class PolicyThread:
 
     max_waiting: requests in the queue. max_gap: a longer pause (s) between two inferences of a
     client clears its history. max_wait: a request that waited longer (s) is refused, because its
-    pictures are old.
+    images are old.
     """
 
     def __init__(

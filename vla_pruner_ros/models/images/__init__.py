@@ -1,1 +1,1 @@
-"""Camera pictures to model inputs: resizing and normalisation on host and device."""
+"""Camera images to model inputs: resizing and normalisation on host and device."""

@@ -1,4 +1,4 @@
-"""The families' picture resizing where the model runs, from the raw frame: Pillow's bicubic filter,
+"""The families' image resizing where the model runs, from the raw frame: Pillow's bicubic filter,
 TensorFlow's Lanczos and crop, and padding, on tensors uint8 [H, W, 3].
 
 Each function is the twin of a host function (named there) and shares its weights or its arithmetic.
@@ -18,16 +18,16 @@ from torch import Tensor
 from vla_pruner_ros.models.images.tensorflow_resize import crop_samples, lanczos_weights
 
 FIXED_POINT = 22
-"""Bits behind the point of Pillow's filter weights for 8-bit pictures."""
+"""Bits behind the point of Pillow's filter weights for 8-bit images."""
 ORDERS = ((0, 1), (1, 0))
 ORDER_PROBES = 8
-"""Pairs of pictures that are tried before both orders count as the same."""
+"""Pairs of images that are tried before both orders count as the same."""
 
 
-def resize_bicubic(picture: Tensor, height: int, width: int) -> Tensor:
+def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
     """Image.resize(BICUBIC), equal to the pixel: integers, rounded to 8 bits after each pass."""
-    order = _pillow_order(*picture.shape[:2], height, width)
-    return _pillow_passes(picture, (height, width), order)
+    order = _pillow_order(*image.shape[:2], height, width)
+    return _pillow_passes(image, (height, width), order)
 
 
 @lru_cache(maxsize=32)
@@ -48,33 +48,33 @@ def _pillow_order(height: int, width: int, new_height: int, new_width: int) -> t
     return ORDERS[0]
 
 
-def _pillow_passes(picture: Tensor, size: tuple[int, int], order: tuple[int, ...]) -> Tensor:
+def _pillow_passes(image: Tensor, size: tuple[int, int], order: tuple[int, ...]) -> Tensor:
     for dim in order:
-        if picture.shape[dim] != size[dim]:
-            picture = _pillow_pass(picture, size[dim], dim)
-    return picture
+        if image.shape[dim] != size[dim]:
+            image = _pillow_pass(image, size[dim], dim)
+    return image
 
 
-def _pillow_pass(picture: Tensor, new: int, dim: int) -> Tensor:
-    inputs, weights = _pillow_taps(picture.shape[dim], new, picture.device)
-    total = _weighted_sum(picture.to(torch.int32), inputs, weights, dim)
+def _pillow_pass(image: Tensor, new: int, dim: int) -> Tensor:
+    inputs, weights = _pillow_taps(image.shape[dim], new, image.device)
+    total = _weighted_sum(image.to(torch.int32), inputs, weights, dim)
     rounded = (total + (1 << (FIXED_POINT - 1))) >> FIXED_POINT
     return rounded.clamp_(0, 255).to(torch.uint8)
 
 
-def resize_lanczos(picture: Tensor, size: int) -> Tensor:
+def resize_lanczos(image: Tensor, size: int) -> Tensor:
     """resampling.resize_lanczos: equal but for a level where the sum lies between two levels."""
-    values = picture.to(torch.float32)
+    values = image.to(torch.float32)
     for dim in (0, 1):
-        inputs, weights = _lanczos_taps(values.shape[dim], size, picture.device)
+        inputs, weights = _lanczos_taps(values.shape[dim], size, image.device)
         values = _weighted_sum(values, inputs, weights, dim)
     return values.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def crop_center(picture: Tensor, area: float) -> Tensor:
+def crop_center(image: Tensor, area: float) -> Tensor:
     """resampling.crop_center."""
-    low, high, weight = _crop_tables(picture.shape[0], area, picture.device)
-    values = picture.to(torch.float32) * np.float32(1.0 / 255.0).item()
+    low, high, weight = _crop_tables(image.shape[0], area, image.device)
+    values = image.to(torch.float32) * np.float32(1.0 / 255.0).item()
     for dim, shape in ((1, (1, -1, 1)), (0, (-1, 1, 1))):
         first, second = values.index_select(dim, low), values.index_select(dim, high)
         values = (second - first) * weight.view(shape) + first

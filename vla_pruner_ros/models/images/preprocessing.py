@@ -1,7 +1,7 @@
 """Camera images -> what the vision towers take.
 
-`preview` shows the uint8 picture that the model sees. On a CPU it is what the model gets; a GPU
-makes the same picture itself from the raw frame (on_device.py). Scaling and normalisation
+`preview` shows the uint8 image that the model sees. On a CPU it is what the model gets; a GPU
+makes the same image itself from the raw frame (on_device.py). Scaling and normalisation
 always run on the device.
 """
 
@@ -81,8 +81,8 @@ class Normalization:
                 f"preprocessor_config.json in {directory} has no usable mean and std: {error}"
             ) from None
 
-    def __call__(self, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+    def __call__(self, images: Tensor, dtype: torch.dtype) -> Tensor:
         """uint8 [cameras, S, S, 3] -> dtype [cameras, 3 * towers, S, S]."""
-        scaled = pictures.permute(0, 3, 1, 2).to(torch.float32).div(255.0)[:, None]
+        scaled = images.permute(0, 3, 1, 2).to(torch.float32).div(255.0)[:, None]
         pixels = (scaled - self.mean) / self.std
         return pixels.flatten(1, 2).to(dtype, memory_format=torch.contiguous_format)

@@ -13,14 +13,14 @@ from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE
 from vla_pruner_ros.models.images.tensorflow_resize import crop_center, resize_lanczos
 
 CROP_AREA = 0.9
-"""Share of the picture that training crops kept on average; evaluation cuts out the middle."""
+"""Share of the image that training crops kept on average; evaluation cuts out the middle."""
 
 
 @dataclass(frozen=True)
 class ImagePath:
     """name: camera: resize and crop.
     libero: before that, rotate by 180 degrees and pass through JPEG, as the training data did.
-    libero_upright: the same for pictures that stand upright already.
+    libero_upright: the same for images that stand upright already.
     """
 
     name: str = "camera"
@@ -36,7 +36,7 @@ class ImagePath:
         return crop_center(resized, CROP_AREA) if self.center_crop else resized
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Pictures of the right size pass unchanged, without JPEG, as in the official code."""
+        """Images of the right size pass unchanged, without JPEG, as in the official code."""
         image = self._through_jpeg(image)
         return image if _has_size(image) else resize_lanczos(image, IMAGE_SIZE)
 
@@ -44,11 +44,11 @@ class ImagePath:
         """Apply the steps before resizing, if the device resizes."""
         return self._through_jpeg(self._upright(image))
 
-    def on_device(self, picture: Tensor) -> Tensor:
+    def on_device(self, image: Tensor) -> Tensor:
         """The rest: uint8 [H, W, 3] -> uint8 [224, 224, 3]."""
-        if not _has_size(picture):
-            picture = device_images.resize_lanczos(picture, IMAGE_SIZE)
-        return device_images.crop_center(picture, CROP_AREA) if self.center_crop else picture
+        if not _has_size(image):
+            image = device_images.resize_lanczos(image, IMAGE_SIZE)
+        return device_images.crop_center(image, CROP_AREA) if self.center_crop else image
 
     def _upright(self, image: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(image[::-1, ::-1] if self.name == "libero" else image)

@@ -45,11 +45,11 @@ def load(checkpoint: Checkpoint) -> OpenVlaPolicy:
 
 @dataclass(frozen=True)
 class OpenVlaInputs:
-    """pictures: uint8 [1, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
+    """images: uint8 [1, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
     proposal: guessed tokens, one for each node of the drafter's tree, and guesses the same on the
     device: int64 [nodes]; None where the step decodes plainly."""
 
-    pictures: Tensor
+    images: Tensor
     ids: Tensor
     proposal: list[int] | None = None
     guesses: Tensor | None = None
@@ -84,22 +84,22 @@ class OpenVlaPolicy(PrismaticPolicy):
         """Bicubic to 224x224 with Pillow, equal to the official processor to the pixel."""
         return resize_bicubic(image)
 
-    def _view(self, picture: Tensor) -> Tensor:
-        return device_images.resize_bicubic(picture, IMAGE_SIZE, IMAGE_SIZE)
+    def _view(self, image: Tensor) -> Tensor:
+        return device_images.resize_bicubic(image, IMAGE_SIZE, IMAGE_SIZE)
 
     def _prepare(self, observation: Observation) -> OpenVlaInputs:
         check_images(observation.images, self.num_cameras)
         proposal = None if self.drafter is None else self.drafter.propose()
         others = max(ACTION_DIM, len(proposal or []))
         ids = self._prompt_ids(observation.instruction, others)
-        pictures = self._upload_pictures(observation.images, self._view)
+        images = self._upload_images(observation.images, self._view)
         guesses = None if proposal is None else self._upload_ids("guesses", proposal)
-        return OpenVlaInputs(pictures, self._upload_ids("ids", ids), proposal, guesses)
+        return OpenVlaInputs(images, self._upload_ids("ids", ids), proposal, guesses)
 
     def _infer(
         self, inputs: OpenVlaInputs, plan: PruningStep, select: Select, clock: StageClock
     ) -> InferenceOutput:
-        pixels = self.normalize(inputs.pictures, self.decoder.dtype)
+        pixels = self.normalize(inputs.images, self.decoder.dtype)
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)

@@ -75,10 +75,10 @@ def _ends(options: Options, statistics: dict) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class OftInputs:
-    """pictures: uint8 [cameras, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
+    """images: uint8 [cameras, S, S, 3]; ids: int64 [n], the prompt with BOS and 29871;
     state: float32 [1, 1, state_dim] in -1..1, or None."""
 
-    pictures: Tensor
+    images: Tensor
     ids: Tensor
     state: Tensor | None
 
@@ -131,8 +131,8 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         frames = observation.images
         if self.resizes_on_device:
             frames = [self.images.on_host(image) for image in frames]
-        pictures = self._upload_pictures(frames, self.images.on_device)
-        return OftInputs(pictures, self._upload_ids("ids", ids), state)
+        images = self._upload_images(frames, self.images.on_device)
+        return OftInputs(images, self._upload_ids("ids", ids), state)
 
     def _prepare_state(self, state: np.ndarray | None) -> Tensor | None:
         if self.state_bounds is None:
@@ -144,7 +144,7 @@ class OpenVlaOftPolicy(PrismaticPolicy):
     def _infer(
         self, inputs: OftInputs, plan: PruningStep, select: Select, clock: StageClock
     ) -> InferenceOutput:
-        pixels = self.normalize(inputs.pictures, self.decoder.dtype)
+        pixels = self.normalize(inputs.images, self.decoder.dtype)
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)

@@ -45,7 +45,7 @@ class FusedVisionBackbone(nn.Module):
         return torch.cat([dino, siglip], dim=-1)
 
     def forward_some(self, patches: Tensor, places: Tensor) -> Tensor:
-        """Some patches of each picture: [cameras, n, 6, P, P] -> [cameras, n, widths].
+        """Some patches of each image: [cameras, n, 6, P, P] -> [cameras, n, widths].
 
         places: int64 [cameras, n], which ones they are. With all of them, in order, the same as
         forward; training leaves most of them out.

@@ -183,12 +183,12 @@ class SimAlohaNode(Node):
         message.header.stamp = self.get_clock().now().to_msg()
         self._states.publish(message)
 
-    def _publish_image(self, camera: str, picture: np.ndarray) -> None:
-        height, width, channels = picture.shape
+    def _publish_image(self, camera: str, image: np.ndarray) -> None:
+        height, width, channels = image.shape
         message = Image(height=height, width=width, encoding="rgb8", step=width * channels)
         message.header.stamp = self.get_clock().now().to_msg()
         message.header.frame_id = camera
-        message.data = array("B", picture.tobytes())
+        message.data = array("B", image.tobytes())
         self._images[camera].publish(message)
 
     def _check_simulation(self) -> None:

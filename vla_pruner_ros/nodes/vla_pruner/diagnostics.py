@@ -16,7 +16,7 @@ from vla_pruner_ros.nodes.vla_pruner.runner import PolicyRunner
 _LOST = "Images were lost on the way here: see Check the cameras in docs/how-to/run_on_a_robot.md."
 _WARNING_COUNTS = {
     "deadline_misses": "inferences took longer than target_latency: lower keep_ratio",
-    "frames_unusable": "pictures, states or poses were unusable: see the log for the first reason",
+    "frames_unusable": "images, states or poses were unusable: see the log for the first reason",
     "frames_lost": _LOST,
     "callbacks_failed": "callbacks failed: see the log",
     "instructions_refused": "instructions were refused: see the log",

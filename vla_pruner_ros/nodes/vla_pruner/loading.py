@@ -145,7 +145,7 @@ def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
 
 
 def try_policy(policy: VlaPolicy, instruction: str) -> tuple[bool, int]:
-    """Run the policy on a black and a white picture.
+    """Run the policy on a black and a white image.
 
     Returns:
         Whether the two actions differ, and how many numbers an action has.

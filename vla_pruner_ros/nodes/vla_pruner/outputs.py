@@ -119,13 +119,13 @@ def _chunk_message(result: Result, sequence: int, profile: RobotProfile | None) 
 def _overlay_message(result: Result, policy: VlaPolicy) -> Image:
     report = result.chunk.pruning
     dry_run = "DRY RUN" if result.task.settings.dry_run else ""
-    pictures = [
+    images = [
         mark(draw_kept(policy.preview(image), kept, report.grid), dry_run)
         for image, kept in zip(result.observation.images, report.kept_indices, strict=True)
         if image is not None
     ]
-    picture = np.ascontiguousarray(np.concatenate(pictures, axis=1))
-    height, width = picture.shape[:2]
+    overlay = np.ascontiguousarray(np.concatenate(images, axis=1))
+    height, width = overlay.shape[:2]
     header = result.task.header
     return Image(
         header=Header(stamp=header.stamp, frame_id=header.frame_id),
@@ -133,5 +133,5 @@ def _overlay_message(result: Result, policy: VlaPolicy) -> Image:
         width=width,
         encoding="rgb8",
         step=3 * width,
-        data=picture.tobytes(),
+        data=overlay.tobytes(),
     )

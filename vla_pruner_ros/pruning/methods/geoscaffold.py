@@ -1,4 +1,4 @@
-"""GeoScaffold (arXiv 2609.36967): tokens spread over the regions of each picture."""
+"""GeoScaffold (arXiv 2609.36967): tokens spread over the regions of each image."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vla_pruner_ros.pruning.method import PruningMethod, Signals
 from vla_pruner_ros.pruning.token_selection import TINY, Selection, keep_best
 
 REGIONS = 4
-"""Regions along each side of a picture."""
+"""Regions along each side of an image."""
 TEXT_SHARE = 0.2
-"""Share of the text queries that vote: those whose attention varies most over the picture."""
+"""Share of the text queries that vote: those whose attention varies most over the image."""
 
 
 class GeoScaffold(PruningMethod):

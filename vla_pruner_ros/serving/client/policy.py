@@ -14,7 +14,7 @@ from vla_pruner_ros.robots import load_profile
 from vla_pruner_ros.serving.client.address import RemoteOptions
 from vla_pruner_ros.serving.client.link import Link
 from vla_pruner_ros.serving.layout import openpi_layout
-from vla_pruner_ros.serving.wire.arrays import encode_picture
+from vla_pruner_ros.serving.wire.arrays import encode_image
 
 PREVIEW_SIDE = 224
 MAX_STEPS = 1000
@@ -112,7 +112,7 @@ class RemotePolicy:
         self._reset = True
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """Return the picture at the usual size; the server's own view may be cropped."""
+        """Return the image at the usual size; the server's own view may be cropped."""
         side = (PREVIEW_SIDE, PREVIEW_SIDE)
         return np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
 
@@ -138,8 +138,8 @@ class RemotePolicy:
         form = self._options.image_format
         for key, image in zip(served.camera_keys, observation.images, strict=True):
             if image is None:
-                raise PolicyError("A policy server needs a picture of every camera")
-            _put(request, key, encode_picture(image, form))
+                raise PolicyError("A policy server needs an image of every camera")
+            _put(request, key, encode_image(image, form))
         for key, part in zip(served.state_keys, self._state_parts(observation), strict=True):
             _put(request, key, part)
         if served.is_ours:
@@ -201,7 +201,7 @@ def _actions(reply: dict[str, Any]) -> np.ndarray:
 
 
 def _put(request: dict[str, Any], key: str, value: Any) -> None:
-    """openpi's ALOHA clients nest their pictures, the others write slashes into the keys."""
+    """openpi's ALOHA clients nest their images, the others write slashes into the keys."""
     if key.startswith("images/"):
         request.setdefault("images", {})[key.removeprefix("images/")] = value
     else:

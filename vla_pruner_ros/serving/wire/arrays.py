@@ -1,4 +1,4 @@
-"""Arrays, numpy scalars and pictures inside a message, in the form of openpi and of vla-eval.
+"""Arrays, numpy scalars and images inside a message, in the form of openpi and of vla-eval.
 
 openpi marks an array with the key b"__ndarray__", vla-eval with "__ndarray__"; both are read.
 """
@@ -51,7 +51,7 @@ def encode_vla_eval(value: Any) -> Any:
     return _encode_scalar(value)
 
 
-def encode_picture(image: np.ndarray, form: str, quality: int = 95) -> Any:
+def encode_image(image: np.ndarray, form: str, quality: int = 95) -> Any:
     """uint8 [H, W, 3] RGB -> what travels: the array itself (raw) or a marked JPEG."""
     if form == "raw":
         return image
@@ -106,39 +106,39 @@ def _decode_scalar(fields: dict[str, Any], limits: WireLimits) -> Any:
         raise WireError(f"the number {value!r} does not fit {dtype.str}") from None
 
 
-def _decode_picture(fields: dict[str, Any], limits: WireLimits) -> np.ndarray:
+def _decode_image(fields: dict[str, Any], limits: WireLimits) -> np.ndarray:
     form = fields.get("format")
     if form == "raw":
         return _decode_array(fields, limits)
     if not isinstance(form, str) or form not in _FORMATS:
-        raise WireError("a picture's format must be png, jpeg or raw")
+        raise WireError("an image's format must be png, jpeg or raw")
     data = _data(fields)
     try:
-        with Image.open(io.BytesIO(data), formats=[_FORMATS[form]]) as picture:
-            _check_picture(picture, limits)
-            return np.asarray(picture)
+        with Image.open(io.BytesIO(data), formats=[_FORMATS[form]]) as image:
+            _check_image(image, limits)
+            return np.asarray(image)
     except WireError:
         raise
     except Exception as error:  # Pillow raises a dozen kinds for broken files
         reason = str(error).split(" <")[0] or type(error).__name__
-        raise WireError(f"a {form} picture cannot be decoded: {reason}") from None
+        raise WireError(f"a {form} image cannot be decoded: {reason}") from None
 
 
-def _check_picture(picture: Image.Image, limits: WireLimits) -> None:
+def _check_image(image: Image.Image, limits: WireLimits) -> None:
     """Judge by the header, before the pixels are decoded."""
-    width, height = picture.size
+    width, height = image.size
     if max(width, height) > limits.image_side:
         raise WireError(
-            f"a picture has {height} x {width} pixels, at most {limits.image_side} a side go"
+            f"an image has {height} x {width} pixels, at most {limits.image_side} a side go"
         )
-    if picture.mode != "RGB":
-        raise WireError(f"a picture's mode is {picture.mode}, only RGB goes")
+    if image.mode != "RGB":
+        raise WireError(f"an image's mode is {image.mode}, only RGB goes")
 
 
 def _data(fields: dict[str, Any]) -> bytes:
     data = fields.get("data")
     if not isinstance(data, bytes):
-        raise WireError("an array or picture holds no binary data")
+        raise WireError("an array or image holds no binary data")
     return data
 
 
@@ -165,5 +165,5 @@ def _shape(fields: dict[str, Any], limits: WireLimits) -> tuple[int, ...]:
 _DECODERS = {
     "__ndarray__": _decode_array,
     "__npgeneric__": _decode_scalar,
-    "__image__": _decode_picture,
+    "__image__": _decode_image,
 }

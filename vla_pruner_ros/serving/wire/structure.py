@@ -61,7 +61,7 @@ def check_structure(data: bytes, limits: WireLimits) -> None:
         values += 1
         if values > limits.values:
             raise WireError(
-                f"the message holds more than {limits.values} values: send pictures and states as "
+                f"the message holds more than {limits.values} values: send images and states as "
                 "arrays, not as lists of numbers"
             )
         position, children = _step(data, position)

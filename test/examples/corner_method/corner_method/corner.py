@@ -1,4 +1,4 @@
-"""The first tokens of the picture, the shortest method there is."""
+"""The first tokens of the image, the shortest method there is."""
 
 from __future__ import annotations
 

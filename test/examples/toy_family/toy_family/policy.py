@@ -49,8 +49,8 @@ class ToyPolicy(PrunedPolicy):
 
     def _prepare(self, observation):
         check_images(observation.images, self.num_cameras)
-        picture = torch.from_numpy(np.array(self.preview(observation.images[0])))
-        colours = picture.view(8, 28, 8, 28, 3).float().mean(dim=(1, 3)).flatten(0, 1) / 255.0
+        image = torch.from_numpy(np.array(self.preview(observation.images[0])))
+        colours = image.view(8, 28, 8, 28, 3).float().mean(dim=(1, 3)).flatten(0, 1) / 255.0
         return self.gain * colours
 
     def _infer(self, inputs, plan, select, clock):

@@ -1,4 +1,4 @@
-"""A raw picture beyond the shared memory of Fast DDS gets lost: our profile cures it."""
+"""A raw image beyond the shared memory of Fast DDS gets lost: our profile cures it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ sys.stdin.read()  # messages under way die with their publisher
 """
 
 
-def camera(pictures: int, profile: Path | None) -> subprocess.Popen:
+def camera(images: int, profile: Path | None) -> subprocess.Popen:
     """A camera driver in a process of its own: within one process nothing is lost."""
     environment = {k: v for k, v in os.environ.items() if k != "FASTDDS_DEFAULT_PROFILES_FILE"}
     if profile:
         environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
-    command = [sys.executable, "-c", CAMERA, str(pictures)]
+    command = [sys.executable, "-c", CAMERA, str(images)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
 
 
@@ -53,16 +53,16 @@ def driver():
         child.wait()
 
 
-def test_pictures_of_3_megabytes_arrive_from_a_publisher_with_the_profile(driver):
+def test_images_of_3_megabytes_arrive_from_a_publisher_with_the_profile(driver):
     with bench(ControlledPolicy(), max_image_age=5.0) as b:
         b.activate()
         driver(10, PROFILE)
-        b.until(lambda: b.count("frames") >= 9, "nine pictures of ten", patience=20.0)
+        b.until(lambda: b.count("frames") >= 9, "nine images of ten", patience=20.0)
 
 
-def test_lost_pictures_are_counted(driver):
+def test_lost_images_are_counted(driver):
     with bench(ControlledPolicy()) as b:
         b.activate()
         # Far beyond the default 512 KiB: hardly one gets through.
         driver(40, None)
-        b.until(lambda: b.count("frames_lost"), "the count of lost pictures", patience=20.0)
+        b.until(lambda: b.count("frames_lost"), "the count of lost images", patience=20.0)

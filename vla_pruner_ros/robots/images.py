@@ -1,4 +1,4 @@
-"""A camera's picture as the profile wants it: turned, then cropped."""
+"""A camera's image as the profile wants it: turned, then cropped."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vla_pruner_ros.robots.profile import Camera, RobotProfile
 def as_seen(
     images: Sequence[np.ndarray | None], profile: RobotProfile | None
 ) -> list[np.ndarray | None]:
-    """Turn and crop one picture a camera as the profile wants it; None stays None.
+    """Turn and crop one image a camera as the profile wants it; None stays None.
 
-    Pictures of cameras that the profile does not name, and all without a profile, stay as they are.
+    Images of cameras that the profile does not name, and all without a profile, stay as they are.
     """
     cameras = profile.cameras if profile else ()
     known = dict(enumerate(cameras))
@@ -25,7 +25,7 @@ def as_seen(
 
 
 def oriented(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """Turn and crop a picture.
+    """Turn and crop an image.
 
     Args:
         image: uint8 [H, W, 3].
