@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vla_pruner_ros.control.joints import JointBounds, JumpError, limit_opening
+from vla_pruner_ros.control.joints import (
+    ImplausibleError,
+    JointBounds,
+    JumpError,
+    limit_opening,
+)
 from vla_pruner_ros.control.limits import NotFiniteError
 from vla_pruner_ros.robots.profile import JointLimits
 
@@ -46,6 +51,19 @@ def test_a_joint_without_limits_is_named():
 def test_limits_that_exclude_each_other_are_named():
     with pytest.raises(ValueError, match="no range for joints elbow"):
         bounds(PROFILE, {"elbow": JointLimits(-3.0, -1.0)})
+
+
+@pytest.mark.parametrize("place", [[40.0, 0.0], [0.0, -0.81], [1e308, 1e308]])
+def test_a_joint_that_is_measured_far_outside_its_limits_is_named(place):
+    """A command may lead back from there by steps, so that it would lie out there itself."""
+    worst = "elbow" if place[1] < 0 else "shoulder"
+    with pytest.raises(ImplausibleError, match=rf"Joint {worst} is measured at .* max_jump 0\.300"):
+        bounds().check_measured(np.array(place))
+
+
+@given(place=hnp.arrays(float, 2, elements=st.floats(-0.8, 1.3)))
+def test_an_arm_may_rest_a_little_outside_of_its_limits(place):
+    bounds().check_measured(place)
 
 
 @given(targets=chunks, before=inside)

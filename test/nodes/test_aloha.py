@@ -113,10 +113,10 @@ def arrived(seen: Seen, goal: np.ndarray) -> bool:
     return bool(np.abs(seen.arms() - goal).max() < 0.01)
 
 
-@pytest.mark.parametrize("interface", ["trajectory", "positions"])
+@pytest.mark.parametrize("interface", ["trajectory", "positions", "separate"])
 def test_both_arms_reach_their_poses_within_a_hundredth(interface):
     policy = ScriptedPolicy()
-    with aloha(policy, interface) as (b, seen):
+    with aloha(policy, interface, separate_arms=interface == "separate") as (b, seen):
         for goal, opening in zip(GOALS, (1.0, 0.2), strict=True):
             policy.goal, policy.opening = goal, opening
             b.until(lambda goal=goal: arrived(seen, goal), "the pose", patience=40.0)
@@ -149,10 +149,11 @@ def test_a_jump_moves_neither_arm():
         assert np.abs(seen.arms() - before).max() < 0.02
 
 
-def test_a_stop_holds_both_arms_where_they_are():
+@pytest.mark.parametrize("interface", ["trajectory", "separate"])
+def test_a_stop_holds_both_arms_where_they_are(interface):
     policy = ScriptedPolicy()
     policy.goal = START + np.tile([1.2, 0.0, 0.0, 0.0, 0.0, 0.0], 2)
-    with aloha(policy) as (b, seen):
+    with aloha(policy, interface, separate_arms=interface == "separate") as (b, seen):
         b.until(lambda: seen.arms()[0] > 0.3, "motion", patience=20.0)
         b.instruct("")
         at_stop = seen.arms()

@@ -197,6 +197,50 @@ def test_a_stop_holds_the_measured_positions(profile):
         assert {key: len(messages) for key, messages in heard.items()} == counts
 
 
+@pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), 1e308, -40.0])
+def test_a_stop_holds_the_last_command_if_a_measured_position_is_nonsense(nonsense, profile):
+    """NaN ended the stop before it was published; 40 rad was commanded, far beyond the limits."""
+    policy = JointPolicy(profile, chunk_size=20)
+    policy.targets = np.array([0.2, 0.2])
+    with bench(policy, **FAST) as b, Joints(b) as joints:
+        heard = listen(b)
+        b.activate()
+        b.show_until(lambda: len(heard["commands"]) >= 2, "motion")
+        joints.positions["b"] = nonsense
+        b.show_until(lambda: len(heard["trajectories"][-1].points) == 1, "the hold")
+        held = last_points(heard["trajectories"][-1])
+        sent = lambda: [list(command.data) for command in heard["commands"]]
+        b.until(lambda: sent()[-2:] == [held, held], "the last command, then its hold")
+        assert np.abs(held).max() <= 0.2
+        assert b.count("stops") == 1
+
+
+def test_nothing_starts_from_where_no_joint_can_be(profile):
+    """A policy that follows the state it sees was commanded to 39.95 rad, step by step inwards."""
+    policy = JointPolicy(profile)
+    policy.respond = lambda seen: np.tile([*seen.state[:2], 1.0], (4, 1))
+    with bench(policy, **FAST) as b, Joints(b) as joints:
+        heard = listen(b)
+        joints.positions["b"] = 40.0
+        b.activate()
+        sentence = "Joint b is measured at 40.000, outside of its limits -1.000 to 1.000"
+        b.show_until(lambda: sentence in b.node.health.problem, "the reason")
+        assert not heard["commands"]
+        joints.positions["b"] = 1.1
+        b.show_until(lambda: heard["commands"], "the way back into the range")
+        assert heard["commands"][0].data[1] == pytest.approx(1.05)
+
+
+def test_a_stop_that_publishes_nothing_is_not_counted(profile):
+    """Nothing was commanded, so that there is nothing to hold."""
+    with bench(JointPolicy(profile), **FAST) as b, Joints(b):
+        heard = listen(b)
+        b.activate()
+        assert b.change_state(Transition.TRANSITION_DEACTIVATE)
+        assert b.count("stops") == 0
+        assert not any(heard.values())
+
+
 def test_a_chunk_that_would_jump_is_dropped(profile):
     policy = JointPolicy(profile)
     with bench(policy, **FAST) as b, Joints(b):

@@ -170,6 +170,48 @@ BAD = {
 }  # fmt: skip
 
 
+ARMS = """\
+arms:
+  one: {joints: [a, b], gripper: hand}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "sentence"),
+    [
+        ("[a, b]", "[a, c]", 19, "arm 'one' names joint 'c', which action does not command"),
+        ("[a, b]", "[a]", 19, "no arm has joint b, which action commands"),
+        (", gripper: hand", "", 19, "no arm has gripper hand, which action commands"),
+        ("gripper: hand", "gripper: claw", 19, "names gripper 'claw', which action does not"),
+        ("[a, b], gripper: hand}", "[b], gripper: hand}\n  two: {joints: [a, b]}", 20,
+         "arm 'two' names joint 'b'"),
+        ("[a, b]", "[]", 19, "must name at least one joint"),
+        ("[a, b]", "[a, a]", 19, "names 'a' twice"),
+        ("one:", "One/:", 19, "arm 'One/' becomes part of topic names"),
+        ("gripper: hand", "gripper: hand, prefix: left_", 19, "'a' of arm 'one' has no name after"),
+        ("gripper: hand", "gripper: hand, prefix: a", 19, "'a' of arm 'one' has no name after 'a'"),
+        ("gripper: hand", "gripper: hand, speed: 3", 19, "no field 'speed'"),
+    ],
+)  # fmt: skip
+def test_wrong_arms_are_refused_with_file_and_line(old, new, line, sentence, tmp_path):
+    assert ARMS.count(old) == 1
+    path = write(tmp_path, GOOD + ARMS.replace(old, new))
+    with pytest.raises(ProfileError) as refused:
+        read_profile(path)
+    assert sentence in str(refused.value)
+    assert str(refused.value).startswith(f"{path}:{line}: "), str(refused.value)
+
+
+def test_arms_are_read_with_the_names_of_their_controllers(tmp_path):
+    text = GOOD.replace("[finger]", "[left_finger]").replace("[a, b]", "[left_a, left_b]")
+    text = text.replace("    a: {min", "    left_a: {min")
+    arms = ARMS.replace("[a, b]", "[left_b, left_a]").replace("hand}", "hand, prefix: left_}")
+    arm = read_profile(write(tmp_path, text + arms)).arms["one"]
+    assert (arm.joints, arm.gripper) == (("left_b", "left_a"), "hand")
+    assert [arm.controller_name(joint) for joint in arm.joints] == ["b", "a"]
+    assert load_profile("aloha").arms.keys() == {"left", "right"}
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_a_wrong_profile_is_refused_with_file_and_line(case, tmp_path):
     text, line, sentence = BAD[case]

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import rclpy
@@ -49,10 +49,19 @@ class TestBench:
     """Test bench that runs a node and everything around it on loopback until closed.
 
     violations: sentences about what must never happen. Simulated time only moves in step().
+    state_joints: names that the node waits for. limits: parameters that a judged action must keep.
     """
 
-    def __init__(self, domain: int) -> None:
-        self.policy = SoakPolicy()
+    state_joints: tuple[str, ...] = STATE_JOINTS
+    limits: ClassVar[dict[str, Any]] = {
+        "workspace": list(BOX),
+        "state_joints": list(STATE_JOINTS),
+        **LIMITS,
+    }
+
+    def __init__(self, domain: int, policy: Any = None) -> None:
+        """domain: of ROS. policy: None for one that moves an end effector."""
+        self.policy = policy or SoakPolicy()
         self.violations: list[str] = []
         self.now = 1_000_000_000_000
         self.received = self.motions = self.stops = self.frames = self.ticks = 0
@@ -69,10 +78,8 @@ class TestBench:
             "use_sim_time": True,
             "instruction": "push the button",
             "control_rate": 10.0,
-            "workspace": list(BOX),
-            "state_joints": list(STATE_JOINTS),
             "transition_timeout": 1.0,
-            **LIMITS,
+            **self.limits,
         }
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.node = VlaPrunerNode(
@@ -92,9 +99,14 @@ class TestBench:
         create, sensor = self.robot.create_publisher, qos_profile_sensor_data
         self._clock = create(Clock, "/clock", 10)
         self._images = create(Image, "image_raw", sensor)
+        self._instructions = create(String, "instruction", 10)
+        self._connect_arm()
+
+    def _connect_arm(self) -> None:
+        """Offer the arm's topics; called once, before the first step."""
+        create, sensor = self.robot.create_publisher, qos_profile_sensor_data
         self._joints = create(JointState, "joint_states", sensor)
         self._poses = create(PoseStamped, "end_effector_pose", sensor)
-        self._instructions = create(String, "instruction", 10)
         self.robot.create_subscription(
             EndEffectorAction, "/vla_pruner/action", self._on_action, QoSProfile(depth=1000)
         )
@@ -114,9 +126,7 @@ class TestBench:
         self.ticks += 1
         self.now += round(TICK * 1e9)
         self._clock.publish(Clock(clock=to_time(self.now)))
-        if self.joints_on:
-            self.send_joints(list(STATE_JOINTS), [0.1, 0.2])
-        self._send_pose()
+        self._send_state()
         if image is not None or self.camera_on:
             self.send_image(image or plain_image(self.frames % 256))
         time.sleep(PACE)
@@ -140,6 +150,11 @@ class TestBench:
         image.header.stamp = to_time(self.now)
         self.frames += 1
         self._images.publish(image)
+
+    def _send_state(self) -> None:
+        if self.joints_on:
+            self.send_joints(list(self.state_joints), [0.1, 0.2])
+        self._send_pose()
 
     def send_joints(self, names: list[str], positions: list[float]) -> None:
         self._joints.publish(JointState(name=names, position=positions))

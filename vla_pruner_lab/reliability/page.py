@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,10 +13,19 @@ from typing import Any
 from vla_pruner_lab.reliability.bad_input import all_cases, table
 from vla_pruner_lab.reliability.case import outcome
 
+JOINT_SOAK = "## Soak of two arms moved by joints"
 
-def page(report: dict[str, Any]) -> str:
-    """Return the page as Markdown; runs every bad input."""
-    return "\n".join(
+
+def page(report: dict[str, Any], earlier: str = "") -> str:
+    """Return the page as Markdown; runs every bad input.
+
+    Args:
+        report: of the soak test.
+        earlier: the page as it was; sections of other reports stay.
+    """
+    if report.get("robot") == "joints":
+        return with_section(earlier, JOINT_SOAK, joint_section(report))
+    made = "\n".join(
         [
             "# Reliability",
             "",
@@ -30,9 +40,57 @@ def page(report: dict[str, Any]) -> str:
             *_bad_input_section(),
         ]
     )
+    for heading, text in sections(earlier).items():
+        if heading not in sections(made):
+            made = with_section(made, heading, text)
+    return made
+
+
+def sections(text: str) -> dict[str, str]:
+    """Return the parts of a page by their heading of the second level, which each begins with."""
+    parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    return {part.splitlines()[0]: part for part in parts if part.startswith("## ")}
+
+
+def with_section(text: str, heading: str, section: str) -> str:
+    """Return a page with one section replaced, or added at its end."""
+    section = section.rstrip("\n") + "\n"
+    old = sections(text).get(heading)
+    if old is None:
+        return text.rstrip("\n") + "\n\n" + section
+    last = text.endswith(old)
+    return text.replace(old, section if last else section + "\n")
+
+
+def joint_section(report: dict[str, Any]) -> str:
+    """Return the section of a soak with joints as Markdown."""
+    intro = [
+        "The same with the robot profile `aloha`: 14 joints, whose two drivers publish the same",
+        "names on topics of their own. Every command must lie within its joint's limits and at",
+        "most a step from where the arms were. None may come while the node is not active.",
+        "",
+        f"    {report['command']}",
+        "",
+        f"Machine: {os.cpu_count()}-core {platform.machine()}, Python "
+        f"{platform.python_version()}, load {report['load']:.1f}, {date.today().isoformat()}.",
+    ]
+    return "\n".join([JOINT_SOAK, "", *intro, "", *_soak_tables(report)])
 
 
 def _soak_section(report: dict[str, Any]) -> list[str]:
+    return [
+        "## Soak",
+        "",
+        "The node ran with a policy of commanded timing and output, on real rclpy over loopback",
+        "and simulated time, while faults were injected in random order. After every fault the arm",
+        "had to move again; no action may exceed a limit, leave the workspace or come while the",
+        "node is not active.",
+        "",
+        *_soak_tables(report),
+    ]
+
+
+def _soak_tables(report: dict[str, Any]) -> list[str]:
     first, last = report["memory_mib"]
     violations = sum(report["violations"].values())
     rows = [
@@ -46,13 +104,6 @@ def _soak_section(report: dict[str, Any]) -> list[str]:
         ("resident memory after warm-up, at the end", f"{first:.0f} MiB, {last:.0f} MiB"),
     ]
     return [
-        "## Soak",
-        "",
-        "The node ran with a policy of commanded timing and output, on real rclpy over loopback",
-        "and simulated time, while faults were injected in random order. After every fault the arm",
-        "had to move again; no action may exceed a limit, leave the workspace or come while the",
-        "node is not active.",
-        "",
         "| | |",
         "|---|---|",
         *(f"| {name} | {value} |" for name, value in rows),

@@ -32,17 +32,23 @@ MEMORY_LIMIT = 48.0
 """Growth after that which counts as a leak (MiB)."""
 
 
-def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
-    """Run for `minutes` of wall time and return the report, see `summary`."""
-    from vla_pruner_lab.reliability.bench import TestBench
+ROBOTS = ("end_effector", "joints")
 
-    world = TestBench(domain)
+
+def soak(minutes: float, domain: int, seed: int = 0, robot: str = ROBOTS[0]) -> dict[str, Any]:
+    """Run for `minutes` of wall time and return the report, see `summary`.
+
+    Args:
+        robot: end_effector, or joints: two arms with a gripper each, by the profile aloha.
+    """
+    world, faults = _world(robot, domain)
     injected: Counter[str] = Counter()
     survived: Counter[str] = Counter()
     started, simulated = time.monotonic(), world.now
     try:
         _bring_up(world)
-        memory = _inject(world, random.Random(seed), started + 60.0 * minutes, injected, survived)
+        end = started + 60.0 * minutes
+        memory = _inject(world, faults, random.Random(seed), end, injected, survived)
         published = _come_to_rest(world)
     finally:
         world.close()
@@ -50,6 +56,8 @@ def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
         world.violations.append(f"memory grew by {memory[1] - memory[0]:.1f} MiB")
     wall = time.monotonic() - started
     return {
+        "robot": robot,
+        "load": os.getloadavg()[0],
         "command": " ".join(["python -m vla_pruner_lab.reliability.soak", *sys.argv[1:]]),
         "wall_minutes": wall / 60.0,
         "simulated_hours": _simulated_hours(world.ticks),
@@ -65,6 +73,19 @@ def soak(minutes: float, domain: int, seed: int = 0) -> dict[str, Any]:
         "violations": dict(Counter(world.violations)),
         "clock_end_s": (world.now - simulated) * 1e-9,
     }
+
+
+def _world(robot: str, domain: int) -> tuple[Any, dict[str, Any]]:
+    """Return the test bench and its faults; rclpy is imported here only."""
+    if robot == "joints":
+        from vla_pruner_lab.reliability.joints.bench import JointBench
+        from vla_pruner_lab.reliability.joints.faults import JOINT_FAULTS
+
+        return JointBench(domain), JOINT_FAULTS
+    from vla_pruner_lab.reliability.bench import TestBench
+    from vla_pruner_lab.reliability.faults import FAULTS
+
+    return TestBench(domain), FAULTS
 
 
 def _simulated_hours(ticks: int) -> float:
@@ -83,17 +104,20 @@ def _bring_up(world: Any) -> None:
 
 
 def _inject(
-    world: Any, rng: random.Random, end: float, injected: Counter, survived: Counter
+    world: Any,
+    faults: dict[str, Any],
+    rng: random.Random,
+    end: float,
+    injected: Counter,
+    survived: Counter,
 ) -> tuple[float, float]:
     """Inject one fault after the other until `end`; return memory (MiB) early and at the end."""
-    from vla_pruner_lab.reliability.faults import FAULTS
-
     begin, early, order = time.monotonic(), None, []
     while time.monotonic() < end:
-        order = order or rng.sample(list(FAULTS), len(FAULTS))
+        order = order or rng.sample(list(faults), len(faults))
         name = order.pop()
         injected[name] += 1
-        FAULTS[name](world, rng)
+        faults[name](world, rng)
         survived[name] += _recovers(world, name)
         world.run(CALM)
         if early is None and time.monotonic() - begin > WARM_UP * (end - begin):
@@ -159,6 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m vla_pruner_lab.reliability.soak", description=__doc__.split("\n")[0]
     )
     parser.add_argument("--minutes", type=float, default=10.0, help="wall time (default: 10)")
+    parser.add_argument("--robot", choices=ROBOTS, default=ROBOTS[0], help="what the arm follows")
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--domain", type=int, default=191, help="ROS domain to run in")
     parser.add_argument("--json", type=Path, help="write the report to this file")
@@ -169,14 +194,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.report:
         report = json.loads(options.report.read_text())
     else:
-        report = soak(options.minutes, options.domain, options.seed)
+        report = soak(options.minutes, options.domain, options.seed, options.robot)
     print(summary(report))
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     if options.markdown:
         from vla_pruner_lab.reliability.page import page
 
-        options.markdown.write_text(page(report))
+        earlier = options.markdown.read_text() if options.markdown.exists() else ""
+        options.markdown.write_text(page(report, earlier))
     return 0 if is_clean(report) else 1
 
 

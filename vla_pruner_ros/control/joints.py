@@ -17,6 +17,10 @@ class JumpError(ValueError):
     """
 
 
+class ImplausibleError(ValueError):
+    """Error of joints that are measured where they cannot be; nothing starts from there."""
+
+
 @dataclass(frozen=True)
 class JointBounds:
     """The limits of all commanded joints at one control rate.
@@ -63,6 +67,24 @@ class JointBounds:
             for one in found
         ]
         return JointBounds(tuple(names), np.array(low), np.array(high), np.array(step), jump)
+
+    def check_measured(self, measured: np.ndarray) -> None:
+        """Compare measured positions [joints] with the limits.
+
+        An arm may rest a little outside of its limits. Positions further out than a jump are a
+        fault of a sensor, a driver or a unit: what starts from them would be commanded out there.
+
+        Raises:
+            ImplausibleError: names the joint that is measured furthest out.
+        """
+        outside = np.maximum(self.low - measured, measured - self.high)
+        worst = int(np.argmax(outside))
+        if outside[worst] > self.jump:
+            raise ImplausibleError(
+                f"Joint {self.names[worst]} is measured at {measured[worst]:.3f}, outside of its "
+                f"limits {self.low[worst]:.3f} to {self.high[worst]:.3f} by more than max_jump "
+                f"{self.jump:.3f}: motion stops. Check the driver's units and the limits"
+            )
 
     def check_jump(self, target: np.ndarray, measured: np.ndarray) -> None:
         """Compare a chunk's first target with the joints as measured, both [joints].

@@ -4,11 +4,12 @@ from vla_pruner_ros.robots.actions import Commands, decode_actions, encode_actio
 from vla_pruner_ros.robots.checks import CheckpointLayout, mismatches
 from vla_pruner_ros.robots.images import as_seen, oriented
 from vla_pruner_ros.robots.library import bundled_profiles, load_profile
-from vla_pruner_ros.robots.profile import Camera, Gripper, RobotProfile
+from vla_pruner_ros.robots.profile import ArmPart, Camera, Gripper, RobotProfile
 from vla_pruner_ros.robots.state import Measured, StateError, assemble_state
 from vla_pruner_ros.robots.yaml_reader import ProfileError
 
 __all__ = [
+    "ArmPart",
     "Camera",
     "CheckpointLayout",
     "Commands",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from vla_pruner_ros.robots.arms import read_arms
 from vla_pruner_ros.robots.profile import (
     ACTION_KINDS,
     END_EFFECTOR_ABSOLUTE,
@@ -55,6 +56,7 @@ def read_profile(path: Path) -> RobotProfile:
         state=document.take("state", lambda value: _read_state(value, grippers), ()),
         action=action,
         limits=document.take("limits", lambda value: _read_limits(value, action), Limits()),
+        arms=document.take("arms", lambda value: read_arms(value, action, grippers), {}),
         urdf=document.take("urdf", lambda value: _read_urdf(value, path), ""),
         file=str(path),
     )

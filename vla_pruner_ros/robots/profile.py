@@ -71,6 +71,24 @@ class Gripper:
 
 
 @dataclass(frozen=True)
+class ArmPart:
+    """One of a robot's arms, for controllers of its own.
+
+    joints: of the commanded joints. gripper: its commanded gripper, "" if it has none.
+    prefix: what the arm's controllers leave out of the joints' names.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    gripper: str = ""
+    prefix: str = ""
+
+    def controller_name(self, joint: str) -> str:
+        """Return a joint's name as the arm's controllers know it."""
+        return joint.removeprefix(self.prefix)
+
+
+@dataclass(frozen=True)
 class Field:
     """Base of state and action fields: some numbers of the checkpoint's vector.
 
@@ -158,7 +176,8 @@ class RobotProfile:
     """Meaning of a checkpoint's numbers on a robot; config/robots/ holds the bundled ones.
 
     source: where the conventions are written down. control_rate: actions a second (Hz).
-    actions_per_chunk: how many of a chunk are carried out, 0 for all.
+    actions_per_chunk: how many of a chunk are carried out, 0 for all. arms: by name, together all
+    commanded joints and grippers; empty if the profile tells no arms apart.
     file: that it was read from. urdf: text of the robot's URDF if the profile names one.
     """
 
@@ -170,6 +189,7 @@ class RobotProfile:
     cameras: tuple[Camera, ...] = ()
     grippers: Mapping[str, Gripper] = field(default_factory=dict)
     limits: Limits = Limits()
+    arms: Mapping[str, ArmPart] = field(default_factory=dict)
     description: str = ""
     actions_per_chunk: int = 0
     file: str = ""

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,9 +48,10 @@ class SimAlohaSettings:
     )
     interface: str = setting(
         "trajectory",
-        "Command that the arms follow: trajectory (as a JointTrajectoryController) or positions "
-        "(as a forward_command_controller).",
-        choices=("trajectory", "positions"),
+        "Command that the arms follow: trajectory (as a JointTrajectoryController), positions (as "
+        "a forward_command_controller), or separate (a JointTrajectoryController for each arm, "
+        "with the names that its driver knows).",
+        choices=("trajectory", "positions", "separate"),
         when="start",
     )
 
@@ -62,6 +64,7 @@ class SimAlohaNode(Node):
 
     | in  | vla_pruner/joint_trajectory, vla_pruner/joint_command | by parameter interface |
     | in  | vla_pruner/gripper_command          | Float64MultiArray, finger positions (m) |
+    | in  | vla_pruner/left/joint_trajectory, vla_pruner/left/gripper_command, ... | separate |
     | out | joint_states                        | JointState, 16 joints |
     | out | robot_description                   | String, latched |
     | out | cam_high/image_raw, cam_left/image_raw, cam_right/image_raw | Image |
@@ -71,7 +74,7 @@ class SimAlohaNode(Node):
         super().__init__("sim_aloha", **node_options)
         self.settings = declare_settings(self, SimAlohaSettings)
         self._lock = threading.Lock()
-        self._followed: FollowedTrajectory | None = None
+        self._followed: dict[str, FollowedTrajectory] = {}
         self._wanted: dict[str, float] = {}
         self._led: dict[str, float] = {}
         self.failure: BaseException | None = None
@@ -100,31 +103,41 @@ class SimAlohaNode(Node):
         self._description = self.create_publisher(String, "robot_description", latched)
 
     def _take_commands(self) -> None:
-        if self.settings.interface == "trajectory":
-            self.create_subscription(
-                JointTrajectory, "vla_pruner/joint_trajectory", self._on_trajectory, 10
-            )
-        else:
-            self.create_subscription(
-                Float64MultiArray, "vla_pruner/joint_command", self._on_positions(COMMANDED), 10
-            )
-        self.create_subscription(
-            Float64MultiArray, "vla_pruner/gripper_command", self._on_positions(GRIPPERS), 10
-        )
+        arms = SIDES if self.settings.interface == "separate" else ("",)
+        for side in arms:
+            topic = f"vla_pruner/{side}/" if side else "vla_pruner/"
+            names = tuple(name for name in COMMANDED if name.startswith(side))
+            fingers = tuple(name for name in GRIPPERS if name.startswith(side))
+            if self.settings.interface == "positions":
+                self._listen(Float64MultiArray, f"{topic}joint_command", self._on_positions(names))
+            else:
+                self._listen(JointTrajectory, f"{topic}joint_trajectory", self._on_trajectory(side))
+            self._listen(Float64MultiArray, f"{topic}gripper_command", self._on_positions(fingers))
         self.create_timer(0.5, self._check_simulation)
 
-    def _on_trajectory(self, message: JointTrajectory) -> None:
-        times = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in message.points]
-        positions = [list(point.positions) for point in message.points]
-        with self._lock:
-            try:
-                self._followed = FollowedTrajectory.checked(
-                    message.joint_names, times, positions, self._led, time.monotonic()
-                )
-            except ValueError as error:
-                self.get_logger().error(f"Trajectory refused: {error}")
+    def _listen(self, message_type: type, topic: str, callback: Callable[[Any], None]) -> None:
+        self.create_subscription(message_type, topic, callback, 10)
 
-    def _on_positions(self, names: tuple[str, ...]):
+    def _on_trajectory(self, side: str) -> Callable[[JointTrajectory], None]:
+        """Return the callback of one arm's trajectories, "" for those of both arms together."""
+        prefix = f"{side}_" if side else ""
+
+        def on_trajectory(message: JointTrajectory) -> None:
+            points = message.points
+            times = [p.time_from_start.sec + p.time_from_start.nanosec * 1e-9 for p in points]
+            names = [prefix + name for name in message.joint_names]
+            positions = [list(point.positions) for point in points]
+            with self._lock:
+                try:
+                    self._followed[side] = FollowedTrajectory.checked(
+                        names, times, positions, self._led, time.monotonic()
+                    )
+                except ValueError as error:
+                    self.get_logger().error(f"Trajectory refused: {error}")
+
+        return on_trajectory
+
+    def _on_positions(self, names: tuple[str, ...]) -> Callable[[Float64MultiArray], None]:
         def on_positions(message: Float64MultiArray) -> None:
             if len(message.data) != len(names) or not np.isfinite(message.data).all():
                 self.get_logger().error(
@@ -172,8 +185,8 @@ class SimAlohaNode(Node):
 
     def _lead(self, arms: AlohaArms, now: float) -> None:
         with self._lock:
-            if self._followed:
-                self._wanted.update(self._followed.at(now))
+            for followed in self._followed.values():
+                self._wanted.update(followed.at(now))
             arms.command(self._wanted)
             self._wanted.clear()
             self._led = dict(zip(JOINTS, arms.setpoints.tolist(), strict=True))

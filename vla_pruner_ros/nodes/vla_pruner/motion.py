@@ -12,7 +12,13 @@ from vla_pruner_ros.nodes.vla_pruner.commands.arm import Arm, Play
 from vla_pruner_ros.nodes.vla_pruner.commands.end_effector import EndEffectorArm
 from vla_pruner_ros.nodes.vla_pruner.commands.grippers import Grippers
 from vla_pruner_ros.nodes.vla_pruner.commands.joints import JointArm
-from vla_pruner_ros.nodes.vla_pruner.commands.topics import LIVE, PREVIEW, CommandTopics
+from vla_pruner_ros.nodes.vla_pruner.commands.outlets import Outlet, arm_outlets, shared_outlet
+from vla_pruner_ros.nodes.vla_pruner.commands.topics import (
+    LIVE,
+    PREVIEW,
+    ArmTopics,
+    CommandTopics,
+)
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness, Reason
@@ -41,6 +47,7 @@ class Motion:
         self._readiness: Readiness | None = None
         self._arm: Arm | None = None
         self._grippers: Grippers | None = None
+        self._outlets: list[Outlet] = []
         self._timers: list = []
         self._timed: tuple[float, float, bool] | None = None
         self._clear()
@@ -76,21 +83,32 @@ class Motion:
             dry_run: publish under ~/preview/ alone.
 
         Raises:
-            ValueError: the gripper's action is not installed.
+            ValueError: the gripper's action is not installed, or there are no arms to separate.
         """
         self._readiness, profile = readiness, readiness.profile
         if profile is None:
             self._arm = None
             return
         topics = self._topics[PREVIEW if dry_run else LIVE]
-        self._grippers = Grippers(self._node, topics, profile, dry_run)
-        kind = JointArm if profile.commands_joints else EndEffectorArm
-        self._arm = kind(self._node, topics, readiness, self._grippers)
+        if self._settings.separate_arms:
+            self._outlets = arm_outlets(self._node, profile, topics)
+        else:
+            self._outlets = [shared_outlet(profile, topics)]
+        self._grippers = Grippers(self._node, self._outlets, profile, dry_run)
+        self._arm = (
+            JointArm(self._node, self._outlets, readiness, self._grippers)
+            if profile.commands_joints
+            else EndEffectorArm(self._node, topics, readiness, self._grippers)
+        )
 
     def dismantle(self) -> None:
         """Let go of the arm."""
         if self._grippers:
             self._grippers.destroy()
+        for outlet in self._outlets:
+            if isinstance(outlet.topics, ArmTopics):
+                outlet.topics.destroy(self._node)
+        self._outlets = []
         self._arm = self._grippers = self._readiness = None
 
     def start(self) -> None:
@@ -255,6 +273,5 @@ class Motion:
                 self._moving = len(self._queue) > 0
 
     def _publish_stop(self) -> None:
-        if self._arm:
-            self._arm.hold(self._clock.read())
+        if self._arm and self._arm.hold(self._clock.read()):
             self._health.count("stops")

@@ -48,6 +48,6 @@ class Arm(Protocol):
         """Drop what is under way, because a stop follows."""
         ...
 
-    def hold(self, now: Instant) -> None:
-        """Publish the stop: stay at the measured place."""
+    def hold(self, now: Instant) -> bool:
+        """Publish the stop: stay at the measured place. Return whether there was one to publish."""
         ...

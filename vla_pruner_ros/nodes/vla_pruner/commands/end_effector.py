@@ -102,7 +102,7 @@ class EndEffectorArm:
         """Compare what was commanded with the poses that came; takes milliseconds."""
         self.latency_measured = self._latency.estimate(self._readiness.recent_poses())
 
-    def hold(self, now: Instant) -> None:
+    def hold(self, now: Instant) -> bool:
         """See Arm."""
         frame = self._settings.action_frame
         self._topics.action.publish(stop_message(now.stamp, frame, self._gripper))
@@ -110,6 +110,7 @@ class EndEffectorArm:
         pose = self._readiness.pose_if_known()
         if pose:  # stay here, rather than go on to the last target
             self._topics.target_pose.publish(pose_message(pose, now.stamp, frame))
+        return True
 
     def _unseen(self, settings: NodeSettings) -> np.ndarray:
         """Return the translations that the newest pose may not show: those still on their way to

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from rclpy.action import ActionClient
 
 from vla_pruner_ros.control.joints import limit_opening
-from vla_pruner_ros.nodes.vla_pruner.commands.messages import (
-    positions_message,
-    trajectory_message,
-)
-from vla_pruner_ros.nodes.vla_pruner.commands.topics import CommandTopics
+from vla_pruner_ros.nodes.vla_pruner.commands.outlets import Outlet
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.robots import Gripper, RobotProfile
 
@@ -42,13 +39,13 @@ class Grippers:
     """
 
     def __init__(
-        self, node: Host, topics: CommandTopics, profile: RobotProfile, dry_run: bool
+        self, node: Host, outlets: Sequence[Outlet], profile: RobotProfile, dry_run: bool
     ) -> None:
         """Raises GripperActionMissing."""
-        self._node, self._topics = node, topics
+        self._node, self._outlets = node, outlets
         self._grippers = profile.commanded_grippers
         self._max_step = profile.limits.max_gripper_step
-        self._names = [g.joints[0] for g in self._grippers if g.joints]
+        self._fingers = _controller_names(profile, node.parameters.settings.separate_arms)
         self._clients = [] if dry_run else self._action_clients()
         self._last: np.ndarray | None = None
         self._sent: np.ndarray | None = None
@@ -95,11 +92,8 @@ class Grippers:
         self._last = np.asarray(openings[: len(self._grippers)], dtype=np.float64)
         pairs = list(zip(self._grippers, self._last.tolist(), strict=True))
         positions = np.array([g.position(opening) for g, opening in pairs])
-        self._topics.gripper_command.publish(positions_message(positions))
-        if len(self._names) == len(self._grippers):
-            self._topics.gripper_trajectory.publish(
-                trajectory_message(self._names, positions[None], period)
-            )
+        for outlet in self._outlets:
+            outlet.grip(positions, period)
         self._send_goals(positions)
 
     def _send_goals(self, positions: np.ndarray) -> None:
@@ -121,8 +115,17 @@ class Grippers:
             goal.command.position = position
             goal.command.max_effort = settings.gripper_max_effort
             return goal
-        goal.command.name = [gripper.joints[0] if gripper.joints else gripper.name]
+        goal.command.name = [self._fingers[gripper.name]]
         goal.command.position = [position]
         if settings.gripper_max_effort > 0.0:
             goal.command.effort = [settings.gripper_max_effort]
         return goal
+
+
+def _controller_names(profile: RobotProfile, separate: bool) -> dict[str, str]:
+    """Return gripper -> name of its joint at its controller."""
+    names = {g.name: g.joints[0] if g.joints else g.name for g in profile.commanded_grippers}
+    for arm in profile.arms.values() if separate else ():
+        if arm.gripper:
+            names[arm.gripper] = arm.controller_name(names[arm.gripper])
+    return names

@@ -140,6 +140,12 @@ class NodeSettings(LoadingConfig):
         "(~/joint_command) or both.",
         choices=("trajectory", "positions", "both"),
     )
+    separate_arms: bool = setting(
+        False,
+        "Publish each arm of the robot profile on topics of its own, such as "
+        "~/left/joint_trajectory, for robots whose arms have a controller each.",
+        when="configure",
+    )
     gripper_action: str = setting(
         "none",
         "Action of control_msgs that the gripper takes next to ~/gripper_command and "
