@@ -39,7 +39,7 @@ ARGUMENTS = (
      "YAML file of parameters"),
     ("checkpoint", "", "Directory of the checkpoint; with sim:=true empty means the package's own"),
     ("image_topic", "", "Image topic of a single camera; several go into params_file"),
-    ("instruction", "", "The task in words"),
+    ("instruction", "", "The task, a sentence"),
     ("keep_ratio", "", "Share of visual tokens kept, 0 < r <= 1"),
     ("namespace", "", "Namespace of all nodes"),
     ("use_sim_time", "false", "Follow /clock"),
@@ -51,7 +51,7 @@ ARGUMENTS = (
     ("task", "drawer-close", "Task of the simulated robot"),
     ("record", "", "Directory to record a bag for replay into; true picks a name"),
     ("record_compression", "none", "Of the recorded bag: none, png or jpeg (images), zstd (all)"),
-    ("as_recorded", "", "Bag whose cameras, words and pruning hold where nothing else is said"),
+    ("as_recorded", "", "Bag whose cameras, instruction and pruning are used unless given"),
     ("recorded_node", "", "Full name of the node that was recorded; empty where there is one"),
 )  # fmt: skip
 
@@ -127,8 +127,8 @@ def autostart(policy: LifecycleNode) -> list:
         )
 
     failed = LogInfo(
-        msg="vla_pruner could not be configured; its message above says why. Fix that, then: "
-        "ros2 lifecycle set /vla_pruner configure"
+        msg="vla_pruner could not be configured; its message above gives the reason. Fix that, "
+        "then: ros2 lifecycle set /vla_pruner configure"
     )
     return [
         on_transition("configuring", "inactive", activate),

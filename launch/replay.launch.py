@@ -3,10 +3,9 @@
 ros2 launch vla_pruner_ros replay.launch.py bag:=/path/to/bag checkpoint:=/path/to/checkpoint \\
     loop:=true keep_ratio:=0.25
 
-The node takes the cameras, the instruction and the pruning that were recorded, where nothing else
-is said. The bag starts once the node is active and drives /clock; what the recorded node said is
-played on /recorded/..., next to what the running one says. For a comparison frame by frame use
-vla_pruner_replay, which needs no ROS.
+Cameras, instruction and pruning are as recorded unless given. The bag starts once the node is
+active, and drives /clock. The recorded node's outputs are played on /recorded/..., next to those of
+the running one. For a comparison frame by frame use vla_pruner_replay, which needs no ROS.
 """
 
 from launch.actions import (

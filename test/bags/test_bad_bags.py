@@ -1,4 +1,4 @@
-"""Bags that are damaged, incomplete or not bags: what can be read is replayed, the rest is told."""
+"""Damaged and incomplete bags, and no bags: what can be read is replayed, the rest is named."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def test_truncated_bag_gives_a_partial_report(tmp_path, run):
     file = tmp_path / "bag" / "bag.mcap"
     content = file.read_bytes()
     file.write_bytes(content[: len(content) * 2 // 3])
-    status, said, summary = run()
+    status, printed, summary = run()
     assert status == 1
-    assert "damaged: " in said.out
+    assert "damaged: " in printed.out
     assert 100 < summary["parity"]["comparable"] < 900
     assert summary["parity"]["holds"] is True
     assert "Damaged: " in (tmp_path / "out" / "report.html").read_text()
@@ -41,7 +41,7 @@ def wrong_encoding(path):
         bag.image(sample_image(0), 0, encoding="16UC1")
 
 
-def unknown_type_of_the_words(path):
+def unknown_type_of_the_instruction(path):
     with BagMaker(path, definitions=False) as bag:
         for number in range(4):
             bag.image(sample_image(number), number * PERIOD)
@@ -85,7 +85,7 @@ def stamps_that_go_back(path):
             bag.image(sample_image(number), number * PERIOD // 2, received=place * PERIOD)
 
 
-def words_that_come_late(path):
+def instruction_that_comes_late(path):
     with BagMaker(path) as bag:
         for number in range(6):
             if number == 2:
@@ -102,31 +102,31 @@ def broken_messages(path):
 
 
 @pytest.mark.parametrize(
-    ("make", "words", "count"),
+    ("make", "reason", "count"),
     [
         (without_metadata, "damaged: metadata.yaml is missing", 6),
         (truncated_database, "damaged: bag.db3: ", 50),
         (with_a_hole, "damaged: bag.mcap: ", 6),
         (stamps_that_go_back, "skipped: 1 frames came after newer ones", 9),
-        (words_that_come_late, "skipped: 2 frames came before the first instruction", 4),
+        (instruction_that_comes_late, "skipped: 2 frames came before the first instruction", 4),
         (broken_messages, "skipped: 1 messages skipped: a message on /image_raw is damaged", 4),
     ],
 )
-def test_what_can_be_read_of_a_bad_bag_is_replayed(tmp_path, run, make, words, count):
+def test_what_can_be_read_of_a_bad_bag_is_replayed(tmp_path, run, make, reason, count):
     """In part: exit status 1, a sentence, and a report of the rest."""
     make(tmp_path / "bag")
-    status, said, summary = run("--keep-ratio", "0.5")
+    status, printed, summary = run("--keep-ratio", "0.5")
     assert status == 1
-    assert words in said.out
-    assert "Traceback" not in said.out + said.err
+    assert reason in printed.out
+    assert "Traceback" not in printed.out + printed.err
     assert summary["settings"][1]["overall"]["count"] >= count
-    sentence = words.partition(": ")[2]
+    sentence = reason.partition(": ")[2]
     assert sentence in (tmp_path / "out" / "report.html").read_text()
     assert sentence in json.dumps(summary)
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "reason"),
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "cannot be read as a bag"),
@@ -134,18 +134,18 @@ def test_what_can_be_read_of_a_bad_bag_is_replayed(tmp_path, run, make, words, c
         (empty_bag, "the bag has no image topic; it has: nothing"),
         (announced_but_empty, "the bag has no message on /image_raw"),
         (no_instruction, "1 frames came before the first instruction"),
-        (unknown_type_of_the_words, "4 frames came before the first instruction"),
+        (unknown_type_of_the_instruction, "4 frames came before the first instruction"),
         (lambda path: path.symlink_to(path), "bag"),
         (wrong_encoding, "'16UC1' holds depth"),
     ],
 )
-def test_nothing_to_replay_is_one_sentence(tmp_path, run, make, words):
+def test_nothing_to_replay_is_one_sentence(tmp_path, run, make, reason):
     make(tmp_path / "bag")
-    status, said, summary = run()
+    status, printed, summary = run()
     assert status == 2
-    assert words in said.err
-    assert said.err.count("\n") == 1
-    assert "Traceback" not in said.err
+    assert reason in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
     assert summary is None
 
 
@@ -153,7 +153,7 @@ def test_what_is_missing_because_of_damage_is_told_with_it(tmp_path, run):
     recorded(tmp_path)
     file = tmp_path / "bag" / "bag.mcap"
     file.write_bytes(file.read_bytes()[:500])
-    status, said, summary = run()
+    status, printed, summary = run()
     assert (status, summary) == (2, None)
-    assert "no image topic" in said.err
-    assert "ends at byte 500" in said.err
+    assert "no image topic" in printed.err
+    assert "ends at byte 500" in printed.err

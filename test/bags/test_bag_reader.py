@@ -22,15 +22,15 @@ from vla_pruner_ros.bags.storage.mcap_scan import McapScan
 from vla_pruner_ros.bags.writer import BagWriter
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
-WORDS = [f"word {number}" for number in range(40)]
+INSTRUCTIONS = [f"task {number}" for number in range(40)]
 
 
-def write(path, images: int = 0, words=WORDS, **options):
+def write(path, images: int = 0, instructions=INSTRUCTIONS, **options):
     with BagMaker(path, **options) as bag:
         for number in range(images):
             bag.image(sample_image(number), number * 1000)
-        for number, word in enumerate(words):
-            bag.instruction(word, number * 1000 + 500)
+        for number, instruction in enumerate(instructions):
+            bag.instruction(instruction, number * 1000 + 500)
     return path
 
 
@@ -40,7 +40,7 @@ def read(path, topic="/instruction") -> tuple[list, list[str]]:
         return found, reader.damage
 
 
-def words_of(path) -> tuple[list[str], list[str]]:
+def instructions_of(path) -> tuple[list[str], list[str]]:
     messages, damage = read(path)
     return [message.data for message in messages], damage
 
@@ -55,7 +55,7 @@ def test_every_storage_and_compression(tmp_path, storage, compression, version):
     if storage == SQLITE and compression == CompressionMode.STORAGE:
         pytest.skip("sqlite3 has no compression of its own")
     path = write(tmp_path / "bag", storage=storage, compression=compression, version=version)
-    assert words_of(path) == (WORDS, [])
+    assert instructions_of(path) == (INSTRUCTIONS, [])
 
 
 @pytest.mark.parametrize("storage", [MCAP, SQLITE])
@@ -77,7 +77,7 @@ def test_definitions_of_other_distributions(tmp_path, storage, distribution):
 def test_single_file_without_its_directory(tmp_path, storage):
     path = write(tmp_path / "bag", storage=storage)
     (file,) = [f for f in path.iterdir() if f.suffix in (".mcap", ".db3")]
-    assert words_of(file) == (WORDS, [])
+    assert instructions_of(file) == (INSTRUCTIONS, [])
 
 
 @pytest.mark.parametrize("suffix", [".zst", ".zstd"])
@@ -85,38 +85,38 @@ def test_packed_single_file(tmp_path, suffix):
     path = write(tmp_path / "bag")
     packed = tmp_path / f"bag.mcap{suffix}"
     packed.write_bytes(zstd.compress((path / "bag.mcap").read_bytes()))
-    assert words_of(packed) == (WORDS, [])
+    assert instructions_of(packed) == (INSTRUCTIONS, [])
 
 
 def test_directory_without_metadata(tmp_path):
     path = write(tmp_path / "bag")
     (path / "metadata.yaml").unlink()
-    words, damage = words_of(path)
-    assert words == WORDS
+    instructions, damage = instructions_of(path)
+    assert instructions == INSTRUCTIONS
     assert damage == ["metadata.yaml is missing; the files next to it were read alone"]
 
 
 def test_single_messages_compressed_and_no_metadata(tmp_path):
     path = write(tmp_path / "bag", storage=SQLITE, compression=CompressionMode.MESSAGE)
     (path / "metadata.yaml").unlink()
-    assert words_of(path)[0] == WORDS
+    assert instructions_of(path)[0] == INSTRUCTIONS
 
 
 def test_split_files_are_read_in_numerical_order(tmp_path):
     split = tmp_path / "split"
     split.mkdir()
     for number in (0, 1, 2, 10):
-        part = write(tmp_path / f"part{number}", words=[f"part {number}"])
+        part = write(tmp_path / f"part{number}", instructions=[f"part {number}"])
         shutil.copy(part / f"part{number}.mcap", split / f"split_{number}.mcap")
-    words, _ = words_of(split)
-    assert sorted(words) == sorted(["part 0", "part 1", "part 2", "part 10"])
+    instructions, _ = instructions_of(split)
+    assert sorted(instructions) == sorted(["part 0", "part 1", "part 2", "part 10"])
 
 
 def test_damaged_metadata_still_gives_the_files(tmp_path):
     path = write(tmp_path / "bag")
     (path / "metadata.yaml").write_text("rosbag2_bagfile_information: {version: [")
-    words, damage = words_of(path)
-    assert words == WORDS
+    instructions, damage = instructions_of(path)
+    assert instructions == INSTRUCTIONS
     assert len(damage) == 1
 
 
@@ -136,8 +136,8 @@ def test_mcap_without_its_footer_loses_nothing(tmp_path):
     path = write(tmp_path / "bag")
     file = path / "bag.mcap"
     file.write_bytes(file.read_bytes()[:-20])
-    words, damage = words_of(file)
-    assert words == WORDS
+    instructions, damage = instructions_of(file)
+    assert instructions == INSTRUCTIONS
     assert damage
 
 
@@ -208,7 +208,7 @@ def test_noise_in_a_file_never_escapes_as_another_error(tmp_path_factory, seed, 
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "reason"),
     [
         (lambda path: None, "does not exist"),
         (lambda path: path.mkdir(), "no .mcap or .db3 file is in it"),
@@ -216,10 +216,10 @@ def test_noise_in_a_file_never_escapes_as_another_error(tmp_path_factory, seed, 
         (lambda path: path.write_text("hello"), "cannot be read as a bag"),
     ],
 )
-def test_what_is_no_bag_is_refused(tmp_path, make, words):
+def test_what_is_no_bag_is_refused(tmp_path, make, reason):
     path = tmp_path / "thing"
     make(path)
-    with pytest.raises(BagError, match=words):
+    with pytest.raises(BagError, match=reason):
         BagReader(path)
 
 
@@ -237,7 +237,7 @@ def test_directory_named_like_a_file(tmp_path):
 
 
 def test_empty_bag_has_no_messages(tmp_path):
-    path = write(tmp_path / "bag", words=[])
+    path = write(tmp_path / "bag", instructions=[])
     with BagReader(path) as reader:
         assert reader.topics == {}
         assert list(reader.messages({"/instruction"})) == []

@@ -30,7 +30,7 @@ def store():
     return standard_store()
 
 
-def word(store, text: str) -> bytes:
+def string_message(store, text: str) -> bytes:
     return bytes(store.serialize_cdr(store.types[types.STRING](data=text), types.STRING))
 
 
@@ -54,7 +54,7 @@ def test_everything_is_written_in_order(tmp_path, store):
     recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/instruction", types.STRING, qos(reliable=True))
     for number in range(500):
-        assert recording.put("/instruction", number, word(store, str(number)))
+        assert recording.put("/instruction", number, string_message(store, str(number)))
     assert recording.close() == {"/instruction": 500}
     with BagReader(tmp_path / "bag") as reader:
         found = [(r.time, reader.decode(r).data) for r in reader.messages({"/instruction"})]
@@ -69,7 +69,7 @@ def test_from_several_threads(tmp_path, store):
 
     def speak(topic: str) -> None:
         for number in range(200):
-            recording.put(f"/{topic}", number, word(store, str(number)))
+            recording.put(f"/{topic}", number, string_message(store, str(number)))
 
     threads = [threading.Thread(target=speak, args=topic) for topic in "abcd"]
     for thread in threads:
@@ -93,11 +93,13 @@ def test_full_queue_drops_counts_and_tells(tmp_path, store, monkeypatch):
         write(*message)
 
     monkeypatch.setattr(recording._writer, "write", slow)
-    recording.put("/instruction", 0, word(store, "keeps the disk busy"))
+    recording.put("/instruction", 0, string_message(store, "keeps the disk busy"))
     assert busy.wait(10)
     accepted = [recording.put("/image_raw", number, data) for number in range(5)]
     assert accepted == [True, True, False, False, False]
-    assert recording.put("/instruction", 9, word(store, "small ones have room of their own"))
+    assert recording.put(
+        "/instruction", 9, string_message(store, "small ones have room of their own")
+    )
     release.set()
     assert recording.close() == {"/image_raw": 2, "/instruction": 2}
     assert recording.dropped == {"/image_raw": 3}
@@ -117,7 +119,7 @@ def test_disk_that_fails_is_told_and_every_message_counted(tmp_path, store, monk
 
     monkeypatch.setattr(recording._writer, "write", full)
     for number in range(10):
-        recording.put("/instruction", number, word(store, "x"))
+        recording.put("/instruction", number, string_message(store, "x"))
     recording.close()
     assert "No space left" in str(recording.failure)
     assert recording.dropped["/instruction"] == 10
@@ -127,7 +129,7 @@ def test_closed_recording_refuses_and_closing_twice_is_harmless(tmp_path, store)
     recording = BagRecording(tmp_path / "bag", store)
     recording.add_topic("/instruction", types.STRING)
     recording.close()
-    assert not recording.put("/instruction", 0, word(store, "late"))
+    assert not recording.put("/instruction", 0, string_message(store, "late"))
     assert recording.close() == {}
 
 

@@ -29,7 +29,7 @@ def message(number: int, size: int = 0) -> bytes:
 
 def read(path):
     with BagReader(path) as reader:
-        numbers = [int(reader.decode(r).data) for r in reader.messages({"/words", "/more"})]
+        numbers = [int(reader.decode(r).data) for r in reader.messages({"/texts", "/more"})]
         return numbers, reader.damage
 
 
@@ -38,7 +38,7 @@ def read(path):
 def test_a_bag_is_split_by_size(tmp_path, size, files, compress):
     writer = BagWriter(tmp_path / "bag", STORE, compress, max_file_bytes=size)
     for number in range(20):
-        topic = "/words" if number % 3 else "/more"
+        topic = "/texts" if number % 3 else "/more"
         writer.add_topic(topic, types.STRING)
         writer.write(topic, 1000 + number, message(number, 900))
     writer.note("key", "value")
@@ -76,10 +76,10 @@ from vla_pruner_ros.bags import recording
 recording.FLUSH_PERIOD = 0.05
 store = standard_store()
 made = BagRecording(Path(sys.argv[1]), store, max_file_bytes=int(sys.argv[2]))
-made.add_topic("/words", types.STRING)
+made.add_topic("/texts", types.STRING)
 for number in range(500):
     data = bytes(store.serialize_cdr(store.types[types.STRING](data=f"{number}"), types.STRING))
-    made.put("/words", 1000 + number, data)
+    made.put("/texts", 1000 + number, data)
 time.sleep(0.5)
 print("written", flush=True)
 sys.stdin.read()
@@ -101,18 +101,18 @@ def test_a_killed_recorder_leaves_all_that_was_flushed(tmp_path, split):
 def test_a_full_disk_ends_the_recording_and_leaves_the_rest(tmp_path):
     """A limit on the size of files stands for the disk: the same OSError from write()."""
     recording = BagRecording(tmp_path / "bag", STORE)
-    recording.add_topic("/words", types.STRING)
+    recording.add_topic("/texts", types.STRING)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, before[1]))
         number, deadline = 0, time.monotonic() + 20
         while recording.failure is None and time.monotonic() < deadline:
-            recording.put("/words", 1000 + number, message(number, 100_000))
+            recording.put("/texts", 1000 + number, message(number, 100_000))
             number += 1
             time.sleep(0.001)
         assert isinstance(recording.failure, OSError)
-        assert not recording.put("/words", 10**9, message(0))
+        assert not recording.put("/texts", 10**9, message(0))
         recording.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -125,9 +125,9 @@ def test_a_full_disk_ends_the_recording_and_leaves_the_rest(tmp_path):
 def test_small_messages_reach_the_disk_within_a_few_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(bag_writer, "FLUSH_PERIOD", 0.0)
     writer = BagWriter(tmp_path / "bag", STORE)
-    writer.add_topic("/words", types.STRING)
+    writer.add_topic("/texts", types.STRING)
     for number in range(3):
-        writer.write("/words", 1000 + number, message(number))
+        writer.write("/texts", 1000 + number, message(number))
         writer.flush()
         assert read(tmp_path / "bag")[0] == list(range(number + 1))
     writer.close()

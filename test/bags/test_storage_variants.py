@@ -20,7 +20,7 @@ from vla_pruner_ros.bags.definitions import standard_store
 from vla_pruner_ros.bags.reader import BagError, BagReader
 
 STORE = standard_store()
-WORDS, _ = STORE.generate_msgdef(types.STRING)
+STRING_DEFINITION, _ = STORE.generate_msgdef(types.STRING)
 
 
 def message(number: int) -> bytes:
@@ -29,13 +29,13 @@ def message(number: int) -> bytes:
 
 def mcap(times=range(6), **options) -> McapFile:
     file = McapFile(**options)
-    topic = file.topic("/words", types.STRING, WORDS)
+    topic = file.topic("/texts", types.STRING, STRING_DEFINITION)
     for time in times:
         file.message(topic, START + time * PERIOD, message(time))
     return file
 
 
-def read(path, topic="/words"):
+def read(path, topic="/texts"):
     """Return (numbers in the order of reading, twice, and the damage)."""
     with BagReader(path) as reader:
         passes = [[int(reader.decode(r).data) for r in reader.messages({topic})] for _ in range(2)]
@@ -113,7 +113,7 @@ def test_damaged_chunk_is_left_out_and_the_rest_read(tmp_path):
     assert passes == [[0, 1, 4, 5]] * 2
     assert "the checksum of a chunk does not fit its content" in damage[0]
     assert damage[1] == (
-        "its index promises 6 messages on /words, and the bag's files hold 4 that can be read"
+        "its index promises 6 messages on /texts, and the bag's files hold 4 that can be read"
     )
 
 
@@ -150,13 +150,13 @@ def test_ros_1_messages_in_an_mcap_are_read_and_named(tmp_path):
 @pytest.mark.parametrize("encoding", ["json", "protobuf", "flatbuffer"])
 def test_other_encodings_are_named(tmp_path, encoding):
     file = McapFile(profile="")
-    topic = file.topic("/words", types.STRING, WORDS, "jsonschema", encoding)
+    topic = file.topic("/texts", types.STRING, STRING_DEFINITION, "jsonschema", encoding)
     file.message(topic, START, b'{"data": "go"}')
     with (
         BagReader(file.write(tmp_path / "bag.mcap")) as reader,
-        pytest.raises(BagError, match=f"/words is encoded as '{encoding}'"),
+        pytest.raises(BagError, match=f"/texts is encoded as '{encoding}'"),
     ):
-        reader.decode(next(reader.messages({"/words"})))
+        reader.decode(next(reader.messages({"/texts"})))
 
 
 # --- sqlite3 ------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_other_encodings_are_named(tmp_path, encoding):
 def database(path, count=6):
     with BagMaker(path, storage=StoragePlugin.SQLITE3) as bag:
         for number in range(count):
-            bag.instruction(f"{number}", number * PERIOD, topic="/words")
+            bag.instruction(f"{number}", number * PERIOD, topic="/texts")
     return next(path.glob("*.db3"))
 
 
@@ -224,7 +224,7 @@ def test_lost_write_ahead_log_is_told_by_the_counts(tmp_path):
     passes, damage = read(bag)
     assert passes[0] == [0]
     assert damage == [
-        "metadata.yaml promises 6 messages on /words, and the bag's files hold 1 that can be read"
+        "metadata.yaml promises 6 messages on /texts, and the bag's files hold 1 that can be read"
     ]
 
 
@@ -270,7 +270,7 @@ def split(tmp_path):
     bag.mkdir()
     for part in range(3):
         mcap((2 * part, 2 * part + 1), chunk_size=2).write(bag / f"bag_{part}.mcap")
-    topic = {"name": "/words", "type": types.STRING, "serialization_format": "cdr"}
+    topic = {"name": "/texts", "type": types.STRING, "serialization_format": "cdr"}
     information = {
         "version": 8,
         "storage_identifier": "mcap",
@@ -293,7 +293,7 @@ def test_file_of_a_split_bag_that_is_missing_is_named(tmp_path):
     assert passes[0] == [0, 1, 4, 5]
     assert damage == [
         "bag_1.mcap, a file that metadata.yaml names, is missing",
-        "metadata.yaml promises 6 messages on /words, and the bag's files hold 4 that can be read",
+        "metadata.yaml promises 6 messages on /texts, and the bag's files hold 4 that can be read",
     ]
 
 
@@ -317,7 +317,7 @@ def test_stale_count_in_the_metadata_loses_nothing(tmp_path):
 def test_compressed_bags_are_whole(tmp_path, mode, storage):
     with BagMaker(tmp_path / "bag", storage=storage, compression=mode) as bag:
         for number in range(6):
-            bag.instruction(f"{number}", number * PERIOD, topic="/words")
+            bag.instruction(f"{number}", number * PERIOD, topic="/texts")
     assert read(tmp_path / "bag") == ([list(range(6))] * 2, [])
 
 

@@ -1,4 +1,4 @@
-"""The arm's latency is found where its motion tells, and left open where it does not."""
+"""The arm's latency is found where its motion shows it, and left open where it does not."""
 
 from __future__ import annotations
 

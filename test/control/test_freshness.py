@@ -41,12 +41,12 @@ def test_a_stamp_in_the_future_is_measured_now_at_the_latest():
 
 
 @pytest.mark.parametrize(
-    ("age", "words"),
+    ("age", "reason"),
     [(0.0, ""), (0.5, ""), (0.51, "older than max_state_age"), (-0.5, ""), (-0.6, "in the future")],
 )
-def test_what_a_stamp_may_be(age, words):
+def test_what_a_stamp_may_be(age, reason):
     problem = stamp_problem("The pose", age, 0.5, "max_state_age")
-    assert (words in problem) if words else not problem
+    assert (reason in problem) if reason else not problem
 
 
 def test_clocks_may_jitter_though_the_limit_is_short():

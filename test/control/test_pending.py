@@ -33,8 +33,8 @@ def test_dropping_old_motions_changes_no_later_sum(motions, data):
             store.add(at, np.array([x, 0.0, 0.0]))
         dropped = max(dropped, data.draw(st.integers(0, at)))
         pending.drop_before(dropped)
-        for moment in (dropped, dropped + 5, at):
-            assert pending.since(moment) == pytest.approx(whole.since(moment))
+        for time in (dropped, dropped + 5, at):
+            assert pending.since(time) == pytest.approx(whole.since(time))
 
 
 def test_memory_is_bounded_by_time():
@@ -81,9 +81,9 @@ def test_arm_stays_in_its_box(rate, delay, pose_period, transport, seed):
     for number in range(min(round(4.0 * rate), 120)):
         now = number * period
         measured = np.floor(max(0.0, now - transport) / pose_period) * pose_period
-        wanted = np.concatenate([drift + rng.normal(0.0, 0.02, 3), np.zeros(4)])
+        expected = np.concatenate([drift + rng.normal(0.0, 0.02, 3), np.zeros(4)])
         unseen = pending.since(round((measured - span) / NS))
-        values, _ = limits.apply(wanted, None, arm.position(measured), unseen)
+        values, _ = limits.apply(expected, None, arm.position(measured), unseen)
         pending.add(round(now / NS), values[:3])
         arm.motions.append((now, values[:3]))
         farthest = max(farthest, np.abs(arm.position(now)).max())

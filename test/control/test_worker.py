@@ -1,4 +1,4 @@
-"""The worker's thread: newest work only, paced, unbreakable, and it ends when told to."""
+"""The worker's thread: newest work only, paced, unbreakable, and it ends on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WAIT = 5.0
 
 
 class Work:
-    """Work that tells when it runs and lasts until allowed to end."""
+    """Work that reports when it runs and lasts until allowed to end."""
 
     def __init__(self):
         self.calls = threading.Semaphore(0)

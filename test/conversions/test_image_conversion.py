@@ -158,7 +158,7 @@ def test_planar_height_may_count_the_rows_of_all_planes(encoding):
 
 @pytest.mark.parametrize("encoding", PLANAR)
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "reason"),
     [
         ({"data": bytes(60)}, "truncated"),
         ({"data": b""}, "truncated"),
@@ -167,9 +167,9 @@ def test_planar_height_may_count_the_rows_of_all_planes(encoding):
         ({"height": 7, "data": bytes(1000)}, "even"),
     ],
 )
-def test_wrong_planar_messages_are_named(encoding, changes, words):
+def test_wrong_planar_messages_are_named(encoding, changes, reason):
     luma, chroma = np.zeros((8, 6), np.uint8), np.zeros((4, 3), np.uint8)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=reason):
         to_rgb(planar(encoding, luma, chroma, chroma, **changes))
 
 
@@ -250,7 +250,7 @@ GOOD = np.zeros((4, 12), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("message", "reason"),
     [
         (raw("rgb8", GOOD, width=0), "empty"),
         (raw("rgb8", GOOD, height=0), "empty"),
@@ -269,8 +269,8 @@ GOOD = np.zeros((4, 12), np.uint8)
         (SimpleNamespace(text="hello"), "not an image message"),
     ],
 )
-def test_wrong_messages_are_named(message, words):
-    with pytest.raises(ValueError, match=words):
+def test_wrong_messages_are_named(message, reason):
+    with pytest.raises(ValueError, match=reason):
         to_rgb(message)
 
 

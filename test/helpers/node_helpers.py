@@ -235,7 +235,7 @@ PARTICIPANT = 5
 
 
 def open_sockets() -> int:
-    """Return how many sockets this process holds (0 where /proc does not tell)."""
+    """Return how many sockets this process holds (0 where /proc does not show it)."""
     count = 0
     for link in Path("/proc/self/fd").glob("*"):
         with suppress(OSError):  # closed meanwhile

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-WORDS = 48
+PROMPT_TOKENS = 48
 LAYERS = 5
 """Sizes of the small checkpoints, see model_helpers."""
 
@@ -63,7 +63,7 @@ class Reference:
         pixels = torch.zeros(len(slots), 3, 224, 224)
         pixels[slots] = inputs.pixels
         image_id = self.model.config.vlm_config.image_token_id
-        padding = torch.zeros(WORDS - len(inputs.ids), dtype=torch.long)
+        padding = torch.zeros(PROMPT_TOKENS - len(inputs.ids), dtype=torch.long)
         ids = torch.cat([torch.full((policy.num_visual,), image_id), inputs.ids, padding])
         mask = torch.ones_like(ids)
         mask[len(ids) - len(padding) :] = 0

@@ -1,4 +1,4 @@
-"""Streams of steps for PruningState: a synthetic model whose attention peaks where it is told."""
+"""Streams of steps for PruningState: a synthetic model whose attention peaks where it is set to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def make(
     decodes_in_parallel: bool = False,
     **config,
 ) -> PruningState:
-    """The paper's method unless told otherwise."""
+    """The paper's method unless set otherwise."""
     config = PruningConfig(**{"preset": "paper", **config})
     return PruningState(
         config,

@@ -26,7 +26,7 @@ NODE = "/vla_pruner"
 
 
 class MemoryPolicy:
-    """A deterministic policy whose actions depend on image, words, state, budget and memory.
+    """A deterministic policy whose actions depend on image, instruction, state, budget and memory.
 
     It remembers the mean colours of the last frames as a pruned VLA remembers action attention, so
     a wrong frame, a missed reset or another order of frames changes its actions. As there, only a
@@ -54,8 +54,8 @@ class MemoryPolicy:
         colour = np.mean([image.mean((0, 1)) for image in observation.images], axis=0) / 255.0
         memory = sum(self.history) / 7.0 if self.pruning.keep_ratio < 1.0 else 0.0
         state = 0.0 if observation.state is None else float(np.sum(observation.state))
-        words = len(observation.instruction) / 100.0
-        step = np.array([*colour, memory, words, state, colour[0] > 0.5])
+        length = len(observation.instruction) / 100.0
+        step = np.array([*colour, memory, length, state, colour[0] > 0.5])
         actions = np.stack([step, step / 2]) * 0.02
         actions[:, :3] += 0.01 * (1.0 - self.pruning.keep_ratio)
         report = self._report(colour)
@@ -163,8 +163,8 @@ class BagMaker:
         )
         self.add(topic, types.COMPRESSED_IMAGE, stamp + 1_000_000, message)
 
-    def instruction(self, words: str, time: int, topic: str = "/instruction") -> None:
-        self.add(topic, types.STRING, time, self.make(types.STRING, data=words))
+    def instruction(self, text: str, time: int, topic: str = "/instruction") -> None:
+        self.add(topic, types.STRING, time, self.make(types.STRING, data=text))
 
     def joints(self, names: list[str], positions: list[float], time: int) -> None:
         message = self.make(
@@ -259,19 +259,19 @@ def record_episode(bag: BagMaker, frames: int = 12, policy: MemoryPolicy | None 
     chunks = []
     policy.pruning = PruningConfig(keep_ratio=0.5, temporal_window=4)
     bag.parameters(-2 * PERIOD, **vars(policy.pruning), image_topics=["image_raw"])
-    words = "pick up the cup"
-    bag.instruction(words, -PERIOD)
+    instruction = "pick up the cup"
+    bag.instruction(instruction, -PERIOD)
     for number in range(frames):
         stamp = number * PERIOD
         if number == frames // 3:
             bag.parameters(stamp, keep_ratio=0.25)
             policy.pruning = PruningConfig(keep_ratio=0.25, temporal_window=4)
         if number == frames // 2:
-            words = "close the drawer"
-            bag.instruction(words, stamp)
+            instruction = "close the drawer"
+            bag.instruction(instruction, stamp)
             policy.reset()
         if number == frames * 3 // 4:
             policy.reset()  # ~/reset leaves no message
         bag.image(sample_image(number), stamp)
-        chunks.append(bag.answer(policy, [stamp], Observation([sample_image(number)], words)))
+        chunks.append(bag.answer(policy, [stamp], Observation([sample_image(number)], instruction)))
     return chunks

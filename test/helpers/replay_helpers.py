@@ -29,10 +29,10 @@ def run(tmp_path, monkeypatch, capsys):
     def call(*arguments: str, bag: str = "bag"):
         command = [str(tmp_path / bag), "--checkpoint", "none", "--out", str(tmp_path / "out")]
         status = cli.main([*command, *arguments])
-        said = capsys.readouterr()
+        printed = capsys.readouterr()
         summary_file = tmp_path / "out" / "summary.json"
         summary = json.loads(summary_file.read_text()) if summary_file.is_file() else None
-        return status, said, summary
+        return status, printed, summary
 
     return call
 

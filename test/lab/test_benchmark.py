@@ -22,7 +22,7 @@ from vla_pruner_ros.pruning.config import PruningConfig
 
 CPU = torch.device("cpu")
 FULL = LatencyConfig("openvla", "full", 1.0, "eager")
-QUARTER = replace(FULL, selector="vla_pruner", keep_ratio=0.25)
+QUARTER = replace(FULL, method="vla_pruner", keep_ratio=0.25)
 MAPS = replace(FULL, mode="transformers_eager")
 QUICK = ["--size", "tiny", "--families", "openvla", "--keep-ratios", "0.25", "--rounds", "2"]
 
@@ -34,14 +34,14 @@ def same_threads_afterwards():
     torch.set_num_threads(threads)
 
 
-def test_measures_and_reports_every_cell(tmp_path, capsys):
+def test_measures_and_reports_every_configuration(tmp_path, capsys):
     page, data = tmp_path / "new" / "page.md", tmp_path / "new" / "data.json"
     assert (
         benchmark.main([*QUICK, "--threads", "1", "--json", str(data), "--markdown", str(page)])
         == 0
     )
     content = json.loads(data.read_text())
-    records = {(r["selector"], r["mode"]): r for r in content["records"]}
+    records = {(r["method"], r["mode"]): r for r in content["records"]}
     assert set(records) == {
         ("full", "eager"), ("vla_pruner", "eager"), ("full", "transformers_eager"),
     }  # fmt: skip
@@ -59,11 +59,11 @@ def test_measures_and_reports_every_cell(tmp_path, capsys):
     )
     assert pruned["fraction_of_roofline"] > 0
     assert content["rates"]["openvla"]["flops"] > content["rates"]["openvla"]["bytes"] > 0
-    assert "vla_pruner_lab.latency" in content["facts"]["command"]
+    assert "vla_pruner_lab.latency" in content["metadata"]["command"]
     assert page.read_text().strip() in capsys.readouterr().out
 
 
-def test_ratios_compare_rounds_with_the_cells_they_name():
+def test_ratios_compare_rounds_with_the_configurations_they_name():
     shape = SHAPES["openvla", "small"]
     samples = [
         Samples(FULL, rounds=[[2.0], [8.0], [4.0]]),
@@ -95,7 +95,7 @@ def test_the_baseline_computes_the_same_actions(family):
         np.testing.assert_allclose(plain, ours, atol=1e-4)
 
 
-def test_measures_past_warmup_and_outlives_a_cell_that_fails():
+def test_measures_past_warmup_and_outlives_a_configuration_that_fails():
     memory = PeakMemory(CPU)
     model = build(SHAPES["pi0", "tiny"], CPU, torch.float32)
     pruned = LatencyConfig("pi0", "vla_pruner", 0.125, "eager")
@@ -120,20 +120,20 @@ def test_notices_memory_that_comes_and_goes():
 
 def test_draws_drafts_only_where_tokens_are_decoded():
     grid = Grid(("openvla", "pi0"), (1.0, 0.25), ("vla_pruner",), ("graph",), ("off", "linear"))
-    assert {cell.draft for cell in grid.cells("pi0")} == {"off"}
-    drafted = [cell for cell in grid.cells("openvla") if cell.draft == "linear"]
-    assert {(cell.keep_ratio, cell.still) for cell in drafted} == {
+    assert {config.draft for config in grid.configs("pi0")} == {"off"}
+    drafted = [config for config in grid.configs("openvla") if config.draft == "linear"]
+    assert {(config.keep_ratio, config.still) for config in drafted} == {
         (1.0, False), (1.0, True), (0.25, False), (0.25, True),
     }  # fmt: skip
-    assert {cell.full for cell in drafted} == {LatencyConfig("openvla", "full", 1.0, "graph")}
+    assert {config.full for config in drafted} == {LatencyConfig("openvla", "full", 1.0, "graph")}
 
 
-def test_lists_the_gpu_cells_without_running_them(capsys):
+def test_lists_the_gpu_configurations_without_running_them(capsys):
     assert benchmark.main(["--preset", "gpu", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert out.count("| pi0 |") == 16
     assert "| openvla_oft | vla_pruner | 0.25 | graph |" in out
-    assert f"no round begins after {PRESETS['gpu'].time_limit:g} s" in out
+    assert f"the last round begins before {PRESETS['gpu'].time_limit:g} s" in out
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_lists_the_gpu_cells_without_running_them(capsys):
         (["--rounds", "0"], "--rounds, --repeats and --threads must be at least 1"),
         (["--modes", "graph"], "mode graph needs a CUDA device"),
         (["--predict", "abacus"], "invalid choice: 'abacus'"),
-        (["--selectors", "dice"], "invalid choice: 'dice'"),
+        (["--methods", "dice"], "invalid choice: 'dice'"),
     ],
 )
 def test_refuses_what_cannot_be_run(arguments, message, capsys):

@@ -36,17 +36,17 @@ def models() -> dict[str, Model]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("selector", ["full", "vla_pruner", "fastv", "divprune"])
-def test_counts_what_torch_counts(models, family, selector):
+@pytest.mark.parametrize("method", ["full", "vla_pruner", "fastv", "divprune"])
+def test_counts_what_torch_counts(models, family, method):
     model = models[family]
-    policy = model.make_policy(PruningConfig(method=selector, keep_ratio=0.25))
+    policy = model.make_policy(PruningConfig(method=method, keep_ratio=0.25))
     scene = observation(model.shape)
-    for _ in range(3 if selector == "vla_pruner" else 0):
+    for _ in range(3 if method == "vla_pruner" else 0):
         policy.act(scene)
     # The plain form of attention is made of matrix products that the counter knows on every device.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         kept = policy.act(scene).pruning.tokens_kept
-    works = step_work(model.shape, Pruning(kept, selector))
+    works = step_work(model.shape, Pruning(kept, method))
     assert sum(flops_by_stage(works).values()) == counter.get_total_flops()
 
 

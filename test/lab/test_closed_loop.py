@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_pruner_lab.closed_loop import run as closed_loop
-from vla_pruner_lab.closed_loop.experiments import ExperimentConfig, make_cells, make_episodes
+from vla_pruner_lab.closed_loop.experiments import ExperimentConfig, make_episodes, make_experiments
 from vla_pruner_lab.closed_loop.records import (
     EpisodeFile,
     aggregate,
@@ -65,38 +65,40 @@ def test_wilson_interval_of_nothing_is_refused():
         wilson_interval(0, 0)
 
 
-def test_deciding_cells_come_first_and_full_runs_once():
-    cells = make_cells(METHOD_NAMES, closed_loop.DEFAULT_RATIOS, {})
-    assert cells[0] == ExperimentConfig("full", 1.0)
-    deciding = {(cell.method, cell.keep_ratio) for cell in cells[1:9]}
+def test_deciding_experiments_come_first_and_full_runs_once():
+    experiments = make_experiments(METHOD_NAMES, closed_loop.DEFAULT_RATIOS, {})
+    assert experiments[0] == ExperimentConfig("full", 1.0)
+    deciding = {(experiment.method, experiment.keep_ratio) for experiment in experiments[1:9]}
     methods = ("vla_pruner", "fastv", "semantic_only", "divprune")
     assert deciding == {(method, ratio) for method in methods for ratio in (0.25, 0.125)}
-    assert len(cells) == len(set(cells)) == 1 + (len(METHOD_NAMES) - 1) * 4
+    assert len(experiments) == len(set(experiments)) == 1 + (len(METHOD_NAMES) - 1) * 4
 
 
 def test_ablations_combine_and_name_only_what_differs():
     varied = {"temporal_window": [1, 3], "token_recovery": ["none", "early_layers"]}
-    cells = make_cells(["vla_pruner"], [0.125], varied)
-    assert {cell.variant for cell in cells} == {
+    experiments = make_experiments(["vla_pruner"], [0.125], varied)
+    assert {experiment.variant for experiment in experiments} == {
         "",
         "temporal_window 1",
         "token_recovery early_layers",
         "temporal_window 1, token_recovery early_layers",
     }
-    assert {cell.config().temporal_window for cell in cells} == {1, 3}
+    assert {experiment.config().temporal_window for experiment in experiments} == {1, 3}
 
 
 def test_a_preset_is_named_once_and_only_what_differs_from_it():
-    cells = make_cells(
+    experiments = make_experiments(
         ["vla_pruner"], [0.125], {"preset": ["default", "paper"], "coverage": [0.0, 0.25]}
     )
-    assert {cell.variant for cell in cells} == {
+    assert {experiment.variant for experiment in experiments} == {
         "",
         "coverage 0.0",
         "preset paper",
         "preset paper, coverage 0.25",
     }
-    assert {(cell.config().preset, cell.config().coverage) for cell in cells} == {
+    assert {
+        (experiment.config().preset, experiment.config().coverage) for experiment in experiments
+    } == {
         ("default", None),
         ("default", 0.0),
         ("paper", None),
@@ -105,8 +107,8 @@ def test_a_preset_is_named_once_and_only_what_differs_from_it():
 
 
 def test_unpruned_first_steps_are_a_variant_of_any_method():
-    cells = make_cells(["full", "fastv"], [0.25], {"prune_layer": [2, 3]}, [0, 3])
-    assert [cell.variant for cell in cells] == [
+    experiments = make_experiments(["full", "fastv"], [0.25], {"prune_layer": [2, 3]}, [0, 3])
+    assert [experiment.variant for experiment in experiments] == [
         "",  # full, once
         "",
         "prune_layer 2",
@@ -114,18 +116,21 @@ def test_unpruned_first_steps_are_a_variant_of_any_method():
         "unpruned_first 3",
     ]
     with pytest.raises(ValueError, match="unpruned_first must be 0 or more"):
-        make_cells(["fastv"], [0.25], {}, [0, -1])
+        make_experiments(["fastv"], [0.25], {}, [0, -1])
 
 
 def test_bad_ratio_is_refused_by_name():
     with pytest.raises(ValueError, match="keep_ratio"):
-        make_cells(["fastv"], [1.5], {})
+        make_experiments(["fastv"], [1.5], {})
 
 
-def test_every_cell_meets_the_same_initial_states():
-    cells = make_cells(["vla_pruner", "fastv"], [0.25], {})
-    episodes = list(make_episodes(cells, ["reach", "push"], 5, first_seed=7))
-    starts = [[(e.task, e.seed) for e in episodes if e.cell == cell] for cell in cells]
+def test_every_experiment_meets_the_same_initial_states():
+    experiments = make_experiments(["vla_pruner", "fastv"], [0.25], {})
+    episodes = list(make_episodes(experiments, ["reach", "push"], 5, first_seed=7))
+    starts = [
+        [(e.task, e.seed) for e in episodes if e.experiment == experiment]
+        for experiment in experiments
+    ]
     assert all(start == starts[0] for start in starts)
     assert len(starts[0]) == 10
 
@@ -261,9 +266,9 @@ def test_equal_seeds_start_equal_episodes_under_any_agent():
     witnesses = [Witness() for _ in range(3)]
     for witness, seed in zip(witnesses, (3, 4, 3), strict=True):
         run_episode(robot, witness, seed, max_actions=3)
-    (first, words), (other, _), (again, words_again) = (w.start for w in witnesses)
+    (first, text), (other, _), (again, text_again) = (w.start for w in witnesses)
     assert np.array_equal(first, again)
-    assert words == words_again
+    assert text == text_again
     assert not np.array_equal(first, other)
 
 

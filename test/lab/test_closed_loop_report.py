@@ -143,9 +143,9 @@ def test_records_have_the_fields_that_are_promised(results, tmp_path):
 def test_the_plot_has_one_curve_a_method(results, tmp_path):
     write_results([results], tmp_path / "docs")
     drawing = ElementTree.parse(tmp_path / "docs/results_small.svg").getroot()
-    words = [element.text for element in drawing.iter() if element.tag.endswith("text")]
-    assert "vla_pruner" in words
-    assert "fastv" in words
+    labels = [element.text for element in drawing.iter() if element.tag.endswith("text")]
+    assert "vla_pruner" in labels
+    assert "fastv" in labels
     dots = [element for element in drawing.iter() if element.tag.endswith("circle")]
     assert len(dots) == 4  # each curve: the unpruned policy and one ratio
 

@@ -77,9 +77,9 @@ def test_an_episode_that_ended_by_an_error_is_a_failure_and_is_told(tmp_path):
     path.write_text(json.dumps(record))
     run = read_run("x", tmp_path)
     assert run.suites["libero_object"].successes == 9
-    told = "\n".join(remarks([run]))
-    assert "1 ended by an error" in told
-    assert f"{path} is not complete" in told
+    printed = "\n".join(remarks([run]))
+    assert "1 ended by an error" in printed
+    assert f"{path} is not complete" in printed
 
 
 def test_a_suite_that_was_not_run_leaves_its_cell_and_the_mean_empty(tmp_path):
@@ -89,7 +89,7 @@ def test_a_suite_that_was_not_run_leaves_its_cell_and_the_mean_empty(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "reason"),
     [
         ("{", "cannot be read"),
         ("[]", "no record"),
@@ -99,12 +99,12 @@ def test_a_suite_that_was_not_run_leaves_its_cell_and_the_mean_empty(tmp_path):
         ('{"config": {"params": {"suite": "libero_10"}}, "tasks": [{"episodes": [1]}]}', "record"),
     ],
 )
-def test_a_broken_record_is_refused_by_its_name(tmp_path, capsys, text, words):
+def test_a_broken_record_is_refused_by_its_name(tmp_path, capsys, text, reason):
     (tmp_path / "x_aggregate.json").write_text(text)
     assert main([f"x={tmp_path}"]) == 1
-    told = capsys.readouterr().err
-    assert words in told
-    assert "x_aggregate.json" in told
+    printed = capsys.readouterr().err
+    assert reason in printed
+    assert "x_aggregate.json" in printed
 
 
 def test_a_folder_without_records_is_refused(tmp_path, capsys):

@@ -30,8 +30,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_batched_network_equals_the_policy(family, demonstrations, tmp_path):
     """The same frames, one by one through the policy and padded into a batch through training."""
-    wanted = settings(family, augment=False)
-    training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
+    config = settings(family, augment=False)
+    training = Training(config, demonstrations, tmp_path, CPU, resume=False)
     policy = load_policy(tmp_path / "start", pruning=PruningConfig(keep_ratio=1.0))
     if family == "openvla_oft":
         policy.images = type(policy.images)("camera", center_crop=False)
@@ -46,11 +46,11 @@ def test_batched_network_equals_the_policy(family, demonstrations, tmp_path):
             row[start + 1 : start + 7] = tokens[:6]
     with torch.no_grad():
         output = TrainingNetwork.load(tmp_path / "start", CPU)(batch, batch.patches)
-    for row, wanted in zip(output, raw, strict=True):
+    for row, config in zip(output, raw, strict=True):
         if family == "openvla":
-            assert torch.equal(row.argmax(dim=-1) + VOCABULARY - BINS, wanted)
+            assert torch.equal(row.argmax(dim=-1) + VOCABULARY - BINS, config)
         else:
-            torch.testing.assert_close(row, wanted, atol=5e-5, rtol=1e-4)
+            torch.testing.assert_close(row, config, atol=5e-5, rtol=1e-4)
 
 
 def run_unpruned(policy, frame) -> torch.Tensor:
@@ -77,8 +77,8 @@ def frames_as_data(data: Demonstrations, frames: list):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_left_out_patches_change_nothing_but_their_absence(family, demonstrations, tmp_path):
     """Drawing all patches is the whole image; of fewer, each keeps its pixels and its place."""
-    wanted = settings(family, augment=False)
-    training = Training(wanted, demonstrations, tmp_path, CPU, resume=False)
+    config = settings(family, augment=False)
+    training = Training(config, demonstrations, tmp_path, CPU, resume=False)
     source = training.source
     whole, part = (source.batch([0, 3], np.random.default_rng(0), n) for n in (256, 40))
     assert torch.equal(whole.places[0, 0], torch.arange(256))
@@ -98,8 +98,8 @@ def test_cross_entropy_is_that_of_the_whole_vocabulary(demonstrations, tmp_path)
     batch = training.source[0]
     with torch.no_grad():
         loss = training.network.loss(batch, batch.patches)
-        wanted = whole_cross_entropy(training.network(batch, batch.patches), batch)
-    torch.testing.assert_close(loss, wanted)
+        config = whole_cross_entropy(training.network(batch, batch.patches), batch)
+    torch.testing.assert_close(loss, config)
 
 
 def whole_cross_entropy(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
@@ -132,17 +132,17 @@ def test_tokens_are_the_actions(family, demonstrations, tmp_path):
 
 @pytest.mark.parametrize(("family", "weight"), [("openvla", 0.1), ("openvla_oft", -0.1)])
 def test_a_token_loss_that_means_nothing_is_refused(family, weight, demonstrations, tmp_path):
-    wanted = settings(family, token_loss=weight)
+    config = settings(family, token_loss=weight)
     with pytest.raises(ValueError, match="token_loss"):
-        Training(wanted, demonstrations, tmp_path, CPU, resume=False)
+        Training(config, demonstrations, tmp_path, CPU, resume=False)
 
 
 def test_the_token_loss_trains_the_output_rows(demonstrations, tmp_path):
     """And only it: without it they stay as they were."""
     for weight in (0.0, 0.1):
-        wanted = settings("openvla_oft", token_loss=weight)
+        config = settings("openvla_oft", token_loss=weight)
         out = tmp_path / str(weight)
-        training = Training(wanted, demonstrations, out, CPU, resume=False)
+        training = Training(config, demonstrations, out, CPU, resume=False)
         before = training.network.model.language_model.lm_head.weight.detach().clone()
         training.train_step(training.source[0])
         after = training.network.model.language_model.lm_head.weight.detach()

@@ -50,8 +50,8 @@ def losses(out: Path) -> list[float]:
 def test_loss_falls_and_the_checkpoint_acts(family, demonstrations, tmp_path):
     # Of a vocabulary of 32064, all equal at first, 256 ids have to rise: that takes long steps.
     rate = {"openvla": 1e-2, "openvla_oft": 2e-3}[family]
-    wanted = settings(family, steps=20, batch_size=2, learning_rate=rate, augment=False)
-    training = Training(wanted, demonstrations, tmp_path / "run", CPU, resume=False)
+    config = settings(family, steps=20, batch_size=2, learning_rate=rate, augment=False)
+    training = Training(config, demonstrations, tmp_path / "run", CPU, resume=False)
     assert training.run(Limits(log_every=1))
     recorded = losses(tmp_path / "run")
     assert len(recorded) == 20
@@ -83,12 +83,12 @@ def test_resumed_run_equals_an_uninterrupted_one(family, demonstrations, tmp_pat
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_another_family_is_a_start(family, demonstrations, tmp_path):
-    """Towers, projector, words and decoder are those of the given checkpoint, and stay noted."""
+    """Towers, projector, embeddings and decoder come from the given checkpoint, and stay noted."""
     first = next(other for other in FAMILIES if other != family)
     before = Training(settings(first, steps=1), demonstrations, tmp_path / "1", CPU, resume=False)
     before.run(Limits())
-    wanted = settings(family, steps=1, initial=str(before.checkpoint))
-    after = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=False)
+    config = settings(family, steps=1, initial=str(before.checkpoint))
+    after = Training(config, demonstrations, tmp_path / "2", CPU, resume=False)
     shared = dict(before.network.named_parameters()).keys() & dict(after.network.named_parameters())
     assert len(shared) > 50
     given = dict(TrainingNetwork.load(before.checkpoint, CPU).named_parameters())
@@ -99,7 +99,7 @@ def test_another_family_is_a_start(family, demonstrations, tmp_path):
     after.run(Limits())
     noted = read_json(after.checkpoint / "config.json")["vla_pruner_ros"]
     assert noted["started_from"]["steps"] == 1
-    again = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=True)
+    again = Training(config, demonstrations, tmp_path / "2", CPU, resume=True)
     name = next(name for name in shared if name.endswith("q_proj.weight"))
     assert not torch.equal(again.network.get_parameter(name), given[name])
 
@@ -112,21 +112,21 @@ def test_a_start_keeps_what_its_numbers_mean(demonstrations, tmp_path):
     statistics = read_json(path)
     statistics[UNNORM_KEY]["action"]["q99"][0] = 0.5
     path.write_text(json.dumps(statistics))
-    wanted = settings("openvla_oft", steps=1, initial=str(first.checkpoint))
-    after = Training(wanted, demonstrations, tmp_path / "2", CPU, resume=False)
+    config = settings("openvla_oft", steps=1, initial=str(first.checkpoint))
+    after = Training(config, demonstrations, tmp_path / "2", CPU, resume=False)
     assert read_json(after.start / "dataset_statistics.json") == statistics
     path.write_text(json.dumps({"bridge_orig": statistics[UNNORM_KEY]}))
     with pytest.raises(ValueError, match="has no statistics named"):
-        Training(wanted, demonstrations, tmp_path / "3", CPU, resume=False)
+        Training(config, demonstrations, tmp_path / "3", CPU, resume=False)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_grown_decoder_computes_what_the_smaller_one_did(family, demonstrations, tmp_path):
     small = Training(settings(family, steps=1), demonstrations, tmp_path / "1", CPU, False)
     small.run(Limits())
-    wanted = settings(family, initial=str(small.checkpoint), augment=False)
-    wanted = replace(wanted, size=replace(wanted.size, layers=9))
-    large = Training(wanted, demonstrations, tmp_path / "2", CPU, False)
+    config = settings(family, initial=str(small.checkpoint), augment=False)
+    config = replace(config, size=replace(config.size, layers=9))
+    large = Training(config, demonstrations, tmp_path / "2", CPU, False)
     batch = large.source[0]
     before = TrainingNetwork.load(small.checkpoint, CPU)(batch, batch.patches.float())
     assert torch.equal(large.network(batch, batch.patches.float()), before)
@@ -135,9 +135,9 @@ def test_a_grown_decoder_computes_what_the_smaller_one_did(family, demonstration
     assert not any(weight.any() for weight in outputs)
     large.run(Limits())
     assert all(weight.any() for weight in outputs), "they learn"
-    wanted = settings(family, initial=str(large.checkpoint))
+    config = settings(family, initial=str(large.checkpoint))
     with pytest.raises(ValueError, match="9 decoder layers, the run 4"):
-        Training(wanted, demonstrations, tmp_path / "3", CPU, False)
+        Training(config, demonstrations, tmp_path / "3", CPU, False)
 
 
 @given(given_layers=st.integers(1, 12), more=st.integers(0, 24))
@@ -168,9 +168,9 @@ def test_a_start_with_another_tokenizer_is_refused(demonstrations, tmp_path):
     first = Training(settings("openvla", steps=1), demonstrations, tmp_path / "1", CPU, False)
     first.run(Limits())
     write_tokenizer(first.checkpoint, ["fold the towel"])
-    wanted = settings("openvla", steps=1, initial=str(first.checkpoint))
+    config = settings("openvla", steps=1, initial=str(first.checkpoint))
     with pytest.raises(ValueError, match="another tokenizer"):
-        Training(wanted, demonstrations, tmp_path / "2", CPU, resume=False)
+        Training(config, demonstrations, tmp_path / "2", CPU, resume=False)
 
 
 def test_batches_depend_on_seed_and_step_alone(demonstrations, tmp_path):
@@ -224,15 +224,15 @@ def test_weights_that_draw_nothing_are_refused(weights, message):
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    ("given", "reason"),
     [("handle-pres=2", "unknown task 'handle-pres'"), ("reach", "TASK=WEIGHT"), ("reach=x", "'x'")],
 )
-def test_weights_that_cannot_be_read_are_told(given, words, capsys):
+def test_weights_that_cannot_be_read_are_named(given, reason, capsys):
     with pytest.raises(SystemExit):
         main(["--family", "openvla", "--steps", "1", "--out", "none", "--task-weights", given])
-    said = capsys.readouterr().err
-    assert "--task-weights" in said
-    assert words in said
+    printed = capsys.readouterr().err
+    assert "--task-weights" in printed
+    assert reason in printed
 
 
 def test_state_cut_short_between_two_moves_is_found_again(demonstrations, tmp_path):
@@ -317,8 +317,8 @@ def test_windows_cover_the_image_and_its_middle_is_what_the_policy_sees(family):
 
 
 def test_all_patches_are_seen_from_the_given_share_of_the_steps(demonstrations, tmp_path):
-    wanted = settings("openvla", visual_tokens=16, full_from=0.5)
-    source = Training(wanted, demonstrations, tmp_path, CPU, resume=False).source
+    config = settings("openvla", visual_tokens=16, full_from=0.5)
+    source = Training(config, demonstrations, tmp_path, CPU, resume=False).source
     assert [source[step].places.shape[2] for step in range(4)] == [16, 16, 256, 256]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints whose files are no files, claim absurd sizes or grow: refused, soon and in words."""
+"""Checkpoints whose files are no files, claim absurd sizes or grow: refused soon, with a reason."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def fake_step(policy, frame, plan) -> None:
             policy.pruning_state.update_history(rows, plan, inference.selection)
 
 
-# A selector runs the same in every family: one family tries them all.
+# A method runs the same in every family: one family tries them all.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "method"),

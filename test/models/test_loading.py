@@ -1,4 +1,4 @@
-"""Checkpoints that are fine, and each trouble they may have, told in words."""
+"""Checkpoints that are fine, and each trouble they may have, named in a sentence."""
 
 from __future__ import annotations
 

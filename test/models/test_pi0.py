@@ -43,7 +43,7 @@ def policy(checkpoints):
 
 
 def run(policy, frame, kept=None, prune_layer=3, signals=frozenset()):
-    """Normalised actions, action attention [layers, M] and what the selector was given."""
+    """Normalised actions, action attention [layers, M] and what the method was given."""
     seen = []
 
     def select(given_signals):
@@ -253,7 +253,7 @@ def test_images_keep_their_proportions():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "reason"),
     [
         ({"state": np.zeros(7)}, "state of 8 numbers, got 7"),
         ({"state": None}, "state of 8 numbers, got 0"),
@@ -263,8 +263,8 @@ def test_images_keep_their_proportions():
         ({"instruction": "push the button " * 30}, "too long: .* takes 48"),
     ],
 )
-def test_unfit_observations_are_refused(policy, change, words):
-    with pytest.raises(PolicyError, match=words):
+def test_unfit_observations_are_refused(policy, change, reason):
+    with pytest.raises(PolicyError, match=reason):
         policy.act(replace(observation(policy), **change))
 
 

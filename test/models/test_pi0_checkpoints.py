@@ -46,7 +46,7 @@ def edit(path, **changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "reason"),
     [
         ({"state_mean": None}, "no mean and std of the state"),
         ({"actions_mean": [0.0] * 40, "actions_std": [1.0] * 40}, "40 numbers, the model takes 32"),
@@ -54,9 +54,9 @@ def edit(path, **changes):
         ({"state_std": [float("inf")] * 8}, "state are not usable"),
     ],
 )
-def test_unfit_statistics_are_refused(copied, changes, words):
+def test_unfit_statistics_are_refused(copied, changes, reason):
     edit(copied / "processor_config.json", **changes)
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=reason):
         load_policy(copied)
 
 
@@ -67,7 +67,7 @@ def test_a_missing_tokenizer_is_named(copied):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "reason"),
     [
         ({"num_cameras": 9}, "num_cameras must be at most 8"),
         ({"num_flow_steps": -1}, "num_flow_steps"),
@@ -76,8 +76,8 @@ def test_a_missing_tokenizer_is_named(copied):
         ({"chunk_size": 8}, "pi0 has no option chunk_size"),
     ],
 )
-def test_unfit_options_are_refused(checkpoints, options, words):
-    with pytest.raises(CheckpointError, match=words):
+def test_unfit_options_are_refused(checkpoints, options, reason):
+    with pytest.raises(CheckpointError, match=reason):
         load_policy(checkpoints("pi0"), **options)
 
 

@@ -191,10 +191,10 @@ def test_a_refused_observation_leaves_the_state_unharmed(small_policy, family):
 def test_a_token_that_is_no_action_is_never_motion(checkpoints, tmp_path):
     directory = write_untrained_checkpoint(tmp_path, hidden=32, layers=2, mlp=64)
 
-    def prefer_words(tensors):
+    def prefer_text(tensors):
         tensors["language_model.lm_head.weight"][31744:32000] *= 1e-3
 
-    rewrite(directory, prefer_words)
+    rewrite(directory, prefer_text)
     policy = load_policy(directory, pruning=PruningConfig(prune_layer=1))
     with pytest.raises(PolicyError, match="not action tokens"):
         policy.act(observation(policy))

@@ -28,8 +28,8 @@ def copied(checkpoints, tmp_path):
     return copy
 
 
-def refused(directory, words, **options):
-    with pytest.raises(CheckpointError, match=words):
+def refused(directory, reason, **options):
+    with pytest.raises(CheckpointError, match=reason):
         load_policy(directory, **options)
 
 
@@ -65,7 +65,7 @@ def test_the_snapshot_of_a_cached_repository_is_read(copied, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "reason"),
     [
         (
             {"params/_METADATA": "", "assets/droid/norm_stats.json": "{}"},
@@ -77,12 +77,12 @@ def test_the_snapshot_of_a_cached_repository_is_read(copied, tmp_path):
         ({"notes.txt": ""}, "config.json is missing"),
     ],
 )
-def test_other_folders_are_named(tmp_path, files, words):
+def test_other_folders_are_named(tmp_path, files, reason):
     for name, text in files.items():
         path = tmp_path / "folder" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    refused(tmp_path / "folder", words)
+    refused(tmp_path / "folder", reason)
 
 
 def test_a_hub_name_without_the_scheme_is_explained():
@@ -149,17 +149,17 @@ def test_both_key_layouts_are_the_same_policy(copied):
     directory = copied("pi05")
     expected = load_policy(directory)
     frame = observation(expected)
-    words = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
+    embedding = "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight"
     output = "paligemma_with_expert.paligemma.lm_head.weight"
 
     def add_output(tensors):
-        tensors["model." + output] = torch.randn_like(tensors["model." + words].float())
+        tensors["model." + output] = torch.randn_like(tensors["model." + embedding].float())
 
     def as_base(tensors):
         del tensors["model." + output]
         for name in list(tensors):
             tensors[name.removeprefix("model.")] = tensors.pop(name)
-        tensors[output] = tensors.pop(words)
+        tensors[output] = tensors.pop(embedding)
 
     for change in (add_output, as_base):
         rewrite(directory, change)
@@ -399,14 +399,14 @@ def test_the_tokenizer_that_a_policy_names_comes_from_the_cache(
 ):
     directory = copied("pi05")
     expected = load_policy(directory)
-    words = tmp_path / "words"
-    words.mkdir()
+    tokenizer = tmp_path / "tokenizer"
+    tokenizer.mkdir()
     for name in ("tokenizer.json", "tokenizer_config.json"):
-        (directory / name).rename(words / name)
-    policy = load_policy(directory, tokenizer=words)
+        (directory / name).rename(tokenizer / name)
+    policy = load_policy(directory, tokenizer=tokenizer)
     frame = observation(policy)
     assert np.array_equal(policy.act_unpruned(frame), expected.act_unpruned(frame))
-    put(cache, "google/paligemma-3b-pt-224", words)
+    put(cache, "google/paligemma-3b-pt-224", tokenizer)
     ours = load_policy(directory).act_unpruned(frame)
     assert np.array_equal(ours, expected.act_unpruned(frame))
 

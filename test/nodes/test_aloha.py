@@ -120,8 +120,8 @@ def test_both_arms_reach_their_poses_within_a_hundredth(interface):
         for goal, opening in zip(GOALS, (1.0, 0.2), strict=True):
             policy.goal, policy.opening = goal, opening
             b.until(lambda goal=goal: arrived(seen, goal), "the pose", patience=40.0)
-        wanted = PROFILE.grippers["left_gripper"].position(0.2)
-        b.until(lambda: abs(seen.positions["left_left_finger"] - wanted) < 0.003, "the finger")
+        expected = PROFILE.grippers["left_gripper"].position(0.2)
+        b.until(lambda: abs(seen.positions["left_left_finger"] - expected) < 0.003, "the finger")
 
 
 def test_limits_hold_in_the_simulated_arms():

@@ -1,4 +1,4 @@
-"""The lifecycle node on real rclpy: images and words in, actions out, and what stops it."""
+"""The lifecycle node on real rclpy: images and instruction in, actions out, what stops it."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_motion_stops_when_frames_stop_and_resumes_with_them():
         b.show_until(lambda: not actions[-1].stop, "motion again")
 
 
-def test_one_stop_is_the_last_word_of_deactivate():
+def test_one_stop_is_the_last_message_of_deactivate():
     policy = ControlledPolicy(chunk_size=50)
     with bench(policy) as b:
         actions = b.listen(EndEffectorAction, ACTION)

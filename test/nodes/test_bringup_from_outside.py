@@ -1,4 +1,4 @@
-"""The bring-up is told to end, or killed, while it loads and while the arm moves."""
+"""The bring-up is terminated or killed, while it loads and while the arm moves."""
 
 from __future__ import annotations
 
@@ -92,10 +92,10 @@ def test_a_signal_during_the_load_ends_everything_and_activates_nothing(tmp_path
     """It was deaf until the checkpoint had loaded, then activated the node, then stopped it."""
     with bring_up(tmp_path, slow=True) as (made, children):
         made.outside.until(lambda: "configuring" in made.states, "the load")
-        told = time.monotonic()
+        begun = time.monotonic()
         made.process.send_signal(number)
         assert made.process.wait(WAIT) == 0
-        assert time.monotonic() - told < 6.0
+        assert time.monotonic() - begun < 6.0
         assert not any(map(is_alive, children))
         assert not {"activating", "active"} & set(made.states)
 

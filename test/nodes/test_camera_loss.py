@@ -47,8 +47,8 @@ def test_motion_goes_on_without_the_camera_and_takes_it_back():
         assert b.node.state()["cameras_missing"] == [TOPICS[1]]
         assert not b.node.health.problem
         stamps = chunks[-1].image_stamps
-        told = [stamp.sec > 0 for stamp in stamps]
-        assert told == [True, False], "the chunk tells which camera was missing"
+        present = [stamp.sec > 0 for stamp in stamps]
+        assert present == [True, False], "the chunk shows which camera was missing"
         see_with_both(b, policy)
         assert b.node.state()["cameras_missing"] == []
 

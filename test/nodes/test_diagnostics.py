@@ -22,7 +22,7 @@ RUNNING = {
 
 
 @pytest.mark.parametrize(
-    ("change", "level", "words"),
+    ("change", "level", "reason"),
     [
         ({}, OK, "Running"),
         ({"lifecycle": "inactive"}, OK, "Not active (inactive): no motion"),
@@ -52,10 +52,10 @@ RUNNING = {
         ({"counts": {"clamped_rotation": 5, "deadline_misses": 9}}, OK, "Running"),
     ],
 )
-def test_level_and_sentence(change, level, words):
+def test_level_and_sentence(change, level, reason):
     found, sentence = judge({**RUNNING, **change})
     assert found == level
-    assert words in sentence
+    assert reason in sentence
 
 
 def test_every_figure_users_look_for_is_there():

@@ -47,11 +47,11 @@ def test_a_terminal_that_nobody_reads_stops_nothing_but_the_log(make):
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_in_a_stop(number):
     with moving_subject() as (outside, process):
-        told = time.monotonic()
+        begun = time.monotonic()
         process.send_signal(number)
         assert process.wait(WAIT) == 0
-        outside.until(lambda: outside.stops(told), "the stop")
-        last = outside.stops(told)[-1].at
+        outside.until(lambda: outside.stops(begun), "the stop")
+        last = outside.stops(begun)[-1].at
         assert not outside.motions(last)
         assert outside.moving_twist_stands() == 0.0
 
@@ -89,10 +89,10 @@ def test_sigterm_ends_a_load(check, longest, code):
         assert client.wait_for_service(WAIT)
         client.call_async(ChangeState.Request(transition=Transition(id=CONFIGURE)))
         outside.until(lambda: outside.state() == "configuring", "the load")
-        told = time.monotonic()
+        begun = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT) == code
-        assert time.monotonic() - told < longest
+        assert time.monotonic() - begun < longest
     finally:
         process.kill()
         process.wait()

@@ -201,17 +201,17 @@ def test_terminated_recorder_finishes_its_bag(tmp_path):
             publisher.publish(String(data=str(number)))
         assert publisher.wait_for_all_acked(Duration(seconds=WAIT))
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=WAIT)
+        _, printed = process.communicate(timeout=WAIT)
     finally:
         process.kill()
         process.wait()
         node.destroy_node()
         context.try_shutdown()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, printed
     with BagReader(tmp_path / "bag") as reader:
         assert reader.damage == []
-        words = [reader.decode(record).data for record in reader.messages({"/instruction"})]
-    assert words == [str(number) for number in range(300)]
+        instructions = [reader.decode(record).data for record in reader.messages({"/instruction"})]
+    assert instructions == [str(number) for number in range(300)]
 
 
 def test_type_hashes_are_those_of_ros():

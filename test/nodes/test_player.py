@@ -1,4 +1,4 @@
-"""A bag into a running node without rosbag2: what the node is told, and the player itself."""
+"""A bag into a running node without rosbag2: what the node receives, and the player itself."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from vla_pruner_ros.nodes.messages import to_nanoseconds
 from vla_pruner_ros.replay.live import parameters_as_recorded
 
 RECORDED = 1000
-"""First sequence of the recorded answers, which tells them from the running node's."""
+"""First sequence of the recorded answers, which distinguishes them from the running node's."""
 
 
 class LivePolicy(MemoryPolicy):
-    """The replay's policy in a node; counts how often it was made to forget."""
+    """The replay's policy in a node; counts how often it was reset."""
 
     resets = 0
 
@@ -41,7 +41,7 @@ class LivePolicy(MemoryPolicy):
 
 
 @pytest.fixture
-def nothing_said(tmp_path):
+def no_overrides(tmp_path):
     file = tmp_path / "params.yaml"
     file.write_text("/**/vla_pruner: {ros__parameters: {use_sim_time: true}}")
     return file
@@ -57,7 +57,7 @@ def test_node_answers_a_bag_played_in_a_loop_beside_what_was_recorded(tmp_path):
         recorded = b.listen(ActionChunk, f"/recorded{NODE}/action_chunk")
         clock = b.listen(Clock, "/clock")
         b.activate()
-        forgotten = policy.resets
+        before = policy.resets
         with playing(b.client.context, tmp_path / "bag", loop=True, rate=2.0):
             b.until(lambda: passes(answers) >= 3, "answers to three passes")
             b.until(lambda: len(recorded) > 8, "recorded answers of two passes")
@@ -65,7 +65,7 @@ def test_node_answers_a_bag_played_in_a_loop_beside_what_was_recorded(tmp_path):
     assert {to_nanoseconds(one.image_stamps[0]) for one in answers} <= known
     assert all(one.sequence < RECORDED for one in answers)
     assert all(one.sequence >= RECORDED for one in recorded)
-    assert policy.resets >= forgotten + 2
+    assert policy.resets >= before + 2
     times = np.array([to_nanoseconds(one.clock) for one in clock])
     assert (times >= START - 3 * PERIOD).all()
     assert (np.diff(times) < 0).sum() >= 2  # once a loop
@@ -78,13 +78,13 @@ def passes(answers) -> int:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "reason"),
     [
         (["-p", "bag:=/nowhere"], "/nowhere does not exist"),
         (["-p", "bag:=BAG", "-p", "rate:=0.0"], "rate must be at least 0.001, got 0.0"),
     ],
 )
-def test_player_that_cannot_play_says_why(tmp_path, arguments, words):
+def test_player_that_cannot_play_says_why(tmp_path, arguments, reason):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", 0)
     start = "import sys; from vla_pruner_ros.nodes.player import main; sys.exit(main())"
@@ -94,11 +94,11 @@ def test_player_that_cannot_play_says_why(tmp_path, arguments, words):
         env=os.environ, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
-    assert words in done.stderr
+    assert reason in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_node_is_told_cameras_words_and_pruning_of_the_bag(tmp_path, nothing_said):
+def test_node_receives_cameras_instruction_and_pruning_of_the_bag(tmp_path, no_overrides):
     """Without them it waited for an instruction that had been a parameter."""
     policy = MemoryPolicy(num_cameras=2)
     with BagMaker(tmp_path / "bag") as bag:
@@ -109,23 +109,23 @@ def test_node_is_told_cameras_words_and_pruning_of_the_bag(tmp_path, nothing_sai
         for topic in ("/front/image_raw/compressed", "/wrist/image_raw/compressed"):
             bag.compressed(sample_image(0), 0, topic=topic)
         bag.answer(policy, [0, 0], Observation([sample_image(0), sample_image(0)], "open it"))
-    told = parameters_as_recorded(tmp_path / "bag", "", nothing_said)
-    assert told == {
+    reported = parameters_as_recorded(tmp_path / "bag", "", no_overrides)
+    assert reported == {
         "prune_layer": 2,
         "keep_ratio": 0.5,
         "image_topics": ["/wrist/image_raw", "/front/image_raw"],
         "image_transport": "compressed",
         "instruction": "open it",
     }
-    nothing_said.write_text("/**: {ros__parameters: {keep_ratio: 0.125, instruction: shut it}}")
-    left = parameters_as_recorded(tmp_path / "bag", "", nothing_said)
-    assert left.keys() == told.keys() - {"keep_ratio", "instruction"}
+    no_overrides.write_text("/**: {ros__parameters: {keep_ratio: 0.125, instruction: shut it}}")
+    left = parameters_as_recorded(tmp_path / "bag", "", no_overrides)
+    assert left.keys() == reported.keys() - {"keep_ratio", "instruction"}
 
 
-def test_bag_of_another_software_tells_nothing(tmp_path, nothing_said):
+def test_bag_of_another_software_tells_nothing(tmp_path, no_overrides):
     with BagMaker(tmp_path / "bag") as bag:
         bag.image(sample_image(0), 0)
-    assert parameters_as_recorded(tmp_path / "bag", "", nothing_said) == {}
+    assert parameters_as_recorded(tmp_path / "bag", "", no_overrides) == {}
 
 
 def test_bringup_with_a_bag_is_on_its_time_and_yields_to_what_is_named(tmp_path):

@@ -188,7 +188,7 @@ def test_stamps_that_are_apart_are_named():
 
 
 @pytest.mark.parametrize(
-    ("kind", "topic", "offered", "words"),
+    ("kind", "topic", "offered", "reason"),
     [
         (CompressedImage, "image_raw", RELIABLE,
          "/image_raw carries sensor_msgs/msg/CompressedImage, and sensor_msgs/msg/Image is"),
@@ -199,11 +199,11 @@ def test_stamps_that_are_apart_are_named():
          "sensor_msgs/msg/Image"),
     ],
 )  # fmt: skip
-def test_why_a_camera_is_silent_is_named(kind, topic, offered, words):
+def test_why_a_camera_is_silent_is_named(kind, topic, offered, reason):
     with bench(ControlledPolicy(), max_image_age=0.2) as b, another_process() as other:
         other.create_publisher(kind, topic, offered)
         b.activate()
-        b.until(lambda: words in problem(b), words)
+        b.until(lambda: reason in problem(b), reason)
 
 
 def test_qos_that_does_not_fit_is_named():
@@ -211,8 +211,8 @@ def test_qos_that_does_not_fit_is_named():
     with bench(ControlledPolicy(), max_image_age=0.2, **{name: "reliable"}) as b:
         b.client.create_publisher(Image, "image_raw", BEST_EFFORT)
         b.activate()
-        words = "the publisher of /image_raw offers best effort, and reliable is asked"
-        b.until(lambda: words in problem(b), words)
+        reason = "the publisher of /image_raw offers best effort, and reliable is asked"
+        b.until(lambda: reason in problem(b), reason)
 
 
 def test_every_present_cause_is_named_and_none_that_is_past():
@@ -221,16 +221,16 @@ def test_every_present_cause_is_named_and_none_that_is_past():
     with bench(policy, **{k: v for k, v in parameters.items() if k != "workspace"},
                workspace=[-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]) as b:  # fmt: skip
         b.activate()
-        words = {
+        reasons = {
             "instruction": "Waiting for an instruction",
             "camera": "No image on image_raw",
             "state": "no joint state arrived",
             "pose": "No end_effector_pose has arrived",
         }
-        b.until(lambda: all(text in problem(b) for text in words.values()), "four causes")
+        b.until(lambda: all(text in problem(b) for text in reasons.values()), "four causes")
         b.instruct("go")
-        b.until(lambda: words["instruction"] not in problem(b), "the instruction is there")
-        assert all(words[name] in problem(b) for name in ("camera", "state", "pose"))
+        b.until(lambda: reasons["instruction"] not in problem(b), "the instruction is there")
+        assert all(reasons[name] in problem(b) for name in ("camera", "state", "pose"))
 
         def shown(state: bool) -> bool:
             b.show()
@@ -241,7 +241,7 @@ def test_every_present_cause_is_named_and_none_that_is_past():
 
         b.until(lambda: shown(False) and "image_raw" not in problem(b), "the camera is there")
         b.until(lambda: shown(False) and "end_effector" not in problem(b), "the pose is there")
-        assert words["state"] in problem(b)
+        assert reasons["state"] in problem(b)
         b.until(lambda: shown(True) and not problem(b), "nothing is missing")
         b.until(lambda: shown(True) and b.count("inferences"), "an inference")
 

@@ -50,13 +50,13 @@ def test_the_server_moves_the_arm_and_keep_ratio_reaches_it(image_format):
             assert b.set_parameter("keep_ratio", 0.5).successful
             slower = lambda: moving(actions)[-1].translation.y == pytest.approx(0.005, abs=1e-5)
             b.show_until(slower, "the new ratio in the arm's motion")
-            told = b.node.reporter.state()
+            reported = b.node.reporter.state()
         running.until(lambda: not running.server._sessions, "the node has let go")
     assert first.translation.x == pytest.approx(0.002, abs=1e-4)
     assert first.translation.y == pytest.approx(0.0025, abs=1e-5)
-    assert told["remote_reconnects"] == 0
-    assert 0.0 < told["remote_latency_p50"] < 5.0
-    assert told["remote_jitter"] >= 0.0
+    assert reported["remote_reconnects"] == 0
+    assert 0.0 < reported["remote_latency_p50"] < 5.0
+    assert reported["remote_jitter"] >= 0.0
 
 
 def test_a_lost_server_stops_motion_and_a_new_one_is_found():

@@ -236,7 +236,7 @@ def test_actions_that_come_too_late_after_their_image_are_not_played():
     with bench(policy, max_image_age=0.3) as b:
         actions = b.listen(EndEffectorAction, ACTION)
         b.activate()
-        b.show_until(lambda: "after the moment" in b.node.health.problem, "the reason")
+        b.show_until(lambda: "after the time" in b.node.health.problem, "the reason")
         assert not moving(actions)
         pause.set()
         b.show_until(lambda: moving(actions), "motion when it is fast")

@@ -124,7 +124,7 @@ def test_failure_of_an_earlier_life_does_not_stop_the_present_one():
 
 
 @pytest.mark.parametrize("transition", ["deactivate", "shutdown", "close"])
-def test_stop_is_the_last_word(transition):
+def test_stop_is_the_last_message(transition):
     numbers = {
         "deactivate": Transition.TRANSITION_DEACTIVATE,
         "shutdown": Transition.TRANSITION_ACTIVE_SHUTDOWN,
@@ -214,11 +214,11 @@ def test_clock_jump_back_forgets_the_frame_of_a_camera_that_waits_for_another():
         arrivals = b.node.runner.inputs.frames.arrivals
         time.until(b, lambda: arrivals()[0], "a frame of the first camera")
 
-        def forgets():  # more than once: a frame may have been on its way
+        def is_cleared():  # more than once: a frame may have been on its way
             time.tick(-1.0, camera=False)
             return arrivals() == [None, None]
 
-        b.until(forgets, "nothing remembered")
+        b.until(is_cleared, "nothing remembered")
 
 
 def test_motion_stops_though_the_simulated_clock_stands_still():

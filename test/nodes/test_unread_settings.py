@@ -125,8 +125,8 @@ UNPARSABLE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "words"), UNPARSABLE.values(), ids=UNPARSABLE)
-def test_what_rcl_cannot_parse_is_one_sentence(tmp_path, content, words):
+@pytest.mark.parametrize(("content", "reason"), UNPARSABLE.values(), ids=UNPARSABLE)
+def test_what_rcl_cannot_parse_is_one_sentence(tmp_path, content, reason):
     path = tmp_path / "p.yaml"
     path.write_text(content)
     arguments = ["--ros-args", "--params-file", str(path)]
@@ -134,7 +134,7 @@ def test_what_rcl_cannot_parse_is_one_sentence(tmp_path, content, words):
         rclpy.init(context=Context(), args=arguments)
     sentence = explain_unparsable(refused.value, parameter_files(arguments))
     assert sentence.startswith(f"The parameter file {path} cannot be used: ")
-    assert words in sentence
+    assert reason in sentence
     assert "\n" not in sentence
 
 

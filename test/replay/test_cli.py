@@ -23,9 +23,9 @@ from vla_pruner_ros.replay.options import make_parser
 
 def test_recorded_settings_are_repeated_by_default(tmp_path, run):
     recorded(tmp_path)
-    status, said, summary = run("--require-parity")
+    status, printed, summary = run("--require-parity")
     assert status == 0
-    assert "24 of 24 comparable inferences equal" in said.out
+    assert "24 of 24 comparable inferences equal" in printed.out
     assert summary["parity"]["holds"] is True
     assert summary["settings"] == []
     assert (tmp_path / "out" / "report.html").exists()
@@ -48,13 +48,13 @@ def test_the_model_is_run_as_recorded_unless_told(arguments, graphs, draft, quan
 
 def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):
     recorded(tmp_path)
-    status, said, summary = run(
+    status, printed, summary = run(
         *("--keep-ratio", "1.0", "0.5", "0.25", "--method", "vla_pruner", "fastv", "--write-bag")
     )
     assert status == 0
     names = ["full", "vla_pruner 50 %", "vla_pruner 25 %", "fastv 50 %", "fastv 25 %"]
     assert [one["name"] for one in summary["settings"]] == names
-    assert all(name in said.out for name in names)
+    assert all(name in printed.out for name in names)
     half = summary["settings"][1]
     # The test policy moves 0.01 * (1 - keep_ratio) m farther on each axis.
     assert half["overall"]["translation"] == pytest.approx(0.005 * 3**0.5, rel=1e-4)
@@ -105,9 +105,9 @@ def test_parity_that_is_required_and_missed_shows_in_the_status(tmp_path, run, m
             return chunk
 
     monkeypatch.setattr(cli, "load_policy", lambda *_, **__: Other())
-    status, said, summary = run("--require-parity")
+    status, printed, summary = run("--require-parity")
     assert status == 1
-    assert "0 of 24" in said.out
+    assert "0 of 24" in printed.out
     assert summary["parity"]["largest"] == pytest.approx(0.01, rel=1e-3)
     assert run("--require-parity", "--tolerance", "0.02")[0] == 0
 
@@ -123,9 +123,9 @@ def test_frames_that_fail_make_a_partial_report(tmp_path, run):
         for number in range(6):
             encoding = "rgb8" if number % 2 else "yuv410"
             bag.image(sample_image(number), number * PERIOD, encoding=encoding)
-    status, said, summary = run("--keep-ratio", "0.5")
+    status, printed, summary = run("--keep-ratio", "0.5")
     assert status == 1
-    assert "problem: 3 inference(s) failed: image encoding 'yuv410' is not supported" in said.out
+    assert "problem: 3 inference(s) failed: image encoding 'yuv410' is not supported" in printed.out
     assert summary["settings"][1]["overall"]["count"] == 3
 
 
@@ -153,13 +153,13 @@ def test_checkpoint_that_cannot_be_loaded(tmp_path, run, monkeypatch):
         raise CheckpointError("config.json is missing in none; give a checkpoint's directory")
 
     monkeypatch.setattr(cli, "load_policy", refuse)
-    status, said, _ = run()
+    status, printed, _ = run()
     assert status == 2
-    assert "config.json is missing" in said.err
+    assert "config.json is missing" in printed.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "reason"),
     [
         (("--keep-ratio", "1.5"), "keep_ratio must be at most 1, got 1.5"),
         (("--set", "colour=red"), "NAME=VALUE"),
@@ -167,19 +167,19 @@ def test_checkpoint_that_cannot_be_loaded(tmp_path, run, monkeypatch):
         (("--node", "/other"), "no node /other was recorded"),
     ],
 )
-def test_arguments_that_do_not_fit(tmp_path, run, arguments, words):
+def test_arguments_that_do_not_fit(tmp_path, run, arguments, reason):
     recorded(tmp_path)
-    status, said, _ = run(*arguments)
+    status, printed, _ = run(*arguments)
     assert status == 2
-    assert words in said.err
+    assert reason in printed.err
 
 
 def test_results_are_not_written_over_an_older_replayed_bag(tmp_path, run):
     recorded(tmp_path)
     assert run("--write-bag")[0] == 0
-    status, said, _ = run("--write-bag")
+    status, printed, _ = run("--write-bag")
     assert status == 2
-    assert "exists already" in said.err
+    assert "exists already" in printed.err
 
 
 def test_real_model_repeats_itself(tmp_path, capsys):
@@ -197,8 +197,8 @@ def test_real_model_repeats_itself(tmp_path, capsys):
             bag.answer(policy, [number * PERIOD], Observation([image], "close the door"))
     command = [str(tmp_path / "bag"), "--checkpoint", str(checkpoint), "--device", "cpu"]
     status = cli.main([*command, "--out", str(tmp_path / "out"), "--require-parity", "--no-report"])
-    said = capsys.readouterr()
-    assert status == 0, said.out + said.err
+    printed = capsys.readouterr()
+    assert status == 0, printed.out + printed.err
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["parity"]["equal"] == 8
     assert summary["parity"]["kept_equal"] == 8
@@ -206,36 +206,36 @@ def test_real_model_repeats_itself(tmp_path, capsys):
 
 def test_directory_above_a_bag_names_the_bag(tmp_path, run):
     plain(tmp_path)
-    status, said, _ = run(bag=".")
+    status, printed, _ = run(bag=".")
     assert status == 2
-    assert "but in bag below it" in said.err
+    assert "but in bag below it" in printed.err
 
 
 def test_output_that_is_a_file_is_refused(tmp_path, run):
     plain(tmp_path)
     (tmp_path / "out").write_text("mine")
-    status, said, _ = run("--no-report")
+    status, printed, _ = run("--no-report")
     assert status == 2
-    assert "is a file" in said.err
+    assert "is a file" in printed.err
     assert (tmp_path / "out").read_text() == "mine"
 
 
 def test_frames_far_apart_are_told_to_start_anew(tmp_path, run):
     plain(tmp_path, frames=61)
-    status, said, _ = run("--every", "30", "--keep-ratio", "0.5")
+    status, printed, _ = run("--every", "30", "--keep-ratio", "0.5")
     assert status == 0
-    assert "2 inferences came more than relevance_timeout (2 s) after" in said.out
+    assert "2 inferences came more than relevance_timeout (2 s) after" in printed.out
 
 
 def test_instructions_on_two_topics_have_to_be_chosen(tmp_path, run):
     with BagMaker(tmp_path / "bag") as bag:
         bag.instruction("go", -PERIOD, "/chatter")
-        bag.instruction("stay", -PERIOD, "/words")
+        bag.instruction("stay", -PERIOD, "/texts")
         bag.image(sample_image(0), 0)
-    status, said, _ = run()
+    status, printed, _ = run()
     assert status == 2
-    assert "/chatter, /words; choose one with --instruction-topic" in said.err
-    assert run("--instruction-topic", "/words")[0] == 0
+    assert "/chatter, /texts; choose one with --instruction-topic" in printed.err
+    assert run("--instruction-topic", "/texts")[0] == 0
 
 
 def test_replayed_answers_carry_the_stamps_of_all_they_were_computed_from(
@@ -290,7 +290,7 @@ def test_parameters_that_are_not_in_the_bag_come_from_a_file(tmp_path, run):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "reason"),
     [
         (None, "cannot be read"),
         (b"\xff\xfe", "cannot be read"),
@@ -301,11 +301,11 @@ def test_parameters_that_are_not_in_the_bag_come_from_a_file(tmp_path, run):
         (b"/other: {ros__parameters: {keep_ratio: 0.5}}", "ros2 param dump /vla_pruner"),
     ],
 )
-def test_parameter_file_that_is_none(tmp_path, run, content, words):
+def test_parameter_file_that_is_none(tmp_path, run, content, reason):
     recorded(tmp_path, 3)
     file = tmp_path / "params.yaml"
     if content is not None:
         file.write_bytes(content)
-    status, said, _ = run("--params", str(file))
+    status, printed, _ = run("--params", str(file))
     assert status == 2
-    assert words in said.err
+    assert reason in printed.err

@@ -91,10 +91,10 @@ def test_token_overlap(ours, theirs, expected):
     assert token_overlap(ours, theirs) == pytest.approx(expected, nan_ok=True)
 
 
-def step(index: int, x: float, words: str = "go", seconds: float = 0.1) -> Step:
+def step(index: int, x: float, instruction: str = "go", seconds: float = 0.1) -> Step:
     actions = np.zeros((1, 7), np.float32)
     actions[0, 0] = x
-    return Step(index, index, words, "", actions, kept([index % 16]), seconds, (4, 16))
+    return Step(index, index, instruction, "", actions, kept([index % 16]), seconds, (4, 16))
 
 
 def test_summary_by_instruction_and_overall():
@@ -110,7 +110,7 @@ def test_summary_by_instruction_and_overall():
     assert overall.tokens == 0.25
     assert overall.overlap == 1.0
     parts = by_instruction(compared)
-    assert {words: one.count for words, one in parts.items()} == {"go": 2, "stop": 1}
+    assert {instruction: one.count for instruction, one in parts.items()} == {"go": 2, "stop": 1}
     assert parts["go"].translation == pytest.approx(0.002, rel=1e-5)
 
 

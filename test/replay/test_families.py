@@ -30,7 +30,7 @@ def show(b, number: int, compressed: bool) -> None:
     """Send one joint state and one image per camera."""
     positions = [0.01 * number + 0.1 * place for place in range(8)]
     b.send_joint_state(JOINTS[::-1], positions)
-    # A bag tells the order of arrival at the recorder, not which state the node held by then.
+    # A bag shows the order of arrival at the recorder, not which state the node held by then.
     b.until(lambda: b.joint_positions() == positions, "this joint state")
     for place, topic in enumerate(CAMERAS):
         rgb = np.kron(sample_image(number + 40 * place), np.ones((4, 4, 1), np.uint8))

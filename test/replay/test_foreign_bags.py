@@ -68,7 +68,7 @@ def test_a_string_of_another_name_is_no_instruction(tmp_path, topic):
         f"it could be: {topic}; choose one with --instruction-topic"
         in session(tmp_path / "bag").remarks[0]
     )
-    asked = inputs_of(tmp_path / "bag", wanted=TopicSelection(instruction=topic))
+    asked = inputs_of(tmp_path / "bag", selection=TopicSelection(instruction=topic))
     assert [m.instruction for m in asked] == ["<robot name='arm'/>"] * 3
 
 
@@ -81,7 +81,7 @@ def test_an_instruction_by_name_gives_way_to_the_flag(tmp_path, topic):
     path = tmp_path / "bag"
     assert [m.instruction for m in inputs_of(path)] == ["close the drawer"] * 2
     assert [m.instruction for m in inputs_of(path, instruction="go")] == ["go"] * 3
-    both = inputs_of(path, instruction="go", wanted=TopicSelection(instruction=topic))
+    both = inputs_of(path, instruction="go", selection=TopicSelection(instruction=topic))
     assert [m.instruction for m in both] == ["go", "close the drawer", "close the drawer"]
 
 
@@ -153,7 +153,7 @@ def test_video_that_begins_without_a_key_frame_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("msgtype", "words"),
+    ("msgtype", "reason"),
     [
         (FFMPEG, "video of ffmpeg_image_transport (ffmpeg_image_transport_msgs/msg/FFMPEGPacket); "
                  "to decode it, install PyAV"),
@@ -162,14 +162,14 @@ def test_video_that_begins_without_a_key_frame_is_told(tmp_path):
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("asked", [True, False])
-def test_video_that_cannot_be_decoded_is_named(tmp_path, monkeypatch, msgtype, words, asked):
+def test_video_that_cannot_be_decoded_is_named(tmp_path, monkeypatch, msgtype, reason, asked):
     monkeypatch.setattr(video, "av", None)
     with bag_of(tmp_path / "bag") as bag:
         add_video(bag, msgtype, [b"\0\0\1"] * 3)
-    wanted = TopicSelection(images=("/camera/video",) if asked else ())
+    selection = TopicSelection(images=("/camera/video",) if asked else ())
     with pytest.raises(BagError) as refused:
-        session(tmp_path / "bag", instruction="go", wanted=wanted)
-    assert words in str(refused.value)
+        session(tmp_path / "bag", instruction="go", selection=selection)
+    assert reason in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["mjpeg2000", "vp6", ""])

@@ -31,7 +31,7 @@ def test_recorded_inferences_are_repeated_exactly(tmp_path):
     assert [s.index for s in run.steps if s.reset] == [0, 12, 18]  # the last left no message
 
 
-@pytest.mark.parametrize("mistake", ["reset", "frame", "words", "ratio"])
+@pytest.mark.parametrize("mistake", ["reset", "frame", "instruction", "ratio"])
 def test_parity_notices_what_differs(tmp_path, mistake):
     """A parity check that cannot fail would prove nothing."""
     with BagMaker(tmp_path / "bag") as bag:
@@ -45,7 +45,7 @@ def test_parity_notices_what_differs(tmp_path, mistake):
                 "frame": {
                     "images": replay_input.images if replay_input.index != 3 else changed[0].images
                 },
-                "words": {"instruction": replay_input.instruction + "!"},
+                "instruction": {"instruction": replay_input.instruction + "!"},
                 "ratio": {},
             }[mistake]
             changed.append(type(replay_input)(**{**vars(replay_input), **change}))
@@ -197,14 +197,14 @@ def test_cameras_are_told_apart_by_the_stamps_of_the_answers(tmp_path, apart):
             bag.answer(policy, [stamp, late], seen)
     with BagReader(tmp_path / "bag") as reader:
         session = Session(reader, 2, Choice())
-    said = "does not name the cameras' order" in " ".join(session.remarks)
+    printed = "does not name the cameras' order" in " ".join(session.remarks)
     if apart:
         assert session.topics.images == ("/wrist/image_raw", "/front/image_raw")
-        assert not said
+        assert not printed
         assert replay(tmp_path / "bag", MemoryPolicy(num_cameras=2))[2].holds
     else:
         assert session.topics.images == ("/front/image_raw", "/wrist/image_raw")
-        assert said
+        assert printed
 
 
 def test_budget_that_followed_the_clock_is_replayed_as_it_was(tmp_path):
@@ -242,7 +242,7 @@ def test_several_recorded_nodes_need_a_choice(tmp_path):
             bag.answer(MemoryPolicy(), [0], Observation([sample_image(0)], "go"), node=node)
     with pytest.raises(BagError, match=r"several nodes.*choose one with --node"):
         inputs_of(tmp_path / "bag")
-    wanted = TopicSelection(node="/left/vla_pruner")
-    assert len(inputs_of(tmp_path / "bag", wanted=wanted)) == 1
+    selection = TopicSelection(node="/left/vla_pruner")
+    assert len(inputs_of(tmp_path / "bag", selection=selection)) == 1
     with pytest.raises(BagError, match="no node /up was recorded"):
-        inputs_of(tmp_path / "bag", wanted=TopicSelection(node="/up"))
+        inputs_of(tmp_path / "bag", selection=TopicSelection(node="/up"))

@@ -1,4 +1,4 @@
-"""Which frames a replay asks about when it samples a bag, and when it forgets."""
+"""The frames that a replay infers from when it samples a bag, and when it clears the history."""
 
 from __future__ import annotations
 
@@ -152,17 +152,17 @@ def test_unclear_cameras_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words"),
+    ("selection", "reason"),
     [
         (TopicSelection(images=("/c",)), "topic /c is not in the bag; it has: /"),
         (TopicSelection(images=("/instruction",)), "is std_msgs/msg/String, not an image"),
-        (TopicSelection(instruction="/words"), "no std_msgs/msg/String on /words"),
+        (TopicSelection(instruction="/texts"), "no std_msgs/msg/String on /texts"),
         (TopicSelection(state="/joints"), "no sensor_msgs/msg/JointState on /joints"),
     ],
 )
-def test_topics_that_are_not_there_are_named(tmp_path, wanted, words):
-    with BagReader(plain_bag(tmp_path / "bag")) as reader, pytest.raises(BagError, match=words):
-        Session(reader, 1, Choice(wanted))
+def test_topics_that_are_not_there_are_named(tmp_path, selection, reason):
+    with BagReader(plain_bag(tmp_path / "bag")) as reader, pytest.raises(BagError, match=reason):
+        Session(reader, 1, Choice(selection))
 
 
 def test_bag_without_images(tmp_path):

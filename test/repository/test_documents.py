@@ -86,9 +86,9 @@ def test_executables_of_pip_and_colcon_exist():
 
 
 @pytest.mark.parametrize(
-    ("missing", "words"), [("rclpy", "ROS 2 is not here"), ("vla_pruner_ros.msg", "colcon")]
+    ("missing", "reason"), [("rclpy", "ROS 2 is not here"), ("vla_pruner_ros.msg", "colcon")]
 )
-def test_executables_say_that_ros_is_missing(monkeypatch, capsys, missing, words):
+def test_executables_say_that_ros_is_missing(monkeypatch, capsys, missing, reason):
     """After pip install without ROS they ended with a traceback."""
     real = executables.find_spec
     monkeypatch.setattr(
@@ -97,9 +97,9 @@ def test_executables_say_that_ros_is_missing(monkeypatch, capsys, missing, words
     for name, function in declared_executables().items():
         if name not in WITHOUT_ROS:
             assert function() == 2
-            said = capsys.readouterr().err
-            assert said.startswith(f"{name} cannot run: ")
-            assert words in said
+            printed = capsys.readouterr().err
+            assert printed.startswith(f"{name} cannot run: ")
+            assert reason in printed
 
 
 def test_shared_data_is_found():

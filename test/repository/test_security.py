@@ -35,7 +35,7 @@ def test_policy_allows_exactly_what_the_node_uses():
             ask = getattr(b.client, f"get_{kind}_names_and_types_by_node")
             return {name for name, _ in ask(*here)}
 
-        # The graph is told over DDS piece by piece: all that is allowed must turn up, nothing else.
+        # The graph arrives over DDS piece by piece: all that is allowed must turn up, nothing else.
         for kind, permission in (("publisher", "publish"), ("subscriber", "subscribe")):
             topics = allowed("vla_pruner", "topic", permission)
             b.until(lambda k=kind, t=topics: t - OPTIONAL <= found(k), f"every {kind}")

@@ -182,20 +182,20 @@ def test_what_is_encoded_decodes_to_the_same_commands(name, data):
     binary = data.draw(
         hnp.arrays(float, (3, len(robot.commanded_grippers)), elements=st.sampled_from([0.0, 1.0]))
     )
-    wanted = Commands(
+    expected = Commands(
         None if robot.joints else array(6),
         None,
         array(len(robot.joints)) if robot.joints else None,
         binary,
     )
-    numbers = encode_actions(robot, wanted, start, 0.1)
+    numbers = encode_actions(robot, expected, start, 0.1)
     assert numbers.shape == (3, robot.action_dim)
     found = decode_actions(robot, numbers, start, 0.1)
-    assert found.openings == pytest.approx(wanted.openings)
+    assert found.openings == pytest.approx(expected.openings)
     if robot.joints:
-        assert found.joints == pytest.approx(wanted.joints, abs=1e-9)
+        assert found.joints == pytest.approx(expected.joints, abs=1e-9)
     else:
-        assert found.displacements == pytest.approx(wanted.displacements, abs=1e-9)
+        assert found.displacements == pytest.approx(expected.displacements, abs=1e-9)
 
 
 @pytest.mark.parametrize("shape", ["rpy", "axis_angle"])
@@ -207,8 +207,8 @@ def test_displacements_survive_any_frame(shape, frame, rows):
         part("end_effector_delta", representation=shape, unit="deg", frame=frame,
              names=("r", "p", "y")),
     )  # fmt: skip
-    wanted = Commands(rows, None, None, np.zeros((4, 0)))
-    found = decode_actions(robot, encode_actions(robot, wanted, AT, 0.1), AT, 0.1)
+    expected = Commands(rows, None, None, np.zeros((4, 0)))
+    found = decode_actions(robot, encode_actions(robot, expected, AT, 0.1), AT, 0.1)
     assert found.displacements == pytest.approx(rows, abs=1e-9)
 
 
@@ -225,6 +225,6 @@ def test_absolute_poses_survive_any_representation(shape, angles):
     )  # fmt: skip
     turn = from_matrix(to_matrix(np.array(angles), "rpy"), "quaternion")
     poses = np.array([[0.1, 0.2, 0.3, *turn]])
-    wanted = Commands(None, poses, None, np.zeros((1, 0)))
-    found = decode_actions(robot, encode_actions(robot, wanted, AT, 0.1), AT, 0.1)
+    expected = Commands(None, poses, None, np.zeros((1, 0)))
+    found = decode_actions(robot, encode_actions(robot, expected, AT, 0.1), AT, 0.1)
     assert found.poses == pytest.approx(poses, abs=1e-9)

@@ -22,7 +22,7 @@ def test_a_checkpoint_without_names_or_state_fits_by_its_widths():
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "words"),
+    ("checkpoint", "names"),
     [
         (CheckpointLayout(14), ["gives 14 action numbers", "so101 explains 6", "gripper.pos"]),
         (CheckpointLayout(6, 8), ["takes 8 state numbers", "so101 gives 6", "shoulder_pan.pos"]),
@@ -40,10 +40,10 @@ def test_a_checkpoint_without_names_or_state_fits_by_its_widths():
         ),
     ],
 )
-def test_what_differs_is_said_with_both_lists(checkpoint, words):
+def test_what_differs_is_named_with_both_lists(checkpoint, names):
     (sentence,) = mismatches(SO101, checkpoint)
-    for word in words:
-        assert word in sentence
+    for name in names:
+        assert name in sentence
 
 
 RELATIVE = """\

@@ -87,6 +87,6 @@ def test_a_bad_command_line_is_refused_in_a_sentence(
 ):
     directory = str(checkpoints("openvla_oft"))
     assert cli.main(["--checkpoint", directory, "--port", "0", *arguments]) == 1
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert "Traceback" not in printed

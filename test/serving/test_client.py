@@ -80,9 +80,9 @@ def test_real_weights_give_the_same_actions_as_here(small_policy):  # noqa: F811
     with remote(near) as (far, _):
         far.pruning = near.pruning
         got = [far.act(seeded_observation(far, seed)) for seed in seeds]
-    for mine, wanted in zip(got, expected, strict=True):
-        np.testing.assert_array_equal(mine.actions, wanted.actions)
-        for kept, right in zip(mine.pruning.kept_indices, wanted.pruning.kept_indices, strict=True):
+    for mine, exact in zip(got, expected, strict=True):
+        np.testing.assert_array_equal(mine.actions, exact.actions)
+        for kept, right in zip(mine.pruning.kept_indices, exact.pruning.kept_indices, strict=True):
             np.testing.assert_array_equal(kept, right)
 
 
@@ -127,9 +127,9 @@ def test_a_late_answer_is_given_up_and_never_taken_for_the_next():
         assert time.monotonic() - start < 5.0
         policy.proceed.set()
         assert far.act(seen(255)).actions[0, 1] == 1.0
-        told = far.diagnostics()
-    assert (told["remote_timeouts"], told["remote_late_answers"]) == (1, 1)
-    assert told["remote_latency_p50"] > 0.0
+        printed = far.diagnostics()
+    assert (printed["remote_timeouts"], printed["remote_late_answers"]) == (1, 1)
+    assert printed["remote_latency_p50"] > 0.0
 
 
 def test_a_lost_server_fails_and_is_found_again_with_a_new_history():

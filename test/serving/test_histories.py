@@ -48,12 +48,12 @@ def test_robots_in_turns_get_what_each_gets_alone(small_policy, family, other): 
     robots = [(range(5), config), (range(100, 105), replace(config, **other))]
     expected = [alone(policy, seeds, config) for seeds, config in robots]
     for mine, theirs in zip(interleaved(policy, robots), expected, strict=True):
-        for chunk, wanted in zip(mine, theirs, strict=True):
-            np.testing.assert_array_equal(chunk.actions, wanted.actions)
-            assert chunk.pruning.tokens_kept == wanted.pruning.tokens_kept
-            assert chunk.pruning.history_length == wanted.pruning.history_length
+        for chunk, exact in zip(mine, theirs, strict=True):
+            np.testing.assert_array_equal(chunk.actions, exact.actions)
+            assert chunk.pruning.tokens_kept == exact.pruning.tokens_kept
+            assert chunk.pruning.history_length == exact.pruning.history_length
             for kept, right in zip(
-                chunk.pruning.kept_indices, wanted.pruning.kept_indices, strict=True
+                chunk.pruning.kept_indices, exact.pruning.kept_indices, strict=True
             ):
                 np.testing.assert_array_equal(kept, right)
 
@@ -63,7 +63,7 @@ def test_a_random_method_goes_on_with_its_own_numbers(small_policy):  # noqa: F8
     robots = [(range(5), policy.pruning), (range(5), replace(policy.pruning, seed=3))]
     expected = [alone(policy, seeds, config) for seeds, config in robots]
     for mine, theirs in zip(interleaved(policy, robots), expected, strict=True):
-        for chunk, wanted in zip(mine, theirs, strict=True):
+        for chunk, exact in zip(mine, theirs, strict=True):
             np.testing.assert_array_equal(
-                chunk.pruning.kept_indices[0], wanted.pruning.kept_indices[0]
+                chunk.pruning.kept_indices[0], exact.pruning.kept_indices[0]
             )

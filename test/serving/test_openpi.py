@@ -30,10 +30,10 @@ def steps(reply: dict) -> int:
 
 def test_metadata_describe_the_policy():
     with served(SteppedPolicy()) as running:
-        told = client(running).get_server_metadata()["vla_pruner"]
-    assert told["num_cameras"] == 2
-    assert told["state_dim"] == 8
-    assert told["camera_keys"] == ["observation/image", "observation/wrist_image"]
+        reported = client(running).get_server_metadata()["vla_pruner"]
+    assert reported["num_cameras"] == 2
+    assert reported["state_dim"] == 8
+    assert reported["camera_keys"] == ["observation/image", "observation/wrist_image"]
 
 
 @pytest.mark.parametrize(

@@ -151,11 +151,11 @@ def test_hello_says_what_the_policy_wants_to_see():
     with served(SteppedPolicy(), VlaEval()) as running, connect(running.url) as socket:
         peer = RawClient(socket)
         seq = peer.send("hello", {"harness_version": "0.8.0", "protocol_version": 1})
-        told = peer.receive()
-    assert (told.type, told.seq) == (MessageType.HELLO, seq)
-    assert told.payload["observation_params"]["send_wrist_image"] is True
-    assert told.payload["action_spec"]["gripper"]["format"] == "binary_close_positive"
-    assert set(told.payload["observation_spec"]) == {"agentview", "wrist", "language", "state"}
+        reported = peer.receive()
+    assert (reported.type, reported.seq) == (MessageType.HELLO, seq)
+    assert reported.payload["observation_params"]["send_wrist_image"] is True
+    assert reported.payload["action_spec"]["gripper"]["format"] == "binary_close_positive"
+    assert set(reported.payload["observation_spec"]) == {"agentview", "wrist", "language", "state"}
 
 
 def test_an_error_keeps_the_connection():
@@ -225,7 +225,7 @@ def test_many_bad_frames_in_a_row_end_a_connection():
 
 
 def test_the_beacon_is_missed_without_a_policy():
-    """The benchmark tells good from bad: holding still fails."""
+    """The benchmark separates good from bad: holding still fails."""
     benchmark = BeaconBenchmark()
     benchmark.reset({"task_id": 0})
     for _ in range(40):

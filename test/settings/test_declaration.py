@@ -49,7 +49,7 @@ def test_a_field_says_everything_once():
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "reason"),
     [
         ({"ratio": 1.5}, "ratio must be at most 1, got 1.5"),
         ({"ratio": -0.1}, "ratio must be at least 0, got -0.1"),
@@ -65,8 +65,8 @@ def test_a_field_says_everything_once():
         ({"steps": "many"}, "steps must be an integer or auto"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_by_name(values, words):
-    with pytest.raises(ValueError, match=words):
+def test_a_value_that_does_not_fit_is_refused_by_name(values, reason):
+    with pytest.raises(ValueError, match=reason):
         Example(**values)
 
 

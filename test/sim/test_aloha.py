@@ -77,7 +77,7 @@ def test_a_trajectory_starts_where_the_joints_are_and_stays_at_its_end():
 
 
 @pytest.mark.parametrize(
-    ("names", "times", "positions", "words"),
+    ("names", "times", "positions", "reason"),
     [
         (["a", "c"], [0.1], [[0, 0]], "not there: c"),
         (["a"], [], [], "do not have one position"),
@@ -87,6 +87,6 @@ def test_a_trajectory_starts_where_the_joints_are_and_stays_at_its_end():
         (["a"], [0.1], [[float("nan")]], "not finite"),
     ],
 )
-def test_a_trajectory_that_no_controller_takes_is_refused(names, times, positions, words):
-    with pytest.raises(ValueError, match=words):
+def test_a_trajectory_that_no_controller_takes_is_refused(names, times, positions, reason):
+    with pytest.raises(ValueError, match=reason):
         FollowedTrajectory.checked(names, times, positions, KNOWN, 0.0)

@@ -28,7 +28,7 @@ WAIT = 20.0  # s, longest wait for an event; nothing takes nearly as long
 
 
 class Recorder:
-    """Collects what the simulation tells; `until` waits for an event of one kind."""
+    """Collects the simulation's events; `until` waits for an event of one kind."""
 
     def __init__(self):
         self.events = {"frame": queue.Queue(), "state": queue.Queue(), "episode": queue.Queue()}
@@ -294,10 +294,10 @@ def test_reset_starts_the_next_episode(ros, inbox):
 
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     episodes = inbox(DiagnosticStatus, "sim_robot/episode", latched)
-    before = int(_facts(episodes.until())["episode"])
+    before = int(_values(episodes.until())["episode"])
     answer = _call(ros, Trigger, "sim_robot/reset", Trigger.Request())
     assert answer.success, answer.message
-    now = _facts(episodes.until(lambda status: int(_facts(status)["episode"]) > before))
+    now = _values(episodes.until(lambda status: int(_values(status)["episode"]) > before))
     assert now["instruction"] == "move the gripper to the green ball"
     assert now["seed"] == now["episode"]
 
@@ -327,7 +327,7 @@ def test_ctrl_c_ends_the_node_in_order(process):
     assert "Action refused" in output
 
 
-def _facts(status):
+def _values(status):
     return {pair.key: pair.value for pair in status.values}
 
 

@@ -56,10 +56,10 @@ def test_displacement_is_carried_out_in_metres_along_the_base_axes(robot, axis, 
     for _ in range(3):
         robot.step(command, duration)
     moved = settle(robot).end_effector_position - start
-    wanted = np.zeros(3)
-    wanted[axis] = 0.06
+    expected = np.zeros(3)
+    expected[axis] = 0.06
     # The hand follows its command through a soft constraint and comes 4 % short.
-    np.testing.assert_allclose(moved, wanted, atol=0.005)
+    np.testing.assert_allclose(moved, expected, atol=0.005)
 
 
 def test_actions_that_overlap_in_time_lose_nothing(robot):
@@ -119,7 +119,7 @@ def test_rotations_are_ignored_and_said_so_once(robot, caplog):
 
 
 @pytest.mark.parametrize(
-    ("bad", "duration", "words"),
+    ("bad", "duration", "reason"),
     [
         (np.zeros(4), 0.1, "7 finite numbers"),
         (np.full(7, np.nan), 0.1, "7 finite numbers"),
@@ -127,8 +127,8 @@ def test_rotations_are_ignored_and_said_so_once(robot, caplog):
         (np.zeros(7), float("nan"), "duration"),
     ],
 )
-def test_bad_actions_are_refused_by_name(robot, bad, duration, words):
-    with pytest.raises(ValueError, match=words):
+def test_bad_actions_are_refused_by_name(robot, bad, duration, reason):
+    with pytest.raises(ValueError, match=reason):
         robot.step(bad, duration)
 
 
@@ -242,17 +242,17 @@ def test_experts_succeed_through_metric_actions(task, seeds):
 def test_asking_the_expert_does_not_move_the_robot(robot):
     robot.reset(2)
     before = robot.state()
-    wanted = Expert(robot).action()
+    expected = Expert(robot).action()
     after = robot.state()
     np.testing.assert_array_equal(before.joint_positions, after.joint_positions)
-    assert np.linalg.norm(wanted[:3]) > 0.01
+    assert np.linalg.norm(expected[:3]) > 0.01
     assert after.time == before.time
 
 
-def test_every_task_has_an_environment_an_expert_and_distinct_words():
+def test_every_task_has_an_environment_an_expert_and_a_distinct_instruction():
     assert len(INSTRUCTIONS) >= 10
     phrases = [phrase for task in INSTRUCTIONS for phrase in INSTRUCTIONS[task]]
-    assert len(set(phrases)) == len(phrases), "two tasks cannot be asked for in the same words"
+    assert len(set(phrases)) == len(phrases), "two tasks have the same instruction"
     for task in INSTRUCTIONS:
         assert f"{task}-v3" in backend.ENVIRONMENTS
         assert f"{task}-v3" in backend.EXPERTS
@@ -317,7 +317,7 @@ def _check_reading(demonstrations):
     np.testing.assert_array_equal(chunk[0], demonstrations.actions[last])
     np.testing.assert_array_equal(chunk[1:, :6], 0.0)
     np.testing.assert_array_equal(chunk[1:, 6], chunk[0, 6])
-    # 0.25 m/s for 0.1 s: what the expert wanted, without the noise that was executed
+    # 0.25 m/s for 0.1 s: the action of the expert without the noise that was executed
     assert np.abs(demonstrations.actions[:, :3]).max() <= 0.0251
     with pytest.raises(IndexError):
         demonstrations[last + 1]

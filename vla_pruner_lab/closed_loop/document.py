@@ -135,7 +135,7 @@ def _first_steps(records: list[dict], main: str) -> list[str]:
 def _about(runs: list[dict]) -> list[str]:
     lines = []
     if any(run["trained"] is False for run in runs):
-        lines.append("**Random weights: these figures say nothing about any method.**")
+        lines.append("**Random weights: these figures do not compare methods.**")
     notes = [run["training"] for run in runs if run["training"] and "steps" in run["training"]]
     if notes:
         note = notes[-1]

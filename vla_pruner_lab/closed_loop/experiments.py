@@ -55,16 +55,22 @@ class ExperimentConfig:
 class EpisodeConfig:
     """One attempt; equal tasks and seeds start from equal states, whatever the experiment."""
 
-    cell: ExperimentConfig
+    experiment: ExperimentConfig
     task: str
     seed: int
 
     @property
     def key(self) -> tuple:
-        return (self.cell.method, self.cell.keep_ratio, self.cell.variant, self.task, self.seed)
+        return (
+            self.experiment.method,
+            self.experiment.keep_ratio,
+            self.experiment.variant,
+            self.task,
+            self.seed,
+        )
 
 
-def make_cells(
+def make_experiments(
     methods: Sequence[str],
     keep_ratios: Sequence[float],
     varied: dict[str, Sequence[object]],
@@ -81,22 +87,22 @@ def make_cells(
     if min(unpruned_first) < 0:
         raise ValueError(f"unpruned_first must be 0 or more inferences, got {min(unpruned_first)}")
     variants = [_not_default(dict(v)) for v in _combinations(varied)]
-    cells = [ExperimentConfig("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
+    experiments = [ExperimentConfig("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
     ratios = [ratio for ratio in keep_ratios if ratio != 1.0]
     for ratio, method, variant, first in itertools.product(
         ratios, methods, variants, unpruned_first
     ):
         if method != "full":
-            cells.append(ExperimentConfig(method, ratio, variant, first))
-    for cell in cells:
-        cell.config()
-    return sorted(dict.fromkeys(cells), key=_rank)
+            experiments.append(ExperimentConfig(method, ratio, variant, first))
+    for experiment in experiments:
+        experiment.config()
+    return sorted(dict.fromkeys(experiments), key=_rank)
 
 
 def make_episodes(
-    cells: Sequence[ExperimentConfig], tasks: Sequence[str], count: int, first_seed: int = 0
+    experiments: Sequence[ExperimentConfig], tasks: Sequence[str], count: int, first_seed: int = 0
 ) -> Iterator[EpisodeConfig]:
-    """Yield `count` episodes of each task for each cell, cell after cell.
+    """Yield `count` episodes of each task for each experiment, experiment after experiment.
 
     Raises:
         ValueError: seeds that training may have seen.
@@ -107,8 +113,8 @@ def make_episodes(
             f"{first_seed}..{first_seed + count - 1}: those above are for training"
         )
     seeds = range(first_seed, first_seed + count)
-    for cell, task, seed in itertools.product(cells, tasks, seeds):
-        yield EpisodeConfig(cell, task, seed)
+    for experiment, task, seed in itertools.product(experiments, tasks, seeds):
+        yield EpisodeConfig(experiment, task, seed)
 
 
 def settings_of(config: PruningConfig) -> dict[str, object]:
@@ -130,8 +136,8 @@ def _not_default(settings: dict[str, object]) -> tuple[tuple[str, object], ...]:
     return tuple((name, values[name]) for name in VARIED if values[name] != default[name])
 
 
-def _rank(cell: ExperimentConfig) -> int:
-    if cell.method == "full":
+def _rank(experiment: ExperimentConfig) -> int:
+    if experiment.method == "full":
         return 0
-    decides = cell.method in DECIDING_METHODS and cell.keep_ratio in DECIDING_RATIOS
-    return 1 if decides and not cell.variant else 2
+    decides = experiment.method in DECIDING_METHODS and experiment.keep_ratio in DECIDING_RATIOS
+    return 1 if decides and not experiment.variant else 2

@@ -2,7 +2,7 @@
 
 The expert carries out each task. Every method then sees exactly these images, in order; its
 outputs do not move the robot. The simulator reports which patches show the hand, the task's object,
-the arm or nothing of these. Each cell and task is a line of --out; a second run adds the missing
+the arm or nothing of these. Each experiment and task is a line of --out; another run adds missing
 ones. If --page docs/reference is given, kept_patches.md is written there from all of --out, with
 this policy's image.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vla_pruner_lab.closed_loop.experiments import ExperimentConfig, make_cells
+from vla_pruner_lab.closed_loop.experiments import ExperimentConfig, make_experiments
 from vla_pruner_lab.closed_loop.kept_patches_page import draw_sheet, sheet_name, write_page
 from vla_pruner_lab.closed_loop.records import EpisodeFile
 from vla_pruner_lab.closed_loop.run import fingerprint
@@ -117,8 +117,8 @@ def _patches_covered(policy: PrunedPolicy, mask: np.ndarray) -> np.ndarray:
     shown = policy.preview(np.repeat(255 * mask[..., None].astype(np.uint8), 3, axis=2))[..., 0]
     rows, columns = policy.grid
     height, width = shown.shape[0] // rows, shown.shape[1] // columns
-    cells = shown[: rows * height, : columns * width].reshape(rows, height, columns, width)
-    return (cells > 127).mean(axis=(1, 3)).ravel() >= COVERED
+    patches = shown[: rows * height, : columns * width].reshape(rows, height, columns, width)
+    return (patches > 127).mean(axis=(1, 3)).ravel() >= COVERED
 
 
 def kept_tokens(policy: PrunedPolicy, kept_indices: Sequence[np.ndarray]) -> np.ndarray:
@@ -131,14 +131,14 @@ def kept_tokens(policy: PrunedPolicy, kept_indices: Sequence[np.ndarray]) -> np.
 
 
 def look(
-    policy: PrunedPolicy, cell: ExperimentConfig, episode: Sequence[View], execute: int
+    policy: PrunedPolicy, experiment: ExperimentConfig, episode: Sequence[View], execute: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Run the policy over one episode.
 
     Returns:
         Kept tokens bool [views, M] and displacements [views, execute, 3] (m).
     """
-    policy.pruning = cell.config()
+    policy.pruning = experiment.config()
     policy.reset()
     chunks = [policy.act(view.observation) for view in episode]
     kept = np.stack([kept_tokens(policy, chunk.pruning.kept_indices) for chunk in chunks])
@@ -169,26 +169,26 @@ def measure(kept: np.ndarray, parts: np.ndarray, moves: np.ndarray, unpruned: np
 
 def measure_task(
     policy: PrunedPolicy,
-    cells: Sequence[ExperimentConfig],
+    experiments: Sequence[ExperimentConfig],
     task: str,
     seeds: Sequence[int],
     schedule: Schedule,
 ) -> Iterator[tuple[ExperimentConfig, Places]]:
-    """Yield every cell and its measures, over the same episodes of a task."""
+    """Yield every experiment and its measures, over the same episodes of a task."""
     episodes = [record_views(policy, task, seed, schedule) for seed in seeds]
     execute = schedule.execute
     parts = np.stack([view.parts for episode in episodes for view in episode])
     full = [
         look(policy, ExperimentConfig("full", 1.0), episode, execute)[1] for episode in episodes
     ]
-    for cell in cells:
-        looked = [look(policy, cell, episode, execute) for episode in episodes]
+    for experiment in experiments:
+        looked = [look(policy, experiment, episode, execute) for episode in episodes]
         kept, moves = (np.concatenate(values) for values in zip(*looked, strict=True))
-        yield cell, measure(kept, parts, moves, np.concatenate(full))
+        yield experiment, measure(kept, parts, moves, np.concatenate(full))
 
 
 def run(
-    given: argparse.Namespace, policy: PrunedPolicy, cells: Sequence[ExperimentConfig]
+    given: argparse.Namespace, policy: PrunedPolicy, experiments: Sequence[ExperimentConfig]
 ) -> list[dict]:
     """Measure what is missing; return all lines of --out."""
     file, schedule = EpisodeFile(given.out), _schedule(given, policy)
@@ -199,16 +199,22 @@ def run(
         "starts": given.episodes,
     }
     done = {_key(line) for line in file.episodes}
-    wanted = {
-        task: [c for c in cells if _key({**common, **_named(c), "task": task}) not in done]
+    missing = {
+        task: [c for c in experiments if _key({**common, **_named(c), "task": task}) not in done]
         for task in given.tasks or training_note(read_config(given.checkpoint))["tasks"]
     }
-    with tqdm(total=sum(map(len, wanted.values())), unit="cell") as bar:
-        for task in filter(wanted.get, wanted):
+    with tqdm(total=sum(map(len, missing.values())), unit="experiment") as bar:
+        for task in filter(missing.get, missing):
             seeds = range(given.episodes)
-            for cell, places in measure_task(policy, wanted[task], task, seeds, schedule):
+            for experiment, places in measure_task(policy, missing[task], task, seeds, schedule):
                 date = datetime.now(timezone.utc).date().isoformat()
-                line = {**common, **_named(cell), "task": task, **asdict(places), "date": date}
+                line = {
+                    **common,
+                    **_named(experiment),
+                    "task": task,
+                    **asdict(places),
+                    "date": date,
+                }
                 file.add(line)
                 bar.update()
     return file.episodes
@@ -216,13 +222,13 @@ def run(
 
 def make_sheet(
     policy: PrunedPolicy,
-    cells: Sequence[ExperimentConfig],
+    experiments: Sequence[ExperimentConfig],
     tasks: Sequence[str],
     schedule: Schedule,
     path: Path,
 ) -> None:
     """Draw the middle of one episode of each task: the patches of the first camera each
-    cell keeps.
+    experiment keeps.
     """
     rows, patches = [], policy.grid[0] * policy.grid[1]
     for task in tasks:
@@ -230,15 +236,19 @@ def make_sheet(
         middle = len(episode) // 2
         kept = {
             c: look(policy, c, episode[: middle + 1], schedule.execute)[0][-1, :patches]
-            for c in cells
+            for c in experiments
         }
         methods = [(f"{c.method} {c.keep_ratio:g}", np.flatnonzero(k)) for c, k in kept.items()]
         rows.append((policy.preview(episode[middle].observation.images[0]), methods))
     draw_sheet(rows, policy.grid).save(path, quality=80, method=4)
 
 
-def _named(cell: ExperimentConfig) -> dict:
-    return {"method": cell.method, "keep_ratio": cell.keep_ratio, "variant": cell.variant}
+def _named(experiment: ExperimentConfig) -> dict:
+    return {
+        "method": experiment.method,
+        "keep_ratio": experiment.keep_ratio,
+        "variant": experiment.variant,
+    }
 
 
 def _key(line: dict) -> tuple:
@@ -256,16 +266,20 @@ def _schedule(given: argparse.Namespace, policy: PrunedPolicy) -> Schedule:
 def _publish(
     given: argparse.Namespace,
     policy: PrunedPolicy,
-    cells: Sequence[ExperimentConfig],
+    experiments: Sequence[ExperimentConfig],
     lines: list[dict],
 ) -> None:
     """Write the page and its image: the smallest ratio, with the settings nearest to the
     defaults.
     """
-    smallest = min(cell.keep_ratio for cell in cells)
-    nearest = min((cell.settings for cell in cells), key=len)
-    alike = [cell for cell in cells if (cell.keep_ratio, cell.settings) == (smallest, nearest)]
-    shown = [cell for cell in alike if cell.method in SHOWN]
+    smallest = min(experiment.keep_ratio for experiment in experiments)
+    nearest = min((experiment.settings for experiment in experiments), key=len)
+    alike = [
+        experiment
+        for experiment in experiments
+        if (experiment.keep_ratio, experiment.settings) == (smallest, nearest)
+    ]
+    shown = [experiment for experiment in alike if experiment.method in SHOWN]
     given.page.mkdir(parents=True, exist_ok=True)
     sheet = given.page / sheet_name(_name(given))
     make_sheet(policy, shown, given.sheet_tasks, _schedule(given, policy), sheet)
@@ -298,14 +312,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     policy = load_policy(given.checkpoint)
     varied = {"prune_layer": given.prune_layer, "history_fill": given.history_fill}
     try:
-        cells = make_cells(given.methods, given.keep_ratios, varied)
+        experiments = make_experiments(given.methods, given.keep_ratios, varied)
     except ValueError as error:
         print(f"error: {error}")
         return 2
     torch.set_num_threads(1)  # small matrices: a second thread only waits
-    lines = run(given, policy, cells)
+    lines = run(given, policy, experiments)
     if given.page:
-        _publish(given, policy, cells, lines)
+        _publish(given, policy, experiments, lines)
     return 0
 
 

@@ -13,8 +13,8 @@ from statistics import mean, median
 from scipy.stats import binomtest
 
 ALL_TASKS = "all"
-CELL_FIELDS = ("policy", "method", "keep_ratio", "variant")
-EPISODE_FIELDS = (*CELL_FIELDS, "task", "seed")
+EXPERIMENT_FIELDS = ("policy", "method", "keep_ratio", "variant")
+EPISODE_FIELDS = (*EXPERIMENT_FIELDS, "task", "seed")
 """Fields that identify an episode."""
 
 
@@ -72,16 +72,16 @@ def read_episodes(path: Path) -> list[dict]:
 
 
 def aggregate(episodes: Iterable[dict]) -> list[dict]:
-    """Return one record per cell and task, and one per cell over all its tasks ("all").
+    """Return one record per experiment and task, and one per experiment over all its tasks ("all").
 
     Rates pool episodes. If tasks have different counts, as while a run is under way, `balanced` is
     False. Latency is the median over episodes, the rest means; None if nothing was measured.
     """
     groups: dict[tuple, list[dict]] = defaultdict(list)
     for episode in episodes:
-        cell = tuple(episode[name] for name in CELL_FIELDS)
-        groups[(*cell, episode["task"])].append(episode)
-        groups[(*cell, ALL_TASKS)].append(episode)
+        experiment = tuple(episode[name] for name in EXPERIMENT_FIELDS)
+        groups[(*experiment, episode["task"])].append(episode)
+        groups[(*experiment, ALL_TASKS)].append(episode)
     return [_record(key, members) for key, members in groups.items()]
 
 
@@ -103,14 +103,14 @@ def outcomes(episodes: Iterable[dict], record: dict) -> dict[tuple[str, int], bo
     return {
         (episode["task"], episode["seed"]): episode["success"]
         for episode in episodes
-        if all(episode[name] == record[name] for name in CELL_FIELDS)
+        if all(episode[name] == record[name] for name in EXPERIMENT_FIELDS)
         and record["task"] in (ALL_TASKS, episode["task"])
     }
 
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """Two cells over the initial states that both ran.
+    """Two experiments over the initial states that both ran.
 
     won: starts that only the first did; lost: that only the second did. p_value: how probable a
     split at least as uneven would be if both were equally good (exact sign test, two-sided).
@@ -142,7 +142,7 @@ def _record(key: tuple, members: list[dict]) -> dict:
     for episode in members:
         by_task[episode["task"]] += 1
     return {
-        **dict(zip((*CELL_FIELDS, "task"), key, strict=True)),
+        **dict(zip((*EXPERIMENT_FIELDS, "task"), key, strict=True)),
         "episodes": count,
         "success_rate": successes / count,
         "ci_low": low,

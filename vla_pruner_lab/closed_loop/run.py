@@ -30,8 +30,8 @@ from vla_pruner_lab.closed_loop.experiments import (
     VARIED,
     EpisodeConfig,
     ExperimentConfig,
-    make_cells,
     make_episodes,
+    make_experiments,
 )
 from vla_pruner_lab.closed_loop.records import (
     ALL_TASKS,
@@ -88,7 +88,7 @@ def run_one(subject: Subject, episode: EpisodeConfig) -> dict:
     """
     from vla_pruner_lab.rollout.episode import as_record, run_episode
 
-    agent = _agent(subject, episode.cell)
+    agent = _agent(subject, episode.experiment)
     robot = _robot(episode.task, subject.image_size)
     outcome = run_episode(robot, agent, episode.seed, subject.max_actions)
     method, keep_ratio, variant, task, seed = episode.key
@@ -117,14 +117,14 @@ def _policy(subject: Subject):
     return load_policy(subject.checkpoint, device=subject.device, dtype=subject.dtype)
 
 
-def _agent(subject: Subject, cell: ExperimentConfig):
+def _agent(subject: Subject, experiment: ExperimentConfig):
     from vla_pruner_lab.rollout import episode
 
     if subject.checkpoint is None:
-        return episode.ExpertAgent() if cell.method == "expert" else episode.StillAgent()
+        return episode.ExpertAgent() if experiment.method == "expert" else episode.StillAgent()
     policy = _policy(subject)
-    policy.pruning = cell.config()
-    return episode.PolicyAgent(policy, subject.execute, cell.unpruned_first)
+    policy.pruning = experiment.config()
+    return episode.PolicyAgent(policy, subject.execute, experiment.unpruned_first)
 
 
 def evaluate(
@@ -250,7 +250,7 @@ def runs_path(out: Path) -> Path:
 
 
 def format_table(records: list[dict]) -> str:
-    """Return a text table with one line a cell, over all its tasks."""
+    """Return a text table with one line an experiment, over all its tasks."""
     rows = [
         (
             record["method"],
@@ -279,7 +279,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
     add("--methods", nargs="+", choices=METHOD_NAMES, default=METHOD_NAMES)
     add("--keep-ratios", nargs="+", type=float, default=DEFAULT_RATIOS)
-    add("--episodes", type=int, default=50, help="of each task in each cell")
+    add("--episodes", type=int, default=50, help="of each task in each experiment")
     add("--first-seed", type=int, default=0, help="of the initial states")
     add("--out", type=Path, default=Path("out/results.jsonl"))
     add("--processes", type=int, default=1, help="0: in this one")
@@ -336,12 +336,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         subject = _subject(given)
         varied = {name: getattr(given, name) for name in VARIED}
-        cells = (
+        experiments = (
             [ExperimentConfig(given.policy, 1.0)]
             if given.policy in CHECKS
-            else make_cells(given.methods, given.keep_ratios, varied, given.unpruned_first)
+            else make_experiments(given.methods, given.keep_ratios, varied, given.unpruned_first)
         )
-        episodes = list(make_episodes(cells, _tasks(given), given.episodes, given.first_seed))
+        episodes = list(make_episodes(experiments, _tasks(given), given.episodes, given.first_seed))
         note_run(runs_path(given.out), subject, argv)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Parts that several lab programs share: machine facts, golden cases, Markdown, processes."""
+"""Parts that several lab programs share: machine metadata, golden cases, Markdown, processes."""

@@ -1,4 +1,4 @@
-"""Machine facts that make measurements comparable: what it is, and how fast it is."""
+"""Machine metadata that makes measurements comparable: what it is, and how fast it is."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COPY_BYTES = {"cpu": 2**26, "cuda": 2**31}
 REPEATS = 8
 
 
-def facts(module: str, device: torch.device) -> dict[str, str]:
+def metadata(module: str, device: torch.device) -> dict[str, str]:
     """Return date, command, machine and software, name -> value."""
     found = {
         "date": date.today().isoformat(),

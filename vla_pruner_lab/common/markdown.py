@@ -1,4 +1,4 @@
-"""Pages in Markdown: tables, the facts they begin with, and where they go."""
+"""Pages in Markdown: tables, the metadata at their top, and where they go."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def text_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return tabulate(list(rows), headers, disable_numparse=True, missingval="-", colalign=alignment)
 
 
-def fact_lines(facts: Mapping[str, str]) -> list[str]:
-    """Return machine.facts as a list."""
-    return [f"- {name}: {value}" for name, value in facts.items()]
+def metadata_lines(metadata: Mapping[str, str]) -> list[str]:
+    """Return machine.metadata as a list."""
+    return [f"- {name}: {value}" for name, value in metadata.items()]
 
 
 def publish(text: str, path: Path | None) -> None:

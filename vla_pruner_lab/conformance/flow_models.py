@@ -288,7 +288,7 @@ def _state_bins(case: _Case, name: str):
 
 
 def _pad_mask(case: _Case, name: str):
-    """As many places take part as rows run here, and they are those of cameras, words and state."""
+    """As many places take part as rows run here, and they are those of cameras, text and state."""
     official = case.official[name]
     ours = np.zeros(len(official), bool)
     ours[case.real] = np.arange(len(case.real)) < case.prompt.length
@@ -359,7 +359,7 @@ def _prefix_last_text(case: _Case, name: str):
 
 
 def _prefix_last(case: _Case, name: str):
-    """The last row that takes part: the state's in SmolVLA, the last word's elsewhere."""
+    """The last row that takes part: the state's in SmolVLA, the last text token's elsewhere."""
     if case.prompt.text.stop == case.prompt.length:
         return _prefix_last_text(case, name)
     rows = [weights()[:, -1, : case.policy.num_visual].mean(dim=0) for weights in case.seen.prefix]

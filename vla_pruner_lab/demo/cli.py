@@ -114,7 +114,7 @@ def _watch_ratio(
 def _conclude(observer: Observer, arguments: argparse.Namespace, bag: Path) -> int:
     rows = summarise(observer, RATIOS)
     report = arguments.out / "report.html"
-    write_report(report, observer, rows, _facts(arguments, bag))
+    write_report(report, observer, rows, _metadata(arguments, bag))
     print("\n" + summary_table(rows))
     print("Latencies: p50 / p95 per inference; warm-up inferences left out.\n")
     if observer.episodes_done():
@@ -128,7 +128,7 @@ def _conclude(observer: Observer, arguments: argparse.Namespace, bag: Path) -> i
     return 1 if problems else 0
 
 
-def _facts(arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
+def _metadata(arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
     import torch
 
     return {

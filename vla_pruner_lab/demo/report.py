@@ -30,12 +30,12 @@ FRAMES_PER_RATIO = 30
 
 
 def write_report(
-    path: Path, observer: Observer, rows: list[SummaryRow], facts: dict[str, str]
+    path: Path, observer: Observer, rows: list[SummaryRow], metadata: dict[str, str]
 ) -> None:
     """Write the page.
 
     Args:
-        facts: name -> value lines about the run (machine, date, command, ...).
+        metadata: name -> value lines about the run (machine, date, command, ...).
     """
     trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].samples)
     sections = [
@@ -55,7 +55,7 @@ def write_report(
         ),
         section("Latency", _latency_plots(observer, rows)),
         section("Where the kept tokens come from", _overlap_plots(observer, rows)),
-        section("This run", table(["", ""], facts.items())),
+        section("This run", table(["", ""], metadata.items())),
     ]
     badge = "" if trained else "untrained weights"
     subtitle = "A simulated robot under a pruned vision-language-action model, over ROS 2"
@@ -74,17 +74,17 @@ def _training_note(trained: bool) -> str:
 
 def _tiles(rows: list[SummaryRow], episodes: str) -> str:
     full, last = rows[0], rows[-1]
-    facts = [
+    figures = [
         ("Inferences", sum(row.inferences for row in rows), "settled, all budgets"),
         ("Actions", sum(row.actions for row in rows), "published"),
     ]
     if "total" in full.latency and "total" in last.latency:
         ratio = full.latency["total"][0] / last.latency["total"][0]
-        facts.append((f"Speed-up at {last.keep_ratio:g}", f"{ratio:.2f}x", "median, whole step"))
+        figures.append((f"Speed-up at {last.keep_ratio:g}", f"{ratio:.2f}x", "median, whole step"))
     if episodes:
-        facts.append(("Episodes done", episodes, "of the simulated task, all budgets"))
-    facts.append(("Tokens", f"{full.tokens_expected} to {last.tokens_expected}", "per inference"))
-    return tiles(facts)
+        figures.append(("Episodes done", episodes, "of the simulated task, all budgets"))
+    figures.append(("Tokens", f"{full.tokens_expected} to {last.tokens_expected}", "per inference"))
+    return tiles(figures)
 
 
 def _animation(observer: Observer, rows: list[SummaryRow]) -> str:

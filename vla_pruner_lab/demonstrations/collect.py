@@ -163,12 +163,12 @@ def plan(
 ) -> list[Shard]:
     """Return the missing shards of `episodes` of each task."""
     shards = -(-episodes // settings.episodes_per_shard)
-    wanted = [
+    missing = [
         Shard(folder / task / f"{number:05d}.npz", task, number, settings)
         for task in tasks
         for number in range(shards)
     ]
-    return [shard for shard in wanted if not shard.path.exists()]
+    return [shard for shard in missing if not shard.path.exists()]
 
 
 def check_settings(folder: Path, settings: CollectionSettings) -> None:

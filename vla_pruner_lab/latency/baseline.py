@@ -170,8 +170,8 @@ def _restore_pi0_tables(plain: nn.Module, model: Model) -> None:
         with torch.device("cpu"):
             gemma.rotary_emb = type(gemma.rotary_emb)(gemma.config)
         gemma.rotary_emb.to(device)
-    words = language.embed_tokens
-    words.embed_scale = torch.tensor(words.scalar_embed_scale, device=device)
+    text = language.embed_tokens
+    text.embed_scale = torch.tensor(text.scalar_embed_scale, device=device)
     patches.position_ids = torch.arange(patches.num_positions, device=device)[None]
     times = plain.embed_action_time.sinusoid_embeds
     with torch.device("cpu"):

@@ -40,17 +40,17 @@ FAMILIES = predictions.FAMILIES
 class Results:
     """Results measured so far."""
 
-    facts: dict[str, str]
+    metadata: dict[str, str]
     rates: dict[str, Rates]
     records: list[LatencyRecord]
 
     def write(self, options: argparse.Namespace) -> str:
         """Write the requested files; return the page."""
-        page = benchmark_report.page(self.facts, self.rates, self.records)
+        page = benchmark_report.page(self.metadata, self.rates, self.records)
         if options.markdown:
             markdown.write(options.markdown, page)
         if options.json:
-            benchmark_report.write_json(options.json, self.facts, self.rates, self.records)
+            benchmark_report.write_json(options.json, self.metadata, self.rates, self.records)
         return page
 
 
@@ -77,9 +77,9 @@ def run(grid: Grid, options: argparse.Namespace) -> Results:
     end.
     """
     device = torch.device(options.device)
-    facts = machine.facts(MODULE, device)
-    facts["steps"] = f"at most {options.rounds} rounds of {options.repeats}, after warming up"
-    results, memory = Results(facts, {}, []), machine.PeakMemory(device)
+    metadata = machine.metadata(MODULE, device)
+    metadata["steps"] = f"at most {options.rounds} rounds of {options.repeats}, after warming up"
+    results, memory = Results(metadata, {}, []), machine.PeakMemory(device)
     ends = time.monotonic() + options.time_limit
     for number, family in enumerate(grid.families):
         share = (ends - time.monotonic()) / (len(grid.families) - number)
@@ -103,8 +103,8 @@ def run_family(
     rates = machine.measure_rates(device, dtype)
     model = build(shape, device, dtype)
     memory.weights_are_there()
-    cells = grid.cells(family)
-    samples = measure(model, cells, options.rounds, options.repeats, memory, ends)
+    configs = grid.configs(family)
+    samples = measure(model, configs, options.rounds, options.repeats, memory, ends)
     del model
     machine.release_memory(device)
     again = machine.measure_rates(device, dtype)  # a machine that was busy at first is not now
@@ -115,24 +115,25 @@ def run_family(
 
 
 def dry_run(grid: Grid, options: argparse.Namespace) -> str:
-    """List the cells, with the time and memory that the roofline of the hardware allows."""
+    """List the configurations with the time and memory that the hardware's roofline allows."""
     hardware = predictions.HARDWARE[options.hardware]
     precision = PRECISIONS[options.dtype if grid.quantization == "none" else grid.quantization]
     rows, seconds = [], 0.0
     for family in grid.families:
         shape = SHAPES[family, options.size]
-        for cell in grid.cells(family):
-            one = predictions.predict(shape, precision, cell.keep_ratio, hardware.rates)
-            seconds += (cell.warmup + options.rounds * options.repeats) * one.seconds
+        for config in grid.configs(family):
+            one = predictions.predict(shape, precision, config.keep_ratio, hardware.rates)
+            seconds += (config.warmup + options.rounds * options.repeats) * one.seconds
             rows.append([
-                family, cell.selector, f"{cell.keep_ratio:g}", cell.how,
+                family, config.method, f"{config.keep_ratio:g}", config.how,
                 f"{1e3 * one.seconds:.3g}", f"{one.weight_gb:.1f}",
             ])  # fmt: skip
-    header = ("family", "selector", "keep", "mode", "at least ms", "weights GB")
+    header = ("family", "method", "keep", "mode", "at least ms", "weights GB")
     steps = options.rounds * options.repeats
     summary = (
-        f"{len(rows)} cells of {steps} steps, at least {seconds:.0f} s on {hardware.label} by "
-        f"roofline (prediction); no round begins after {options.time_limit:g} s."
+        f"{len(rows)} configurations of {steps} steps, at least {seconds:.0f} s on "
+        f"{hardware.label} by roofline (prediction); the last round begins before "
+        f"{options.time_limit:g} s."
     )
     return "\n".join([*markdown.markdown_table(header, rows), "", summary])
 
@@ -141,7 +142,7 @@ def make_grid(options: argparse.Namespace) -> Grid:
     return Grid(
         tuple(options.families),
         tuple(options.keep_ratios),
-        tuple(options.selectors),
+        tuple(options.methods),
         tuple(options.modes),
         tuple(options.drafts),
         options.quantization,
@@ -181,22 +182,26 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--preset", choices=tuple(PRESETS), default="cpu", help="default: cpu")
     add("--predict", nargs="+", choices=tuple(predictions.HARDWARE), help="predict, do not run")
-    add("--dry-run", action="store_true", help="list the cells with the least they will take")
+    add(
+        "--dry-run",
+        action="store_true",
+        help="list the configurations with the least they will take",
+    )
     add("--hardware", choices=tuple(predictions.HARDWARE), default="h200", help="for --dry-run")
     add("--families", nargs="+", choices=FAMILIES, default=FAMILIES)
     add("--size", choices=SIZES)
     add("--keep-ratios", nargs="+", type=float)
-    add("--selectors", nargs="+", choices=METHOD_NAMES)
+    add("--methods", nargs="+", choices=METHOD_NAMES)
     add("--modes", nargs="+", choices=MODES)
     add("--drafts", nargs="+", choices=DRAFTS, help="for families that decode token by token")
     add("--quantization", choices=QUANTIZATIONS, default="none", help="of the decoder's weights")
     add("--device", choices=("cpu", "cuda"))
     add("--dtype", choices=tuple(DTYPES))
     add("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    add("--rounds", type=int, help="times that every cell has its turn")
+    add("--rounds", type=int, help="times that every configuration has its turn")
     add("--repeats", type=int, help="steps in a turn")
     add("--time-limit", type=float, help="seconds after which no further round begins")
-    add("--json", type=Path, help="write facts, rates and records to this file")
+    add("--json", type=Path, help="write metadata, rates and records to this file")
     add("--markdown", type=Path, help="also write the page to this file")
     return parser
 

@@ -22,7 +22,7 @@ class LatencyConfig:
     else images change at every step."""
 
     family: str
-    selector: str
+    method: str
     keep_ratio: float
     mode: str
     draft: str = "off"
@@ -31,7 +31,7 @@ class LatencyConfig:
 
     @property
     def label(self) -> str:
-        return f"{self.family} {self.selector} {self.keep_ratio:g} {self.how}"
+        return f"{self.family} {self.method} {self.keep_ratio:g} {self.how}"
 
     @property
     def how(self) -> str:
@@ -46,14 +46,14 @@ class LatencyConfig:
 
     @property
     def full(self) -> LatencyConfig:
-        """The unpruned cell that this one is compared with."""
+        """The unpruned configuration that this one is compared with."""
         mode = "eager" if self.is_baseline else self.mode
-        return replace(self, selector="full", keep_ratio=1.0, mode=mode, draft="off", still=False)
+        return replace(self, method="full", keep_ratio=1.0, mode=mode, draft="off", still=False)
 
     @property
     def warmup(self) -> int:
         """Steps until the temporal history is complete, buffers exist and graphs are captured."""
-        return 2 if self.selector == "full" else PruningConfig.temporal_window + 2
+        return 2 if self.method == "full" else PruningConfig.temporal_window + 2
 
     @property
     def execution(self) -> ExecutionConfig:
@@ -61,23 +61,23 @@ class LatencyConfig:
         return ExecutionConfig(graphs=graphs, draft=self.draft, quantization=self.quantization)
 
     def pruning(self, shape: ModelShape) -> Pruning:
-        return Pruning(tokens_to_keep(self.keep_ratio, shape.visual), self.selector)
+        return Pruning(tokens_to_keep(self.keep_ratio, shape.visual), self.method)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Axes of the grid of cells."""
+    """Axes of the grid of configurations."""
 
     families: tuple[str, ...]
     keep_ratios: tuple[float, ...]
-    selectors: tuple[str, ...]
+    methods: tuple[str, ...]
     modes: tuple[str, ...]
     drafts: tuple[str, ...] = ("off",)
     quantization: str = "none"
 
-    def cells(self, family: str) -> list[LatencyConfig]:
-        """Return the cells of one family: per mode the unpruned model, then the pruned ones."""
-        return [cell for mode in self.modes for cell in self._of_mode(family, mode)]
+    def configs(self, family: str) -> list[LatencyConfig]:
+        """Return one family's configurations: per mode the unpruned model, then the pruned ones."""
+        return [config for mode in self.modes for config in self._of_mode(family, mode)]
 
     def _of_mode(self, family: str, mode: str) -> list[LatencyConfig]:
         full = LatencyConfig(family, "full", 1.0, mode, quantization=self.quantization)
@@ -85,16 +85,16 @@ class Grid:
             # transformers has no pi0.5 and no SmolVLA.
             return [full] if family in BASELINES else []
         pruned = [
-            replace(full, selector=selector, keep_ratio=ratio)
-            for selector in self.selectors
+            replace(full, method=method, keep_ratio=ratio)
+            for method in self.methods
             for ratio in self.keep_ratios
-            if ratio < 1.0 and selector != "full"
+            if ratio < 1.0 and method != "full"
         ]
         drafts = [draft for draft in self.drafts if draft != "off" and family == "openvla"]
         drafted = [
-            replace(cell, draft=draft, still=still)
+            replace(config, draft=draft, still=still)
             for draft in drafts
-            for cell in (full, *pruned)
+            for config in (full, *pruned)
             for still in (False, True)
         ]
         return [full, *pruned, *drafted]
@@ -108,7 +108,7 @@ class Preset:
     device: str
     dtype: str
     keep_ratios: tuple[float, ...]
-    selectors: tuple[str, ...]
+    methods: tuple[str, ...]
     modes: tuple[str, ...]
     rounds: int
     repeats: int
@@ -123,7 +123,7 @@ PRESETS = {
         device="cpu",
         dtype="float32",
         keep_ratios=RATIOS,
-        selectors=("vla_pruner",),
+        methods=("vla_pruner",),
         modes=("eager", "transformers_eager"),
         rounds=20,
         repeats=1,
@@ -134,7 +134,7 @@ PRESETS = {
         device="cuda",
         dtype="bfloat16",
         keep_ratios=RATIOS,
-        selectors=("vla_pruner", "fastv"),
+        methods=("vla_pruner", "fastv"),
         modes=("eager", "graph", *BASELINE_MODES),
         rounds=10,
         repeats=5,

@@ -33,7 +33,7 @@ class ModelShape:
     """One model and the prompt it is asked with.
 
     towers: DINOv2 and SigLIP, or a flow-matching model's SigLIP alone, whose last block runs too.
-    prompt_tokens: of the words, the first and last special ones included.
+    prompt_tokens: of the text, the first and last special ones included.
     vocabulary: rows of the embedding. expert: a flow-matching model's.
     chunk: actions of one inference.
     state_dim: numbers of robot state; each makes the same one token.

@@ -49,15 +49,15 @@ class Pruning:
     """kept: visual tokens that go on, all cameras. prune_layer: K."""
 
     kept: int
-    selector: str = PruningConfig.method
+    method: str = PruningConfig.method
     prune_layer: int = DEFAULTS.prune_layer
 
     def effective(self, shape: ModelShape) -> Pruning:
         """Return the pruning that takes effect: keeping all tokens runs the unpruned model."""
-        full = self.selector == "full" or self.kept >= shape.visual
+        full = self.method == "full" or self.kept >= shape.visual
         if full:
-            return replace(self, kept=shape.visual, selector="full")
-        before_layers = find_method(self.selector).prunes_before_first_layer
+            return replace(self, kept=shape.visual, method="full")
+        before_layers = find_method(self.method).prunes_before_first_layer
         return replace(self, prune_layer=0) if before_layers else self
 
 
@@ -86,7 +86,7 @@ def model_flops(works: list[Work]) -> int:
 
 def flop_speedup(shape: ModelShape, pruning: Pruning) -> float:
     """Compute the speed-up the model's FLOPs allow: unpruned over pruned, with a free selection."""
-    full = replace(pruning, selector="full")
+    full = replace(pruning, method="full")
     return model_flops(step_work(shape, full)) / model_flops(step_work(shape, pruning))
 
 
@@ -234,9 +234,9 @@ def _flow_ends(shape: ModelShape) -> list[Work]:
 
 def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
     """Yield the work that pruning adds: signals, distances and the action rows' attention."""
-    if pruning.selector == "full":
+    if pruning.method == "full":
         return
-    needs = find_method(pruning.selector).needs
+    needs = find_method(pruning.method).needs
     yield Work("selection", _selection_flops(shape, pruning, needs), 0)
     if "action" in needs:
         yield Work("observation", _observation_flops(shape, pruning), 0)
@@ -244,18 +244,18 @@ def _added(shape: ModelShape, pruning: Pruning) -> Iterator[Work]:
 
 def _selection_flops(shape: ModelShape, pruning: Pruning, needs: frozenset[str]) -> int:
     per_row = 2 * shape.length * shape.decoder.query_width
-    words = shape.prompt_tokens if shape.flows else shape.prompt_tokens - 1
-    flops = per_row * words if "semantic" in needs else 0  # of the text's rows
+    text = shape.prompt_tokens if shape.flows else shape.prompt_tokens - 1
+    flops = per_row * text if "semantic" in needs else 0  # of the text's rows
     flops += per_row if "last_row" in needs else 0
-    if pruning.selector == "divprune":
+    if pruning.method == "divprune":
         flops += 2 * shape.visual**2 * shape.decoder.width
     elif {"action", "features"} <= needs:
         core = pruning.kept - round(DEFAULTS.coverage * pruning.kept)
         candidates = min(2 * core, shape.visual)
         flops += 2 * candidates**2 * shape.decoder.width
         flops += 2 * pruning.kept * shape.visual * shape.decoder.width
-    elif pruning.selector == "sparsevlm":
-        flops += per_row * words + 2 * shape.visual * words * shape.decoder.width
+    elif pruning.method == "sparsevlm":
+        flops += per_row * text + 2 * shape.visual * text * shape.decoder.width
     return flops
 
 

@@ -269,11 +269,11 @@ def _build_paligemma(shape, device, dtype, seed) -> Model:
     side = network.shape.vision.image_size
     parts = _flow_parts(shape, side, padding, network.shape.state_dim)
     spec = _flow_spec(shape, network.grid, side)
-    words = PromptTokenizer(_constant_prompt(shape.prompt_tokens), shape.prompt_tokens)
+    tokenizer = PromptTokenizer(_constant_prompt(shape.prompt_tokens), shape.prompt_tokens)
 
     def make_policy(pruning: PruningConfig, policy_class=own_policy) -> PaliGemmaPolicy:
         flow = Flow(shape.chunk, seed)
-        return policy_class(spec, network, expert, words, parts, flow, pruning, device)
+        return policy_class(spec, network, expert, tokenizer, parts, flow, pruning, device)
 
     return Model(shape, (network,), make_policy)
 
@@ -297,12 +297,12 @@ def _build_smolvla(shape, device, dtype, seed) -> Model:
     side = sizes.vision.image_size
     parts = _flow_parts(shape, side, "top_left", MAX_ACTION_DIM)
     spec = _flow_spec(shape, network.grid, side)
-    words = PromptTokenizer(_constant_prompt(shape.prompt_tokens), shape.prompt_tokens)
+    tokenizer = PromptTokenizer(_constant_prompt(shape.prompt_tokens), shape.prompt_tokens)
     embed = FlowEmbedding(network, shape.flow_steps)
 
     def make_policy(pruning: PruningConfig, policy_class=SmolVlaPolicy) -> SmolVlaPolicy:
         marks = ImageMarks()
-        return policy_class(spec, network, embed, words, parts, marks, seed, pruning, device)
+        return policy_class(spec, network, embed, tokenizer, parts, marks, seed, pruning, device)
 
     return Model(shape, (network,), make_policy)
 

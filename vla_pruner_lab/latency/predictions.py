@@ -110,8 +110,8 @@ class Prediction:
 
 def predict(shape: ModelShape, precision: Precision, keep_ratio: float, rates: Rates) -> Prediction:
     """Predict the latency by roofline; the selection costs nothing."""
-    cell = LatencyConfig(shape.family, "vla_pruner", keep_ratio, "graph")
-    found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
+    config = LatencyConfig(shape.family, "vla_pruner", keep_ratio, "graph")
+    found = bounds(step_work(shape, config.pruning(shape)), precision, rates)
     stages = {stage: found[stage] for stage in MODEL_STAGES if stage in found}
     return Prediction(
         shape.family, precision.name, keep_ratio, stages, weight_gigabytes(shape, precision)
@@ -119,7 +119,7 @@ def predict(shape: ModelShape, precision: Precision, keep_ratio: float, rates: R
 
 
 def weight_gigabytes(shape: ModelShape, precision: Precision) -> float:
-    """Return the size of all weights (GB); the decoder's are quantized if the precision says so."""
+    """Return the size of all weights (GB); a precision below 16 bits holds for the decoder."""
     held = [replace(work, cached=0) for work in weights_once(shape)]
     return sum(precision.bytes_of(work) for work in held) / 1e9
 

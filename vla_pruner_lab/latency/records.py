@@ -1,4 +1,4 @@
-"""Records of measured samples, one a cell, with ratios to their references."""
+"""Records of measured samples, one a configuration, with ratios to their references."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from vla_pruner_lab.latency.run import Samples
 
 @dataclass(frozen=True)
 class LatencyRecord:
-    """One cell, measured. Ratios are medians over rounds; None where there is nothing to compare.
+    """One configuration, measured. Ratios are medians over rounds; None without a reference.
 
     stages_ms: medians of the policy's own clock (selection lies within prefill).
-    speedup_vs_full: against the unpruned cell of the same mode (of mode eager for transformers).
+    speedup_vs_full: against the unpruned one of the same mode (of mode eager for transformers).
     speedup_of_fastest: the same of the two fastest steps, which depend least on what else the
         machine does.
     flop_speedup: what the model's FLOPs allow; fraction_of_flop_speedup: the share that arrived,
@@ -31,7 +31,7 @@ class LatencyRecord:
 
     family: str
     size: str
-    selector: str
+    method: str
     keep_ratio: float
     tokens_kept: int
     mode: str
@@ -66,29 +66,29 @@ class LatencyRecord:
 def make_records(
     shape: ModelShape, samples: list[Samples], rates: Rates, device: str, dtype: str
 ) -> list[LatencyRecord]:
-    """Return one record a cell, in order, failed ones included."""
-    by_cell = {one.cell: one for one in samples}
-    return [_record(shape, one, by_cell, rates, device, dtype) for one in samples]
+    """Return one record a configuration, in order, failed ones included."""
+    by_config = {one.config: one for one in samples}
+    return [_record(shape, one, by_config, rates, device, dtype) for one in samples]
 
 
 def _record(
     shape: ModelShape,
     samples: Samples,
-    by_cell: dict[LatencyConfig, Samples],
+    by_config: dict[LatencyConfig, Samples],
     rates: Rates,
     device: str,
     dtype: str,
 ) -> LatencyRecord:
-    cell = samples.cell
+    config = samples.config
     times, fastest = _times(samples), _fastest(samples)
     stages = _median_stages(samples.stages)
-    speedup = _ratio(by_cell.get(cell.full), samples)
-    allowed = flop_speedup(shape, cell.pruning(shape))
-    roofline, bound = _roofline(shape, cell, rates, dtype)
+    speedup = _ratio(by_config.get(config.full), samples)
+    allowed = flop_speedup(shape, config.pruning(shape))
+    roofline, bound = _roofline(shape, config, rates, dtype)
     typical = 1e3 * median(times) if times else None
     return LatencyRecord(
-        **asdict(cell),
-        how=cell.how,
+        **asdict(config),
+        how=config.how,
         size=shape.size,
         tokens_kept=samples.tokens_kept,
         device=device,
@@ -99,13 +99,13 @@ def _record(
         stages_ms=stages,
         selection_ms=stages.get("selection", 0.0),
         speedup_vs_full=speedup,
-        speedup_of_fastest=_over(_fastest(by_cell.get(cell.full)), fastest),
+        speedup_of_fastest=_over(_fastest(by_config.get(config.full)), fastest),
         flop_speedup=allowed,
         fraction_of_flop_speedup=_over(speedup, allowed),
         bound_speedup=bound,
         fraction_of_bound_speedup=_over(speedup, bound),
-        speedup_vs_transformers_eager=_ratio(_plain(cell, by_cell), samples),
-        gflop=model_flops(step_work(shape, cell.pruning(shape))) / 1e9,
+        speedup_vs_transformers_eager=_ratio(_plain(config, by_config), samples),
+        gflop=model_flops(step_work(shape, config.pruning(shape))) / 1e9,
         roofline_ms=1e3 * roofline,
         fraction_of_roofline=_over(1e3 * roofline, typical),
         accepted_tokens=float(np.mean(samples.accepted_tokens or [0])),
@@ -116,9 +116,9 @@ def _record(
     )
 
 
-def _plain(cell: LatencyConfig, by_cell: dict[LatencyConfig, Samples]) -> Samples | None:
-    found = (s for c, s in by_cell.items() if c.mode == "transformers_eager")
-    return next((s for s in found if s.cell.family == cell.family), None)
+def _plain(config: LatencyConfig, by_config: dict[LatencyConfig, Samples]) -> Samples | None:
+    found = (s for c, s in by_config.items() if c.mode == "transformers_eager")
+    return next((s for s in found if s.config.family == config.family), None)
 
 
 def _ratio(slow: Samples | None, fast: Samples) -> float | None:
@@ -149,15 +149,17 @@ def _median_stages(steps: list[dict[str, float]]) -> dict[str, float]:
 
 
 def _roofline(
-    shape: ModelShape, cell: LatencyConfig, rates: Rates, dtype: str
+    shape: ModelShape, config: LatencyConfig, rates: Rates, dtype: str
 ) -> tuple[float, float]:
-    """Return the least seconds of the cell, and the speed-up over the unpruned one it allows."""
-    name = dtype if cell.quantization == "none" else cell.quantization
-    least, full = (least_seconds(shape, one, PRECISIONS[name], rates) for one in (cell, cell.full))
+    """Return the least seconds, and the speed-up over the unpruned configuration they allow."""
+    name = dtype if config.quantization == "none" else config.quantization
+    least, full = (
+        least_seconds(shape, one, PRECISIONS[name], rates) for one in (config, config.full)
+    )
     return least, full / least
 
 
-def least_seconds(shape: ModelShape, cell: LatencyConfig, precision, rates: Rates) -> float:
+def least_seconds(shape: ModelShape, config: LatencyConfig, precision, rates: Rates) -> float:
     """Sum the model's own stages, each at its roofline (s)."""
-    found = bounds(step_work(shape, cell.pruning(shape)), precision, rates)
+    found = bounds(step_work(shape, config.pruning(shape)), precision, rates)
     return sum(found[stage].seconds for stage in MODEL_STAGES if stage in found)

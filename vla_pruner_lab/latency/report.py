@@ -7,29 +7,34 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vla_pruner_lab.common.machine import Rates
-from vla_pruner_lab.common.markdown import fact_lines, markdown_table, write
+from vla_pruner_lab.common.markdown import markdown_table, metadata_lines, write
 from vla_pruner_lab.latency.records import LatencyRecord
 
 STAGES = ("preprocess", "vision", "prefill", "selection", "decode")
 HEADER = (
-    "selector", "keep", "mode", "median", "p95", "fastest", *STAGES,
+    "method", "keep", "mode", "median", "p95", "fastest", *STAGES,
     "× full", "of the fastest", "FLOPs allow", "share", "bytes too", "share",
     "× maps", "of roofline", "MB",
 )  # fmt: skip
 LEGEND = """\
-Milliseconds; selection lies within prefill. × full: times as fast as the unpruned model in the same
-mode; of the fastest: the same of each cell's fastest step, which depends least on other work of the
-machine; FLOPs allow: what the model's FLOPs permit, choosing the tokens for free; bytes too: what
-the roofline permits, where a layer waits for its FLOPs or for reading its weights; share: the part
-of either that arrived, selection and preprocessing included. × maps: times as fast as transformers
-unpruned with eager attention and the maps of every layer. Of roofline: the least time by the rates
-above over the median. MB: weights, buffers and temporaries at most. Random weights; all cells took
-turns, ratios are medians over the rounds."""
+| column | meaning |
+| --- | --- |
+| median, p95, fastest, stages | milliseconds; selection lies within prefill |
+| × full | speed relative to the unpruned model in the same mode |
+| of the fastest | the same of each configuration's fastest step, least disturbed by other work |
+| FLOPs allow | what the model's FLOPs permit; choosing the tokens costs nothing |
+| bytes too | what the roofline permits: a layer waits for its FLOPs or for its weights |
+| share | measured part of the column before it, selection and preprocessing included |
+| × maps | speed relative to unpruned transformers, eager attention, maps of every layer |
+| of roofline | least time by the rates above, divided by the median |
+| MB | weights, buffers and temporaries at most |
+
+Weights are random. All configurations took turns; ratios are medians over the rounds."""
 
 
-def page(facts: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]) -> str:
-    """Return the page: facts, then one table a family."""
-    lines = ["# Latency", "", *fact_lines(facts)]
+def page(metadata: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]) -> str:
+    """Return the page: metadata, then one table a family."""
+    lines = ["# Latency", "", *metadata_lines(metadata)]
     for family in dict.fromkeys(record.family for record in records):
         of_family = [record for record in records if record.family == family]
         lines += ["", *_family(of_family, rates[family])]
@@ -46,7 +51,7 @@ def _family(records: list[LatencyRecord], rates: Rates) -> list[str]:
         f"{rates.bytes / 1e9:.3g} GB/s. Unpruned: {records[0].gflop:.1f} GFLOP."
     )
     failed = [
-        f"Failed: {r.selector} {r.keep_ratio:g} {r.mode}: {r.error}" for r in records if r.error
+        f"Failed: {r.method} {r.keep_ratio:g} {r.mode}: {r.error}" for r in records if r.error
     ]
     rows = [_row(record) for record in records if record.median_ms is not None]
     return [title, "", measured, "", *markdown_table(HEADER, rows), *failed]
@@ -58,7 +63,7 @@ def _row(record: LatencyRecord) -> list[str]:
     if record.graph_pool_mb:
         memory += f" + {record.graph_pool_mb:.0f}"
     return [
-        record.selector,
+        record.method,
         f"{record.keep_ratio:g}",
         record.how,
         _number(record.median_ms, "{:.4g}"),
@@ -82,11 +87,11 @@ def _number(value: float | None, form: str = "{:.2f}") -> str:
 
 
 def write_json(
-    path: Path, facts: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]
+    path: Path, metadata: dict[str, str], rates: dict[str, Rates], records: list[LatencyRecord]
 ) -> None:
-    """Write facts, rates by family (FLOP/s and bytes/s) and records."""
+    """Write metadata, rates by family (FLOP/s and bytes/s) and records."""
     content = {
-        "facts": facts,
+        "metadata": metadata,
         "rates": {family: asdict(rate) for family, rate in rates.items()},
         "records": [asdict(record) for record in records],
     }

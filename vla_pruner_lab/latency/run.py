@@ -1,4 +1,4 @@
-"""Measurement of one family, cell by cell in turns: a busy machine affects all cells alike."""
+"""Measurement of one family, its configurations in turns: a busy machine affects all alike."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ SCENES = 3
 
 @dataclass
 class Samples:
-    """Measurements of one cell. rounds: seconds of each step, by round."""
+    """Measurements of one configuration. rounds: seconds of each step, by round."""
 
-    cell: LatencyConfig
+    config: LatencyConfig
     rounds: list[list[float]] = field(default_factory=list)
     stages: list[dict[str, float]] = field(default_factory=list)
     tokens_kept: int = 0
@@ -37,7 +37,7 @@ class Samples:
 
 @dataclass
 class _Running:
-    """A cell with its policy, past warm-up."""
+    """A configuration with its policy, past warm-up."""
 
     samples: Samples
     policy: PrunedPolicy
@@ -47,26 +47,26 @@ class _Running:
 
 def measure(
     model: Model,
-    cells: list[LatencyConfig],
+    configs: list[LatencyConfig],
     rounds: int,
     repeats: int,
     memory: PeakMemory,
     ends: float,
 ) -> list[Samples]:
-    """Time every cell once a round. A cell that fails stores its error and drops out.
+    """Time every configuration once a round. One that fails stores its error and drops out.
 
     memory: started before the model was built. ends: time.monotonic() after which no further round
     begins; the first always does.
     """
     scenes = [observation(model.shape, seed) for seed in range(SCENES)]
-    samples = [Samples(cell) for cell in cells]
-    with tqdm(total=len(cells) * (rounds + 1), unit="cell", desc=model.shape.family) as bar:
+    samples = [Samples(config) for config in configs]
+    with tqdm(total=len(configs) * (rounds + 1), unit="step", desc=model.shape.family) as bar:
         running = list(_warm(model, samples, scenes, memory, bar))
         for number in range(rounds):
             if number and time.monotonic() > ends:
                 break
             for one in running:
-                bar.set_postfix_str(one.samples.cell.label, refresh=False)
+                bar.set_postfix_str(one.samples.config.label, refresh=False)
                 _guarded(one.samples, lambda one=one: _one_round(one, scenes, repeats, memory))
                 bar.update()
             running = [one for one in running if not one.samples.error]
@@ -91,20 +91,20 @@ def _start(
     model: Model, samples: Samples, scenes: list[Observation], memory: PeakMemory
 ) -> _Running:
     allocated, reserved = memory.allocated(), memory.reserved()
-    policy = make_policy(model, samples.cell)
-    for step in range(samples.cell.warmup):
-        policy.act(_scene(samples.cell, scenes, step))
-    if samples.cell.mode == "graph":
+    policy = make_policy(model, samples.config)
+    for step in range(samples.config.warmup):
+        policy.act(_scene(samples.config, scenes, step))
+    if samples.config.mode == "graph":
         samples.pool_mb = max(0.0, memory.reserved() - reserved)
     return _Running(samples, policy, memory.allocated() - allocated)
 
 
-def make_policy(model: Model, cell: LatencyConfig) -> PrunedPolicy:
-    """Make a policy as the cell configures it."""
-    if cell.is_baseline:
-        return make_baseline(model, cell.mode.removeprefix("transformers_"))
-    policy = model.make_policy(PruningConfig(method=cell.selector, keep_ratio=cell.keep_ratio))
-    policy.set_execution(cell.execution)
+def make_policy(model: Model, config: LatencyConfig) -> PrunedPolicy:
+    """Make the policy of a configuration."""
+    if config.is_baseline:
+        return make_baseline(model, config.mode.removeprefix("transformers_"))
+    policy = model.make_policy(PruningConfig(method=config.method, keep_ratio=config.keep_ratio))
+    policy.set_execution(config.execution)
     return policy
 
 
@@ -112,7 +112,7 @@ def _one_round(one: _Running, scenes: list[Observation], repeats: int, memory: P
     samples, times = one.samples, []
     memory.restart()
     for number in range(repeats):
-        scene = _scene(samples.cell, scenes, len(samples.rounds) * repeats + number)
+        scene = _scene(samples.config, scenes, len(samples.rounds) * repeats + number)
         synchronize(memory.device)
         start = time.perf_counter()
         report = one.policy.act(scene).pruning
@@ -125,16 +125,16 @@ def _one_round(one: _Running, scenes: list[Observation], repeats: int, memory: P
     samples.peak_mb = peak if len(samples.rounds) == 1 else max(samples.peak_mb, peak)
 
 
-def _scene(cell: LatencyConfig, scenes: list[Observation], step: int) -> Observation:
-    return scenes[0 if cell.still else step % SCENES]
+def _scene(config: LatencyConfig, scenes: list[Observation], step: int) -> Observation:
+    return scenes[0 if config.still else step % SCENES]
 
 
 def _guarded(samples: Samples, run) -> None:
-    """Run one cell; its failure (memory, a capture that fails) must not cost the others."""
+    """Run one configuration; its failure (memory, a failed capture) must not end the others."""
     try:
         run()
     except Exception as error:
         samples.error = f"{type(error).__name__}: {error}".splitlines()[0]
-        tqdm.write(f"{samples.cell.label} failed: {samples.error}")
+        tqdm.write(f"{samples.config.label} failed: {samples.error}")
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

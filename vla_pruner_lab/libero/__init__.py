@@ -1,1 +1,1 @@
-"""LIBERO driven through a robot profile, to prove what the profile says of its numbers."""
+"""LIBERO driven through a robot profile, to prove the profile's numbers."""

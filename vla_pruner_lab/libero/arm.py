@@ -150,7 +150,7 @@ class LiberoArm:
         return [place for place in places if place[2] > TALL]
 
     def target(self) -> str:
-        """Return the name of the object that the task wants in the basket."""
+        """Return the name of the object that belongs in the basket in this task."""
         return next(iter(self._env.obj_of_interest))
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 from vla_pruner_lab.common import machine
-from vla_pruner_lab.common.markdown import fact_lines, markdown_table, publish
+from vla_pruner_lab.common.markdown import markdown_table, metadata_lines, publish
 from vla_pruner_lab.latency.model_shapes import SHAPES, SIZES
 from vla_pruner_lab.latency.models import Model, build, observation
 from vla_pruner_ros.models.actions import ACTION_DIM
@@ -139,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
-    facts = machine.facts("vla_pruner_lab.microbenchmarks.drafting", torch.device("cpu"))
+    metadata = machine.metadata("vla_pruner_lab.microbenchmarks.drafting", torch.device("cpu"))
     shape = SHAPES["openvla", options.size]
     model = build(shape, torch.device("cpu"), torch.float32)
     settings = make_settings(model, options.keep_ratio)
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
         "draft", "guesses", "steps", "drafts", "accepted", "drafting step", "pausing step",
         "sequence", "summed",
     )  # fmt: skip
-    lines = ["# Drafting", "", *fact_lines(facts)]
+    lines = ["# Drafting", "", *metadata_lines(metadata)]
     lines.append(f"- model: OpenVLA, {options.size}, float32, keep {options.keep_ratio:g}")
     text = "\n".join([*lines, "", *markdown_table(header, rows(settings)), "", LEGEND]) + "\n"
     publish(text, options.markdown)

@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 from vla_pruner_lab.common import machine
-from vla_pruner_lab.common.markdown import fact_lines, markdown_table, publish
+from vla_pruner_lab.common.markdown import markdown_table, metadata_lines, publish
 from vla_pruner_lab.microbenchmarks import quantization_cases
 from vla_pruner_lab.microbenchmarks.quantization_cases import QuantizationCase
 from vla_pruner_ros.models.execution.config import QUANTIZATIONS, ExecutionConfig
@@ -153,14 +153,14 @@ def _step_row(policies: dict, times: dict, dtype: str, kind: str) -> list[str]:
     return [dtype, kind, f"{stored / 1e6:.3f}", f"{stored / before:.2f}", f"{median(ratios):.2f}"]
 
 
-def page(facts: dict[str, str], accuracy: list[list[str]], steps: list[list[str]]) -> str:
+def page(metadata: dict[str, str], accuracy: list[list[str]], steps: list[list[str]]) -> str:
     header = (
         "policy", "keep", "dtype", "weights", *(f"{name} %" for name in DIMENSIONS),
         "same tokens out", "same tokens kept", "refused", "decoder, MB",
     )  # fmt: skip
     times = ("dtype", "weights", "decoder, MB", "of its dtype's", "step ×")
     lines = ["# Quantized decoder weights", ""]
-    lines += fact_lines(facts)
+    lines += metadata_lines(metadata)
     lines += ["", "## Accuracy", "", *markdown_table(header, accuracy), "", LEGEND]
     lines += ["", "## Bytes and time: the trained policy, keep 0.25", ""]
     lines += [*markdown_table(times, steps), "", TIMES_LEGEND]
@@ -173,13 +173,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=21, help="of timed steps")
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args(arguments)
-    facts = machine.facts("vla_pruner_lab.microbenchmarks.quantization", torch.device("cpu"))
+    metadata = machine.metadata("vla_pruner_lab.microbenchmarks.quantization", torch.device("cpu"))
     cases = [quantization_cases.bundled(SEED)]
     steps = step_rows(cases[0], options.rounds)
     if options.golden:
         of_golden = (quantization_cases.golden_openvla, quantization_cases.golden_oft)
         cases += [make(options.golden) for make in of_golden]
-    text = page(facts, [row for case in cases for row in accuracy_rows(case)], steps)
+    text = page(metadata, [row for case in cases for row in accuracy_rows(case)], steps)
     publish(text, options.markdown)
     return 0
 

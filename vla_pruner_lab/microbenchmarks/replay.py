@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vla_pruner_lab.common.machine import PeakMemory, facts
+from vla_pruner_lab.common.machine import PeakMemory, metadata
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.image_packing import pack_image
 from vla_pruner_ros.bags.reader import BagReader
@@ -136,7 +136,7 @@ def report(
     """Return the result as Markdown."""
     steps = sum(len(run.steps) for run in outcome.runs)
     lines = [
-        f"- {key}: {value}" for key, value in facts(__spec__.name, torch.device("cpu")).items()
+        f"- {key}: {value}" for key, value in metadata(__spec__.name, torch.device("cpu")).items()
     ]
     lines += [
         "",

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from vla_pruner_lab.common.machine import cpu_name
-from vla_pruner_lab.common.markdown import fact_lines
+from vla_pruner_lab.common.markdown import metadata_lines
 from vla_pruner_ros.pruning import diversity_triton
 from vla_pruner_ros.pruning.diversity import cosine_distances, greedy_max_min, max_min_diversity
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
@@ -124,9 +124,9 @@ def benchmark(device: str, dim: int, repeats: int) -> list[Timing]:
     return timings
 
 
-def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
-    """Return the facts that make measurements comparable."""
-    facts = {
+def machine_metadata(dim: int, repeats: int, load: float) -> dict[str, str]:
+    """Return the metadata that makes measurements comparable."""
+    metadata = {
         "date": date.today().isoformat(),
         "command": "python -m vla_pruner_lab.microbenchmarks.selection " + shlex.join(sys.argv[1:]),
         "CPU": f"{cpu_name()}, {torch.get_num_threads()} threads used",
@@ -138,14 +138,14 @@ def machine_facts(dim: int, repeats: int, load: float) -> dict[str, str]:
     }
     if torch.cuda.is_available():
         form = "fused Triton kernel" if diversity_triton.AVAILABLE else "plain torch"
-        facts["GPU"] = f"{torch.cuda.get_device_name()}, greedy choice as {form}"
-    return facts
+        metadata["GPU"] = f"{torch.cuda.get_device_name()}, greedy choice as {form}"
+    return metadata
 
 
-def format_markdown(facts: dict[str, str], timings: list[Timing]) -> str:
-    """Return a page: facts, one table per device, growth."""
+def format_markdown(metadata: dict[str, str], timings: list[Timing]) -> str:
+    """Return a page: metadata, one table per device, growth."""
     lines = ["# Time of token selection", ""]
-    lines += fact_lines(facts)
+    lines += metadata_lines(metadata)
     lines += ["", "Stages:", ""]
     lines += [f"- {name}: {meaning}" for name, meaning in STAGES.items()]
     for device in dict.fromkeys(timing.device for timing in timings):
@@ -193,7 +193,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dim", type=int, default=4096, help="feature width (default: 4096)")
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--json", type=Path, help="write facts and timings to this file")
+    parser.add_argument("--json", type=Path, help="write metadata and timings to this file")
     parser.add_argument("--markdown", type=Path, help="also write the page to this file")
     options = parser.parse_args(arguments)
     if min(options.dim, options.threads) < 1 or options.repeats < 10:
@@ -210,14 +210,14 @@ def main(arguments: list[str] | None = None) -> int:
     devices += ["cuda"] * (options.device != "cpu" and torch.cuda.is_available())
     load = os.getloadavg()[0]
     timings = [t for d in devices for t in benchmark(d, options.dim, options.repeats)]
-    facts = machine_facts(options.dim, options.repeats, load)
-    page = format_markdown(facts, timings)
+    metadata = machine_metadata(options.dim, options.repeats, load)
+    page = format_markdown(metadata, timings)
     print(page)
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
         options.markdown.write_text(page)
     if options.json:
-        content = {"facts": facts, "timings": [asdict(timing) for timing in timings]}
+        content = {"metadata": metadata, "timings": [asdict(timing) for timing in timings]}
         options.json.write_text(json.dumps(content, indent=2) + "\n")
     return 0
 

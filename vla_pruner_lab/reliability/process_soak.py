@@ -196,11 +196,11 @@ class ProcessSoak:
         self._judge_actions()
 
     def _first_stop(self, began: float) -> float | None:
-        """Return when the first stop came after a moment, None if there was none."""
+        """Return when the first stop came after a time, None if there was none."""
         return next((s.at for s in self.outside.stops(began)), None)
 
     def _rests(self, began: float) -> float | None:
-        """Return when the arm came to rest for REST seconds after a moment, None if it did not."""
+        """Return when the arm came to rest for REST seconds after a time, None if it did not."""
         recent = [s for s in self.outside.seen if s.at > began - 1.0]
         moved = max((s.at for s in recent if s.moves), default=began)
         if time.monotonic() - max(began, moved) < REST or self.outside.moving_twist_stands():

@@ -89,7 +89,7 @@ class StillAgent:
 class PolicyAgent:
     """A policy that sees what the robot's cameras see.
 
-    What its numbers mean, the robot profile that its checkpoint names says, as in the node.
+    The robot profile that its checkpoint names explains its numbers, as in the node.
     execute: actions of a chunk carried out before the next inference (None: all of them).
     unpruned_first: inferences at the start of each episode that see every token.
     """

@@ -40,8 +40,8 @@ class Expert:
         """Return MetaWorld's action [4] for this instant, no faster than the expert's speed."""
         with warnings.catch_warnings():  # of actions beyond -1..1, which the next step clips
             warnings.simplefilter("ignore")
-            wanted = self._policy.get_action(self._robot.observation)
-        action = np.clip(wanted, -1.0, 1.0)
+            intended = self._policy.get_action(self._robot.observation)
+        action = np.clip(intended, -1.0, 1.0)
         action[:3] = np.clip(action[:3], -self._limit, self._limit)
         return action
 

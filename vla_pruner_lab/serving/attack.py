@@ -1,4 +1,4 @@
-"""One hostile exchange with a server, and what came of it in words."""
+"""One hostile exchange with a server, and its result in a sentence."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def pack_frame(fields: dict[str, Any]) -> bytes:
 def ask(
     port: int, data: bytes | str | list, path: str = "/", headers: dict[str, str] | None = None
 ) -> str:
-    """Open a websocket, send data (a list: as fragments) and tell the reaction."""
+    """Open a websocket, send data (a list: as fragments) and return the reaction."""
     try:
         with connect(
             f"ws://127.0.0.1:{port}{path}",
@@ -159,7 +159,7 @@ def closed(error: ConnectionClosed) -> str:
 
 
 def raw(port: int, data: bytes, wait: float = PATIENCE) -> str:
-    """Send bytes over TCP and tell what came back: HTTP STATUS, dropped, or silent."""
+    """Send bytes over TCP and return what came back: HTTP STATUS, dropped, or silent."""
     with socket.create_connection(("127.0.0.1", port), PATIENCE) as link:
         link.settimeout(wait)
         with suppress(OSError):

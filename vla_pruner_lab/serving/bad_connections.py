@@ -234,7 +234,7 @@ def _guess(port: int) -> str:
 
 def _floods() -> Iterator[Attack]:
     make = partial(Attack, "floods", server="flooded")
-    yield make("600 connections that say nothing", _mute_connections, "survived")
+    yield make("600 silent connections", _mute_connections, "survived")
     yield make("400 clients at once", _many_clients, "some served, the others turned away")
     yield make("300 pages in a row", _many_pages, "some served, the others turned away")
 

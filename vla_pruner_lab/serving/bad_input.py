@@ -109,7 +109,10 @@ def report(attacks: list[Attack], found: Findings) -> str:
         for name, (before, after) in found.memory.items()
     ]
     lines += markdown_table(["server", "memory before", "memory after"], memory)
-    lines += [f"- {area}: {name}: {told}" for (area, name), told in found.failures.items()]
+    lines += [
+        f"- {area}: {name}: {found_instead}"
+        for (area, name), found_instead in found.failures.items()
+    ]
     return "\n".join(lines)
 
 

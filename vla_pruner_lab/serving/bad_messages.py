@@ -27,9 +27,9 @@ from vla_pruner_lab.serving.attack import (
 )
 
 
-def refused(words: str) -> str:
-    """A text frame whose sentence holds these words, then close 1011, as openpi has it."""
-    return rf"refused: [^\n]*(?:{words})[^\n]*; closed 1011"
+def refused(pattern: str) -> str:
+    """Return the pattern of a refusal: a text frame that matches, then close 1011, as in openpi."""
+    return rf"refused: [^\n]*(?:{pattern})[^\n]*; closed 1011"
 
 
 def cases() -> Iterator[Attack]:
@@ -207,14 +207,14 @@ def _extras() -> Iterator[Attack]:
     yield pruning("an array", {"keep_ratio": np.zeros(3)}, refused("keep_ratio must"))
     yield _openpi("settings", "request is text", observation(request="x"), refused("whole number"))
     yield _openpi("settings", "reset is text", observation(reset="now"), SERVED)
-    for name, path, words in (
+    for name, path, pattern in (
         ("address sets keep_ratio 9", "/?keep_ratio=9", "keep_ratio must"),
         ("address sets text", "/?keep_ratio=x", "must be a number"),
         ("address sets an unknown name", "/?a=1", "no pruning setting a"),
         ("address sets 40 names", "/?" + "&".join(f"a{n}=1" for n in range(40)), "more than 32"),
     ):
         run = partial(ask, data=b"", path=path)
-        yield Attack("settings", name, run, refused(words))
+        yield Attack("settings", name, run, refused(pattern))
 
 
 def _frames() -> Iterator[Attack]:
@@ -223,8 +223,8 @@ def _frames() -> Iterator[Attack]:
         run = partial(ask_vla_eval, data=data, wait=wait)
         return Attack("vla-eval frames", name, run, expected, "vla_eval")
 
-    def error(words: str) -> str:
-        return rf"refused: .*{words}.*"
+    def error(pattern: str) -> str:
+        return rf"refused: .*{pattern}.*"
 
     yield make("no type", frame(type=...), error("map of type"))
     yield make("unknown type", frame("shutdown"), error("type must be one of"))

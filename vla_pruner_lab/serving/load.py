@@ -140,8 +140,8 @@ def measure(seconds: float) -> list[dict[str, Any]]:
             served = run(server.url, robots)
             cpu_ms = 1e3 * (server.cpu_seconds() - before) / sum(served.answers)
         load = os.getloadavg()[0]
-        facts = {"step_ms": step_ms, "load": load, "cpu_ms": cpu_ms}
-        rows.append({"case": name, **asdict(robots), **facts, **served.summary()})
+        costs = {"step_ms": step_ms, "load": load, "cpu_ms": cpu_ms}
+        rows.append({"case": name, **asdict(robots), **costs, **served.summary()})
         print(json.dumps(rows[-1]))
     return rows
 

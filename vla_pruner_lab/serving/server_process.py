@@ -90,8 +90,8 @@ def serve(
     async def run() -> bool:
         kind = {"openpi": Openpi, "vla_eval": VlaEval}[protocol]()
         layout = kind.layout(load_profile(robot))
-        wanted = ServerSettings(**{"port": 0, **(settings or {})})
-        server = PolicyServer(ArtificialPolicy(**policy), kind, layout, wanted)
+        chosen = ServerSettings(**{"port": 0, **(settings or {})})
+        server = PolicyServer(ArtificialPolicy(**policy), kind, layout, chosen)
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, server.request_stop)
         running = asyncio.ensure_future(server.run(ready))

@@ -130,8 +130,8 @@ class BatchSource(torch.utils.data.Dataset):
         normalized = normalize_actions(self.action_bounds, chunks)
         prompts = [self._prompt(frame.instruction) for frame in frames]
         tokens = encode_actions(self.tokens, normalized).reshape(len(indices), -1)
-        rows = [[*words, *tail] for words, tail in zip(prompts, self._tails(tokens), strict=True)]
-        starts = torch.tensor([len(words) - 1 for words in prompts])
+        rows = [[*text, *tail] for text, tail in zip(prompts, self._tails(tokens), strict=True)]
+        starts = torch.tensor([len(text) - 1 for text in prompts])
         patches, places = self._patches(indices, rng, count)
         return Batch(
             torch.from_numpy(patches),

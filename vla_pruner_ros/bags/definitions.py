@@ -132,5 +132,5 @@ def _own_types() -> dict:
 
 
 def _distribution(name: str | None) -> Stores:
-    wanted = f"ros2_{name}"
-    return next((store for store in Stores if store.value == wanted), Stores.LATEST)
+    requested = f"ros2_{name}"
+    return next((store for store in Stores if store.value == requested), Stores.LATEST)

@@ -49,7 +49,7 @@ def qos(reliable: bool, transient_local: bool = False, depth: int = 10) -> Qos:
 class BagWriter:
     """Writer of messages to a new bag directory; not thread safe.
 
-    The bag is whole only after close(); of an abandoned one everything up to the last flush can be
+    The bag is complete after close(). Of an abandoned one everything up to the last flush can be
     read.
     """
 

@@ -108,8 +108,8 @@ def start(processes: Processes, given: dict[str, str]) -> None:
         ours = [part for name, value in robot.items() for part in parameter(name, value)]
         processes.start(executable, *common, *ours)
     if is_recording(given):
-        wanted = recorder_parameters(given).items()
-        ours = [part for name, value in wanted for part in parameter(name, value)]
+        requested = recorder_parameters(given).items()
+        ours = [part for name, value in requested for part in parameter(name, value)]
         processes.start("vla_pruner_recorder", *common, *ours)
     processes.start("vla_pruner_node", *common, *policy_arguments(given))
 
@@ -123,11 +123,11 @@ def player_arguments(given: dict[str, str]) -> list[str]:
 
 
 def autostart(given: dict[str, str], gives_up: Callable[[], bool]) -> bool:
-    """Configure and activate the node; say so and return False if that fails.
+    """Configure and activate the node; print the reason and return False if that fails.
 
     Args:
         given: the arguments.
-        gives_up: asked all along; once it is true, nothing is activated any more.
+        gives_up: called repeatedly; once it is true, nothing is activated any more.
     """
     target = f"/{given['namespace'].strip('/')}/vla_pruner".replace("//", "/")
     with PolicyClient("vla_pruner_bringup", target, gives_up) as client:
@@ -182,5 +182,5 @@ def main() -> int:
 def _failed(processes: Processes) -> int:
     ended = ", ".join(processes.ended())
     what = f"{ended} ended" if ended else "vla_pruner could not be started"
-    print(f"{what}; its message above says why", file=sys.stderr)
+    print(f"{what}; its message above gives the reason", file=sys.stderr)
     return 1

@@ -23,7 +23,7 @@ LOOK_PERIOD = 0.05
 
 
 class GivenUpError(Exception):
-    """A call was not answered because the caller no longer wants it."""
+    """A call was not answered because the caller gave up."""
 
 
 class PolicyClient:
@@ -40,7 +40,7 @@ class PolicyClient:
         Args:
             name: of the client's own node.
             target: name of the node to talk to.
-            gives_up: asked while a call waits; if true, the call raises GivenUpError.
+            gives_up: called while a call waits; if true, the call raises GivenUpError.
         """
         self._gives_up = gives_up
         if not rclpy.ok():

@@ -16,7 +16,7 @@ class PlannedAction:
     pose: [7] to reach instead of the displacement: x y z (m), quaternion x y z w; None if there is
     a displacement. step: index in its chunk; sequence: the inference;
     image_stamp: when the image behind it was taken, on the node's clock (ns); captured: the same
-    moment on playback time (ns); epoch: of the gate when it was computed.
+    time of playback (ns); epoch: of the gate when it was computed.
     """
 
     values: np.ndarray
@@ -29,7 +29,7 @@ class PlannedAction:
     pose: np.ndarray | None = None
 
     def lateness(self, now: int, period: float) -> float:
-        """Return how far (s) `now`, on playback time (ns), is past the moment it was meant for.
+        """Return how far (s) `now`, on playback time (ns), is past the time it was meant for.
 
         Action i of a chunk is meant for i periods (s) after its image.
         """

@@ -13,7 +13,7 @@ STEP_TOLERANCE = 5_000_000
 
 @dataclass(frozen=True)
 class Instant:
-    """One moment on the clocks that matter, in ns.
+    """One instant on the clocks that matter, in ns.
 
     stamp: the node's clock, which message stamps refer to; it may jump.
     steady: time since an arbitrary start; it never jumps.
@@ -56,7 +56,7 @@ class MotionClock:
         return self._is_simulated()
 
     def read(self) -> Instant:
-        """Return the present moment on all clocks."""
+        """Return the present time on all clocks."""
         with self._lock:
             stamp, steady = self._stamp_now(), self._steady_now()
             if stamp != self._advanced_to:

@@ -98,7 +98,7 @@ class FrameBuffer:
         """Return why no set is complete though every camera delivers, None if that is not so.
 
         Args:
-            patience: time (s) without a set before that is said.
+            patience: time (s) without a set before it is reported.
 
         Returns:
             The smallest spread (s) seen since the last set, and the cameras with the oldest and the

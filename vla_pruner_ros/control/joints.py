@@ -107,7 +107,7 @@ class JointBounds:
         """Limit one target.
 
         Args:
-            target: [joints] wanted positions (rad or m).
+            target: [joints] commanded positions (rad or m).
             before: [joints] the last commanded positions, or the measured ones before the first.
 
         Returns:
@@ -141,7 +141,7 @@ def limit_opening(target: float, last: float | None, max_step: float) -> tuple[f
     """Limit a gripper's opening.
 
     Args:
-        target: wanted opening; values outside 0..1 are cut.
+        target: commanded opening; values outside 0..1 are cut.
         last: the last commanded opening, None before the first.
         max_step: largest change.
 

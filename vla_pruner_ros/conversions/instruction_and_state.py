@@ -14,7 +14,7 @@ _BIDIRECTIONAL = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def clean_instruction(text: str) -> str:
-    """Strip an instruction and join its words by single blanks.
+    """Strip an instruction and collapse its white space to single blanks.
 
     Control characters, lone surrogates and bidirectional overrides go: they mean nothing to a
     model, break terminals and tokenizers, and make a log show another text than was used.
@@ -54,13 +54,13 @@ def pose_of(message: Any) -> tuple[np.ndarray, np.ndarray] | None:
 def policy_state(
     profile: RobotProfile | None, joints: Sequence[str], measured: Measured, newest: Any
 ) -> np.ndarray:
-    """Build the state that a policy takes, from whatever says what it is made of.
+    """Build the state that a policy takes, from the source that defines it.
 
     Args:
         profile: of the robot; its state fields come first, if it has any.
         joints: parameter `state_joints`; used without such fields.
         measured: the robot, its joints merged over all publishers.
-        newest: the newest sensor_msgs/JointState, taken as a whole if no names are known.
+        newest: the newest sensor_msgs/JointState, taken entirely if no names are known.
 
     Returns:
         float64 [numbers of the state].

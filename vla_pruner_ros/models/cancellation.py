@@ -13,7 +13,7 @@ _EVENT: ContextVar[threading.Event | None] = ContextVar("cancellation", default=
 
 
 class LoadCancelledError(CheckpointError):
-    """Loading ended early because someone asked for it."""
+    """Loading ended early on request."""
 
 
 @contextmanager

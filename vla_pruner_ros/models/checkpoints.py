@@ -35,7 +35,7 @@ group's pages are returned to the system."""
 PIECE = 2**16
 """Elements looked at together when searching for NaN."""
 NOTE = "vla_pruner_ros"
-"""Key in config.json under which this package says whether and how it trained the weights."""
+"""Key in config.json under which this package stores whether and how it trained the weights."""
 SINGLE = "the only data set"
 """Name of statistics that a file does not nest under one."""
 PROGRESS_BYTES = 2**30
@@ -104,7 +104,7 @@ class WeightFiles:
                 if name in self.shapes:
                     raise CheckpointError(
                         f"{self.directory} holds one tensor twice, as {self._stored_as[name]} and "
-                        f"as {stored}; remove the file or the copy that is not wanted"
+                        f"as {stored}; remove the file or the copy that is not needed"
                     )
                 self.shapes[name] = tuple(tensors.get_slice(stored).get_shape())
                 self._file_of[name], self._stored_as[name] = path, stored
@@ -130,9 +130,9 @@ class WeightFiles:
         Raises:
             CheckpointError: missing or unexpected keys, wrong shapes, values that are not finite.
         """
-        wanted = {name: tuple(p.shape) for name, p in module.state_dict().items()}
-        self._check_names(wanted, tuple(unused))
-        for name, tensor in self._read(list(wanted), device, dtype):
+        expected = {name: tuple(p.shape) for name, p in module.state_dict().items()}
+        self._check_names(expected, tuple(unused))
+        for name, tensor in self._read(list(expected), device, dtype):
             check_finite(name, tensor)
             assign(module, name, tensor)
 
@@ -142,18 +142,18 @@ class WeightFiles:
         with _open(path) as tensors:
             return _get(tensors, path, self._stored_as[name]).clone()
 
-    def _check_names(self, wanted: dict[str, tuple[int, ...]], unused: tuple[str, ...]) -> None:
-        missing = [name for name in wanted if name not in self.shapes]
+    def _check_names(self, expected: dict[str, tuple[int, ...]], unused: tuple[str, ...]) -> None:
+        missing = [name for name in expected if name not in self.shapes]
         if missing:
             raise CheckpointError(f"{self.directory} lacks {_listing(missing)}")
-        known = lambda name: name in wanted or any(fnmatch.fnmatch(name, u) for u in unused)  # noqa: E731
+        known = lambda name: name in expected or any(fnmatch.fnmatch(name, u) for u in unused)  # noqa: E731
         unexpected = [name for name in self.shapes if not known(name)]
         if unexpected:
             raise CheckpointError(
                 f"{self.directory} has {_listing(unexpected)}, which this family does not know; "
                 "it may be another architecture or an unmerged adapter"
             )
-        for name, shape in wanted.items():
+        for name, shape in expected.items():
             check_shape(name, shape, self.shapes[name])
 
     def _read(
@@ -215,15 +215,15 @@ def fill_component(
     module: nn.Module, path: Path, tensors: dict[str, Tensor], device: torch.device, dtype
 ) -> nn.Module:
     """Fill a small module built on the meta device from the tensors of a component file."""
-    wanted = module.state_dict()
-    missing = [name for name in wanted if name not in tensors]
-    unexpected = [name for name in tensors if name not in wanted]
+    expected = module.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
     if missing or unexpected:
         parts = [("lacks", missing), ("has the unknown", unexpected)]
-        trouble = " and ".join(f"{word} {_listing(names)}" for word, names in parts if names)
+        trouble = " and ".join(f"{kind} {_listing(names)}" for kind, names in parts if names)
         raise CheckpointError(f"{path.name} {trouble}")
     for name, tensor in tensors.items():
-        check_shape(f"{path.name}: {name}", tuple(wanted[name].shape), tuple(tensor.shape))
+        check_shape(f"{path.name}: {name}", tuple(expected[name].shape), tuple(tensor.shape))
         check_finite(f"{path.name}: {name}", tensor)
         assign(module, name, tensor.to(device, dtype))
     return module
@@ -235,10 +235,10 @@ def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
-def check_shape(name: str, wanted: tuple[int, ...], found: tuple[int, ...]) -> None:
+def check_shape(name: str, expected: tuple[int, ...], found: tuple[int, ...]) -> None:
     """Raises CheckpointError naming both shapes."""
-    if wanted != found:
-        raise CheckpointError(f"{name} has shape {list(found)}, expected {list(wanted)}")
+    if expected != found:
+        raise CheckpointError(f"{name} has shape {list(found)}, expected {list(expected)}")
 
 
 def check_floating(name: str, tensor: Tensor) -> None:

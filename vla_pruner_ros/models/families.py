@@ -67,7 +67,7 @@ class Family(Protocol):
 
     Attributes:
         Options: frozen dataclass of fields made by settings.setting(); each default is None,
-            which means: as the checkpoint says.
+            which means: the checkpoint's value.
     """
 
     Options: type

@@ -170,8 +170,8 @@ def check_cameras(names: tuple[str, ...], given: int | None, usual: int) -> int:
     """Return the number of cameras of a policy.
 
     Args:
-        names: those of training, in order; empty where the files do not tell.
-        given: what the user set, or None. usual: taken where nobody says anything.
+        names: those of training, in order; empty if the files lack them.
+        given: what the user set, or None. usual: taken if neither gives any.
 
     Raises:
         CheckpointError: another number than in training, with the names.

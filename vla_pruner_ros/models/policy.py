@@ -14,11 +14,11 @@ UNTRAINED = "untrained"
 
 
 class PolicyError(RuntimeError):
-    """The policy cannot answer this observation; the message says what to change."""
+    """The policy cannot answer this observation; the message names what to change."""
 
 
 class InputError(PolicyError):
-    """This observation cannot be answered, though another one may be; the message says why."""
+    """The policy cannot answer this observation, but may answer another; the message says why."""
 
 
 class CheckpointError(PolicyError):
@@ -31,7 +31,7 @@ class Observation:
 
     images: one uint8 [H, W, 3] RGB array per camera, in the order the policy was trained with; None
         for a camera that has no image, where the policy can do without.
-    instruction: the task in plain words.
+    instruction: the task, a sentence.
     state: float [state_dim] in the order and units of the checkpoint's statistics, or None.
     """
 
@@ -100,7 +100,7 @@ class VlaPolicy(Protocol):
     family: str
     """openvla, openvla_oft, pi0, ..."""
     trained: bool
-    """False for randomly initialised weights; every output must say so."""
+    """False for randomly initialised weights; every output must state it."""
     num_cameras: int
     can_miss_cameras: bool
     """True if an Observation may lack some of its images."""

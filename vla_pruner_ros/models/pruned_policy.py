@@ -52,9 +52,9 @@ class PolicySpec:
     action_dim: int = 7
     """Numbers of one action."""
     action_names: tuple[str, ...] = ()
-    """Names of those numbers, where the checkpoint tells them."""
+    """Names of those numbers, empty if the checkpoint lacks them."""
     camera_names: tuple[str, ...] = ()
-    """Names of the cameras in the order of training, where the checkpoint tells them."""
+    """Names of the cameras in the order of training, empty if the checkpoint lacks them."""
 
 
 class PrunedPolicy(ABC):
@@ -89,7 +89,7 @@ class PrunedPolicy(ABC):
         self.resizes_on_device = device.type == "cuda"
 
     def _use_cameras(self, cameras: tuple[int, ...], pruning: PruningConfig) -> None:
-        """See with these cameras alone; what is known of another set's tokens is forgotten."""
+        """See with these cameras alone; what is known of another set's tokens is cleared."""
         self.cameras = cameras
         self.num_visual = len(cameras) * self.grid[0] * self.grid[1]
         layers = self.spec.num_layers
@@ -164,8 +164,8 @@ class PrunedPolicy(ABC):
             return
         config = self.pruning
         for ratio in sorted({*USUAL_RATIOS, config.keep_ratio, config.fine_keep_ratio}):
-            wanted = {"keep_ratio": ratio, "token_budget": 0, "budget_mode": "fixed"}
-            self.pruning = replace(config, **wanted)
+            changes = {"keep_ratio": ratio, "token_budget": 0, "budget_mode": "fixed"}
+            self.pruning = replace(config, **changes)
             self.reset()
             # Until the history is full, steps are of another kind.
             for _ in range(config.temporal_window + 1):
@@ -266,7 +266,7 @@ class PrunedPolicy(ABC):
         return
 
     def wait(self) -> None:
-        """Until the device has done all it was told."""
+        """Wait until the device has finished all queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

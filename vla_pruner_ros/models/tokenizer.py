@@ -22,10 +22,10 @@ Tokenizer = Callable[[str], "list[int]"]
 
 @dataclass(frozen=True)
 class FoundTokenizer:
-    """A tokenizer and what its files say about long texts.
+    """A tokenizer and its files' settings for long texts.
 
     Attributes:
-        encode: text -> ids. cut: side that is cut off, left or right; empty: not said.
+        encode: text -> ids. cut: side that is cut off, left or right; empty: not set.
         directory: where its files are, None for a callable.
         bos: id of the token that begins a sequence, None if the files name none.
     """

@@ -33,7 +33,7 @@ class TopicDoctor:
         """Return whether anybody publishes a topic."""
         return self._node.count_publishers(topic) > 0
 
-    def _ask(self, topic: str, message_type: Any, wanted: Any) -> str:
+    def _ask(self, topic: str, message_type: Any, requested: Any) -> str:
         name = type_name(message_type)
         publishers = self._node.get_publishers_info_by_topic(topic)
         if not publishers:
@@ -42,7 +42,7 @@ class TopicDoctor:
         if not fitting:
             types = ", ".join(sorted({p.topic_type for p in publishers}))
             return f"{topic} carries {types}, and {name} is expected"
-        problems = [qos_problem(p.qos_profile, wanted) for p in fitting]
+        problems = [qos_problem(p.qos_profile, requested) for p in fitting]
         if all(problems):
             return f"the publisher of {topic} {problems[0]}"
         return ""
@@ -68,15 +68,15 @@ def type_name(message_type: Any) -> str:
     return f"{package}/{kind}/{message_type.__name__}"
 
 
-def qos_problem(offered: Any, wanted: Any) -> str:
+def qos_problem(offered: Any, requested: Any) -> str:
     """Return why a publisher's QoS cannot serve a subscription, "" if it can."""
     if (
-        wanted.reliability == ReliabilityPolicy.RELIABLE
+        requested.reliability == ReliabilityPolicy.RELIABLE
         and offered.reliability == ReliabilityPolicy.BEST_EFFORT
     ):
         return "offers best effort, and reliable is asked: set its reliability, or qos_overrides"
     if (
-        wanted.durability == DurabilityPolicy.TRANSIENT_LOCAL
+        requested.durability == DurabilityPolicy.TRANSIENT_LOCAL
         and offered.durability == DurabilityPolicy.VOLATILE
     ):
         return "offers volatile, and transient local is asked: set its durability, or qos_overrides"

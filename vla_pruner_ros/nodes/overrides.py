@@ -1,4 +1,4 @@
-"""Settings that nobody reads: misspelt, nested, or for a node of another name."""
+"""Settings that no node reads: misspelt, nested, or for a node of another name."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ SAFETY = (
     "max_joint_step", "max_joint_velocity", "state_joints", "joint_commands", "gripper_action",
     "gripper_max_effort", "joint_state_topics",
 )  # fmt: skip
-"""Settings whose loss could move the arm farther, faster or elsewhere than was asked."""
+"""Settings whose loss could move the arm farther, faster or elsewhere than configured."""
 ALIKE = 0.75
 """Share of equal letters above which one name is taken for a misspelling of another."""
 
 
 @dataclass
 class Unread:
-    """Settings that nobody reads. warnings: sentences. refusals: those that forbid to configure."""
+    """Settings that no node reads. warnings: sentences. refusals: those that prevent configure."""
 
     warnings: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ def _meant(name: str, known: Iterable[str]) -> str:
 
 
 def _check_file(unread: Unread, path: Path, node: Any) -> None:
-    """Tell of a file that has settings for other nodes alone."""
+    """Report a file that has settings for other nodes only."""
     sections = sections_of(path)
     if not sections:
         reason = _why_unparsable(path)
@@ -183,5 +183,5 @@ def _mixed_list(content: Any, name: str) -> str:
     if len(kinds) > 1:
         return f"{name} mixes {', '.join(sorted(kind.__name__ for kind in kinds))}"
     if kinds & {dict, list, type(None)}:
-        return f"{name} is a list of something else than numbers, words or booleans"
+        return f"{name} is a list of something else than numbers, texts or booleans"
     return ""

@@ -13,13 +13,13 @@ from vla_pruner_ros.bags.parameter_events import make_event, plain_values
 
 ANSWER_PATIENCE = 1.0
 """Seconds without an answer after which the node is asked again. An answer can be lost: a service
-is there a moment before the way back from it is, and a node may end with the question."""
+can be ready before the way back from it is, and a node may end during the call."""
 
 
 class ParameterSnapshot:
     """Asks another node for all its parameters, once it can be reached, until it answers.
 
-    /parameter_events tells changes alone. An event that names every value, handed to the recorder
+    /parameter_events carries changes only. An event that names every value, handed to the recorder
     before them, lets a bag be replayed under the parameters in force even if the recording began
     long after the node.
     """

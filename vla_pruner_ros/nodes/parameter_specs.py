@@ -116,7 +116,7 @@ def renamed_sentence(name: str, renamed: Mapping[str, str]) -> str:
 class RefusesOldNames:
     """A base of nodes: `ros2 param set` of an old name is refused with the new one.
 
-    The parameter services of a node call set_parameters_atomically(). rclpy's own words would be
+    The parameter services of a node call set_parameters_atomically(). rclpy's own message would be
     that the parameter is not declared.
 
     Attributes:

@@ -1,6 +1,6 @@
 """vla_pruner_player: plays a bag and its clock, without rosbag2.
 
-What the recorded node said is played on /recorded/..., next to what a running one says.
+The recorded node's outputs are played on /recorded/..., next to those of a running one.
 """
 
 from __future__ import annotations

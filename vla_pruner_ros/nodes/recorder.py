@@ -121,7 +121,7 @@ class RecorderNode(Node):
         self._lost: Counter[str] = Counter()
         self._reported: set[str] = set()
         self.recording = self._open()
-        self._awaited = {wanted.topic: wanted for wanted in self._wanted()}
+        self._awaited = {recorded.topic: recorded for recorded in self._topics_to_record()}
         self._recorded: dict[str, Any] = {}
         self._latched: list[LatchedSubscription] = []
         self.snapshot = ParameterSnapshot(
@@ -140,10 +140,10 @@ class RecorderNode(Node):
         written = ", ".join(f"{topic} {count}" for topic, count in sorted(counts.items()))
         self.get_logger().info(f"Recorded {self.recording.path}: {written or 'nothing'}")
         if self.recording.failure is not None:
-            self.get_logger().error(f"The bag is not whole: {self.recording.failure}")
-        for words, found in (("dropped", self.recording.dropped), ("lost", self._lost)):
+            self.get_logger().error(f"The bag is incomplete: {self.recording.failure}")
+        for text, found in (("dropped", self.recording.dropped), ("lost", self._lost)):
             if found:
-                self.get_logger().error(f"Messages {words}: {dict(found)}")
+                self.get_logger().error(f"Messages {text}: {dict(found)}")
 
     def on_callback_error(self, error: BaseException) -> None:
         """Go on recording after a callback failed; the executor calls this."""
@@ -175,7 +175,7 @@ class RecorderNode(Node):
             max_file_bytes=self.settings.max_file_mb << 20,
         )
 
-    def _wanted(self) -> list[RecordedTopic]:
+    def _topics_to_record(self) -> list[RecordedTopic]:
         node = self.settings.node
         named = [
             RecordedTopic("instruction", types.STRING, True, latched=True),
@@ -204,7 +204,9 @@ class RecorderNode(Node):
         named += [RecordedTopic(topic, "", None) for topic in more if topic]
         if self.get_parameter("use_sim_time").value:
             named.append(RecordedTopic("/clock", types.CLOCK, False))
-        return [wanted._replace(topic=self.resolve_topic_name(wanted.topic)) for wanted in named]
+        return [
+            recorded._replace(topic=self.resolve_topic_name(recorded.topic)) for recorded in named
+        ]
 
     def _look(self) -> None:
         """Subscribe to awaited topics that can be; stop where the disk does not take any more."""
@@ -215,14 +217,14 @@ class RecorderNode(Node):
             latched.look()
         self.snapshot.look()
         published = dict(self.get_topic_names_and_types()) if self._awaited else {}
-        for topic, wanted in list(self._awaited.items()):
-            msgtype = wanted.msgtype or next(iter(published.get(topic, [])), "")
+        for topic, recorded in list(self._awaited.items()):
+            msgtype = recorded.msgtype or next(iter(published.get(topic, [])), "")
             publishers = self.get_publishers_info_by_topic(topic)
-            if wanted.latched:
+            if recorded.latched:
                 self._subscribe_latched(topic, msgtype)
                 del self._awaited[topic]
-            elif msgtype and (publishers or wanted.reliable is not None):
-                self._subscribe(topic, msgtype, self._reliability(wanted, publishers))
+            elif msgtype and (publishers or recorded.reliable is not None):
+                self._subscribe(topic, msgtype, self._reliability(recorded, publishers))
                 del self._awaited[topic]
 
     def _check_disk(self) -> None:
@@ -251,9 +253,9 @@ class RecorderNode(Node):
         )
 
     @staticmethod
-    def _reliability(wanted: RecordedTopic, publishers: list[Any]) -> bool:
-        if wanted.reliable is not None:
-            return wanted.reliable
+    def _reliability(recorded: RecordedTopic, publishers: list[Any]) -> bool:
+        if recorded.reliable is not None:
+            return recorded.reliable
         return all(p.qos_profile.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
 
     def _subscribe(self, topic: str, msgtype: str, reliable: bool) -> None:

@@ -129,7 +129,7 @@ class SimRobotNode(Node):
         self._poses.publish(self._pose_message(state, stamp))
 
     def on_episode(self, episode: Episode) -> None:
-        facts = {
+        status = {
             "task": self._task,
             "instruction": instruction_for(self._task),
             "episode": episode.number,
@@ -144,7 +144,7 @@ class SimRobotNode(Node):
                 name=f"{self.get_name()}: episode",
                 message=episode.outcome,
                 hardware_id="simulated arm",
-                values=[KeyValue(key=key, value=str(value)) for key, value in facts.items()],
+                values=[KeyValue(key=key, value=str(value)) for key, value in status.items()],
             )
         )
         if episode.outcome != self._last_outcome:

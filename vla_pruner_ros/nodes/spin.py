@@ -38,7 +38,7 @@ MAX_ERRORS, ERROR_WINDOW = 200, 10.0
 
 
 class EndNode(Exception):  # noqa: N818 - raised by a callback to end its node
-    """The node cannot go on and must end; the sentence says why."""
+    """The node cannot go on and must end; the message gives the reason."""
 
 
 class _PatientPool(ThreadPoolExecutor):
@@ -151,11 +151,11 @@ def run_node(make_node: Callable[[], Any], args: list[str] | None = None, thread
     rclpy's own signal handlers shut the context down at once, and a stopping arm controller could
     no longer publish its stop. So signals only set an event here: the node's `close()` runs while
     publishing still works, then the executor is stopped and joined before the context goes (rclpy
-    aborts the process when a thread still spins at that moment).
+    aborts the process when a thread still spins then).
     """
     try:
         told_to_stop = init_rclpy(args)
-    except Exception as error:  # rcl's words about a parameter file fill 20 lines
+    except Exception as error:  # rcl's message about a parameter file fills 20 lines
         print(explain_unparsable(error, parameter_files(args)), file=sys.stderr)
         return 2
     try:

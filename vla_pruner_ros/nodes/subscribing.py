@@ -18,7 +18,7 @@ MEMORY = 5.0
 def qos_overrides(name: str | None = None) -> QoSOverridingOptions:
     """Return the options with which parameters `qos_overrides.<topic>.subscription.*` are followed.
 
-    name: tells two subscriptions to one topic apart.
+    name: distinguishes two subscriptions to one topic.
     """
     kinds = (
         QoSPolicyKind.HISTORY,
@@ -100,7 +100,7 @@ class LatchedSubscription:
     def _once(self, place: int, message: Any) -> None:
         """Hand a message over unless the other subscription did.
 
-        By content, because callbacks of Humble are not told who sent a message, and when.
+        By content, because callbacks of Humble receive neither sender nor time of a message.
         """
         mark, now = hash(message if self._raw else str(message)), time.monotonic()
         with self._lock:

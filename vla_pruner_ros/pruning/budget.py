@@ -69,13 +69,13 @@ class DeadlineBudget:
     Every share that has run is remembered with its latency; when the current share's latency
     moves, all of them are scaled with it, for a busier machine slows every share down. Shares that
     have not run are reached from the nearest that has, along the slope of all of them; as long as
-    they tell little of it, half of an unpruned step is taken not to depend on the tokens (cf. arXiv
+    they show little of it, half of an unpruned step is taken not to depend on the tokens (cf. arXiv
     2511.16449, 236 ms at all and 126 ms at 12.5 % of the tokens).
 
     A share is left as soon as the median of its last three steps is over the target, and a larger
     one is entered only where HEADROOM of the target is expected to suffice, once settled where
     SETTLED_HEADROOM is: the gap between the two, and the memory of shares that failed, keep noise
-    from swinging it between neighbours. What was measured more than MEMORY steps ago is forgotten,
+    from swinging it between neighbours. What was measured more than MEMORY steps ago is dropped,
     so that a larger share is tried again.
 
     target_s: seconds, above 0. start_ratio: where to begin, rounded down to BUDGET_RATIOS.
@@ -126,7 +126,7 @@ class DeadlineBudget:
     def _slope(self) -> float:
         """Seconds per share: least squares over all that is known, drawn towards the assumption.
 
-        Shares that lie close together tell little of the slope next to the noise of their steps;
+        Shares that lie close together show little of the slope next to the noise of their steps;
         PRIOR_SPREAD is the squared spread at which they count as much as the assumption.
         """
         shares, seconds = list(self._known), list(self._known.values())
@@ -176,7 +176,7 @@ class MotionBudget:
     Motion of an action: |translation| + LEVER |rotation|, the path of a point LEVER metres from
     the tool centre; the mean over the last WINDOW actions is compared. Below fine_motion it is
     fine, above coarse_motion coarse, in between the last verdict stands; a gripper command that
-    crosses one half counts as fine by itself (a grasp or a release is the moment of precision).
+    crosses one half counts as fine by itself (a grasp or a release needs precision).
     Starts fine, for nothing is known.
     """
 

@@ -91,7 +91,7 @@ class PruningConfig:
     prune_layer: int | None = setting(
         None,
         "K: 0-based index of the first decoder layer that runs on the kept tokens; 0 drops tokens "
-        "before the first layer, by its attention on the embeddings. auto: as the preset says.",
+        "before the first layer, by its attention on the embeddings. auto: the preset's value.",
         low=0,
         high=1000,
     )
@@ -107,46 +107,46 @@ class PruningConfig:
     history_fill: str | None = setting(
         None,
         "Until temporal_window inferences are remembered: full runs unpruned (the paper), semantic "
-        "prunes by the prompt's attention alone. auto: as the preset says.",
+        "prunes by the prompt's attention alone. auto: the preset's value.",
         choices=HISTORY_FILLS,
     )
     semantic_queries: str | None = setting(
         None,
         "Queries behind the semantic score: all of the prompt (the paper), its text, its last "
-        "token, or length_normalised: each token's mean over the queries that can see it. auto: as "
-        "the preset says.",
+        "token, or length_normalised: each token's mean over the queries that can see it. auto: "
+        "the preset's value.",
         choices=SEMANTIC_QUERIES,
     )
     coverage: float | None = setting(
         None,
         "Share of the budget for tokens unlike those chosen so far, whatever their relevance; the "
-        "paper has 0. auto: as the preset says.",
+        "paper has 0. auto: the preset's value.",
         low=0.0,
         high=1.0,
     )
     camera_budget: str | None = setting(
         None,
         "shared: all cameras compete for the tokens (the paper); even: each camera keeps the same "
-        "number. auto: as the preset says.",
+        "number. auto: the preset's value.",
         choices=CAMERA_BUDGETS,
     )
     action_source: str | None = setting(
         None,
         "history: action attention of past inferences (the paper); current: of this one at layer "
-        "K-1, for models that decode in parallel. auto: as the preset says.",
+        "K-1, for models that decode in parallel. auto: the preset's value.",
         choices=ACTION_SOURCES,
     )
     action_layer: int | None = setting(
         None,
         "Decoder layer whose action attention is remembered; -1: mean of the second half (the "
-        "paper). auto: as the preset says.",
+        "paper). auto: the preset's value.",
         low=-1,
         high=1000,
     )
     decay_order: str | None = setting(
         None,
         "newest_first (the paper) weighs the newest inference most; oldest_first is the released "
-        "research code's order. auto: as the preset says.",
+        "research code's order. auto: the preset's value.",
         choices=DECAY_ORDERS,
     )
     token_recovery: str = setting(

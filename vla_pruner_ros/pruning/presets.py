@@ -1,4 +1,4 @@
-"""Named sets of settings of the method, so that nobody is in doubt which one a figure is of."""
+"""Named sets of settings of the method, so that a figure can name the one it is of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIDDLE = 15 / 32
 
 
 def preset_values(preset: str, family: str, num_layers: int) -> Mapping[str, object]:
-    """Return what a preset says: PruningConfig's fields that may be left to it, by name.
+    """Return a preset's settings: PruningConfig's fields that may be left to it, by name.
 
     - default: what measures best over the policies that come with the package (docs/results.md).
     - paper: arXiv 2511.16449 as written.

@@ -65,7 +65,7 @@ class PruningState:
 
     num_layers: decoder layers L. num_visual: M, all cameras, which is also what selection ranges
     over: the budget is shared globally, as in the paper, not split by camera.
-    always_observe: remember action attention for the statistics even where the selector does
+    always_observe: remember action attention for the statistics even where the method does
         not use it.
 
     Raises:
@@ -403,10 +403,10 @@ class PruningState:
                 )
 
 
-def _mean_of(rows: Tensor, layers: tuple[int, ...], wanted: range) -> Tensor:
-    """Mean over the wanted layers, which lie next to one another in layers."""
-    first = layers.index(wanted[0])
-    return rows[first : first + len(wanted)].mean(dim=0)
+def _mean_of(rows: Tensor, layers: tuple[int, ...], chosen: range) -> Tensor:
+    """Mean over the chosen layers, which lie next to one another in layers."""
+    first = layers.index(chosen[0])
+    return rows[first : first + len(chosen)].mean(dim=0)
 
 
 def _new_relevance(config: PruningConfig) -> TemporalRelevance:

@@ -28,7 +28,7 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     torch.topk promises no order among equals, a stable sort does.
     """
     ranked = torch.nan_to_num(scores.float(), nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
-    ranked = ranked + 0.0  # -0.0 becomes 0.0: a radix sort would tell them apart
+    ranked = ranked + 0.0  # -0.0 becomes 0.0: a radix sort would separate them
     return torch.sort(ranked, descending=True, stable=True).indices[:k]
 
 
@@ -140,7 +140,7 @@ def _check_inputs(features: Tensor, semantic: Tensor, action: Tensor | None, kee
 
 def _check_finite(**arrays: Tensor | None) -> None:
     for name, array in arrays.items():
-        # One sum tells in the usual case, without an array of verdicts as large as the features.
+        # One sum suffices in the usual case, without an array of verdicts as large as the features.
         if array is None or torch.isfinite(array.sum(dtype=torch.float32)):
             continue
         if not torch.isfinite(array).all():

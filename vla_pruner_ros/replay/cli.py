@@ -101,7 +101,7 @@ REMOTE_PATIENCE = 60.0
 
 
 def _load(arguments: argparse.Namespace, recorded: dict[str, Any]) -> VlaPolicy:
-    """Load the checkpoint as the arguments say, else as the recorded node did."""
+    """Load the checkpoint by the arguments, else as the recorded node did."""
     if is_remote(arguments.checkpoint):
         return connect_policy(arguments.checkpoint, timeout=REMOTE_PATIENCE)
     cameras = arguments.image_topic or recorded.get("image_topics") or ()

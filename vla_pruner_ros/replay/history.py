@@ -46,5 +46,5 @@ class History:
 
 
 def _counts_steps(pruning: PruningConfig) -> bool:
-    """Tell whether no later frame makes up for a lost one."""
+    """Return whether no later frame makes up for a lost one."""
     return find_method(pruning.method).counts_steps

@@ -57,8 +57,8 @@ def parameters_as_recorded(bag: Path | str, node: str, params_file: Path | str) 
         # Empty lists and strings are left out; ROS cannot infer the type of an empty list.
         values = {name: known[name] for name in KEPT if known.get(name) not in (None, [], "")}
         values.update(_inputs(reader, node, known))
-    said = parameters_of_file(Path(params_file), "vla_pruner")
-    return {name: value for name, value in values.items() if name not in said}
+    given = parameters_of_file(Path(params_file), "vla_pruner")
+    return {name: value for name, value in values.items() if name not in given}
 
 
 def _inputs(reader: BagReader, node: str, known: dict[str, Any]) -> dict[str, Any]:

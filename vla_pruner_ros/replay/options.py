@@ -135,10 +135,12 @@ def _positive(text: str) -> int:
 
 def choice_of(arguments: argparse.Namespace) -> Choice:
     """Return the choice of topics and inputs that the arguments make."""
-    wanted = TopicSelection(
+    selection = TopicSelection(
         images=tuple(arguments.image_topic),
         instruction=arguments.instruction_topic,
         state=arguments.state_topic,
         node=arguments.node,
     )
-    return Choice(wanted, arguments.every, arguments.limit, arguments.instruction, arguments.params)
+    return Choice(
+        selection, arguments.every, arguments.limit, arguments.instruction, arguments.params
+    )

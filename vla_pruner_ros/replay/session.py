@@ -29,12 +29,12 @@ class Choice:
     """Choice of the user for a session.
 
     every: 0 replays the recorded inferences; n replays every n-th set of frames.
-    limit: most inferences, 0 for all. instruction: for all frames; with wanted.instruction, for
+    limit: most inferences, 0 for all. instruction: for all frames; with selection.instruction, for
     those before the first one received there.
     params_file: parameters of the recorded node as the recording began.
     """
 
-    wanted: TopicSelection = field(default_factory=TopicSelection)
+    selection: TopicSelection = field(default_factory=TopicSelection)
     every: int = 0
     limit: int = 0
     instruction: str = ""
@@ -47,7 +47,7 @@ def recorded_parameters(reader: BagReader, choice: Choice) -> Changes:
     Raises:
         BagError: the choice of node is not clear. ValueError: the file cannot be used.
     """
-    node = find_node(reader.topics, choice.wanted.node)
+    node = find_node(reader.topics, choice.selection.node)
     changes = read_parameters(reader, node) if node else []
     if choice.params_file is None:
         return changes
@@ -77,7 +77,7 @@ class Session:
         self.topics = choose_topics(
             reader.topics,
             num_cameras,
-            choice.wanted,
+            choice.selection,
             parameters.get("image_topics") or (),
             parameters.get("joint_state_topics") or (),
         )
@@ -86,12 +86,12 @@ class Session:
         self._skipped = list(run.skipped)
         self._remarks: list[str] = []
         if not self.exact:  # a chunk names its instruction and its state
-            if choice.instruction and not choice.wanted.instruction:
+            if choice.instruction and not choice.selection.instruction:
                 self.topics = replace(self.topics, instruction=None)
             else:
                 self._remarks += remarks_on_choice(reader.topics, self.topics)
         self.inferences: list[Recorded] = run.inferences if self.exact else []
-        if not (choice.wanted.images or parameters.get("image_topics")):
+        if not (choice.selection.images or parameters.get("image_topics")):
             self._order_cameras(run.inferences)
         if self.exact:
             self._remark_on_parameters(parameters)

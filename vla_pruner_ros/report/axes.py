@@ -58,9 +58,9 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def ticks(low: float, high: float, wanted: int) -> list[float]:
-    """Return about `wanted` round values (1, 2 or 5 times a power of ten) within the range."""
-    raw = (high - low) / max(wanted, 1)
+def ticks(low: float, high: float, count: int) -> list[float]:
+    """Return about `count` round values (1, 2 or 5 times a power of ten) within the range."""
+    raw = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

@@ -10,11 +10,11 @@ from vla_pruner_ros.robots.profile import RobotProfile
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """Facts of a checkpoint about its numbers; a name list is empty if the files lack it.
+    """Names and sizes of a checkpoint's numbers; a name list is empty if the files lack it.
 
     action_dim, state_dim: widths after un-normalising, state_dim 0 without a state.
     camera_names: in the model's order. relative: the policy itself adds the state to its actions,
-    except to dimensions whose name holds a word of relative_excluded.
+    except to dimensions whose name contains an entry of relative_excluded.
     """
 
     action_dim: int
@@ -91,7 +91,7 @@ def _relative(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:
 
 
 def _excluded(name: str, checkpoint: CheckpointLayout) -> bool:
-    return any(word.lower() in name.lower() for word in checkpoint.relative_excluded)
+    return any(part.lower() in name.lower() for part in checkpoint.relative_excluded)
 
 
 def _names(what: str, profile: str, given: tuple[str, ...], known: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A camera's image as the profile wants it: turned, then cropped."""
+"""A camera's image as the profile defines it: turned, then cropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vla_pruner_ros.robots.profile import Camera, RobotProfile
 def as_seen(
     images: Sequence[np.ndarray | None], profile: RobotProfile | None
 ) -> list[np.ndarray | None]:
-    """Turn and crop one image a camera as the profile wants it; None stays None.
+    """Turn and crop one image a camera as the profile defines it; None stays None.
 
     Images of cameras that the profile does not name, and all without a profile, stay as they are.
     """

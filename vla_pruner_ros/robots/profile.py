@@ -52,7 +52,7 @@ class Camera:
 class Gripper:
     """One gripper of the robot.
 
-    joints: names in joint_states; the first one tells the opening and takes commands.
+    joints: names in joint_states; the first one shows the opening and takes commands.
     closed, open: position of that joint (rad or m) where the gripper is closed and open.
     """
 
@@ -92,7 +92,7 @@ class ArmPart:
 class Field:
     """Base of state and action fields: some numbers of the checkpoint's vector.
 
-    scale and offset (one value a number) lead from what is known to what is wanted:
+    scale and offset (one value a number) lead from the known value to the sought one:
     state number = measured value in the unit * scale + offset;
     commanded value in the unit = action number * scale + offset.
     names: of the numbers, as the checkpoint calls them.

@@ -14,7 +14,7 @@ MOVING = ("revolute", "prismatic", "continuous")
 
 
 class UrdfError(ValueError):
-    """A URDF cannot be used; the sentence says why."""
+    """A URDF cannot be used; the message gives the reason."""
 
 
 def joint_limits(text: str) -> dict[str, JointLimits]:
@@ -56,7 +56,7 @@ def _limits(name: str, joint) -> JointLimits:
         velocity = None  # exporters write 0 for unknown
     if joint.get("type") == "continuous":
         return JointLimits(max_velocity=velocity)
-    low, high = low or 0.0, high or 0.0  # left out means 0, says the URDF's specification
+    low, high = low or 0.0, high or 0.0  # left out means 0 in the URDF's specification
     if low == high:
         # No joint is built that cannot move: its limits were never filled in.
         return JointLimits(max_velocity=velocity)

@@ -50,7 +50,7 @@ class Value:
         return isinstance(self._node, yaml.SequenceNode)
 
     def text(self) -> str:
-        """Read as words that are not empty. Raises ProfileError."""
+        """Read as a text that is not empty. Raises ProfileError."""
         value = self._scalar()
         if not isinstance(value, str) or not value.strip():
             self.fail(f"{self.name} must be text, got {value!r}")
@@ -91,14 +91,14 @@ class Value:
         return value
 
     def one_of(self, choices: tuple[str, ...]) -> str:
-        """Read as one of some words. Raises ProfileError."""
+        """Read as one of some texts. Raises ProfileError."""
         value = self.text()
         if value not in choices:
             self.fail(f"{self.name} must be one of {', '.join(choices)}, got {value!r}")
         return value
 
     def texts(self) -> tuple[str, ...]:
-        """Read as a list of different words. Raises ProfileError."""
+        """Read as a list of different texts. Raises ProfileError."""
         items = self.items()
         found = tuple(item.text() for item in items)
         for place, item in enumerate(items):

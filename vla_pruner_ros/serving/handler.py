@@ -116,7 +116,7 @@ class RequestHandler:
         """Wait for the client's turn and for the policy.
 
         Raises:
-            BusyError, RefusedError, PolicyError: no answer; the sentence says why.
+            BusyError, RefusedError, PolicyError: no answer; the message gives the reason.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()

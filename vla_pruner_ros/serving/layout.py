@@ -20,7 +20,7 @@ MIN_SIDE = 8
 
 @dataclass(frozen=True)
 class GripperNumbers:
-    """A checkpoint's numbers for the gripper, where the client wants -1 open and +1 closed.
+    """A checkpoint's numbers for the gripper, for clients where -1 is open and +1 closed.
 
     closed, open: the numbers. threshold: a number beyond it, towards open, is open.
     """

@@ -56,7 +56,7 @@ Deliver = Callable[["Answer | Exception"], None]
 class Turn:
     """One request that waits for the policy.
 
-    reset: forget the client's history first. deliver: called once, on the policy's thread.
+    reset: clear the client's history first. deliver: called once, on the policy's thread.
     """
 
     session: Session

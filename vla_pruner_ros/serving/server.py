@@ -239,9 +239,9 @@ def _address(connection: GuardedConnection) -> str:
 
 def _plain(name: str, text: str) -> Any:
     """Turn a query's text into the type of the setting it names."""
-    wanted = type(getattr(PruningConfig(), name, ""))
+    requested = type(getattr(PruningConfig(), name, ""))
     try:
-        return wanted(text)
+        return requested(text)
     except ValueError:
         raise WireError(f"{name[:40]} must be a number, got {text[:40]!r}") from None
 

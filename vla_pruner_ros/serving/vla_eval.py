@@ -172,7 +172,7 @@ def pack_frame(kind: str, payload: dict[str, Any], seq: int) -> bytes:
 
 
 def hello(handler: RequestHandler) -> dict[str, Any]:
-    """Return the payload of the reply to hello: who we are and what we want to see."""
+    """Return the payload of the reply to hello: this server, and the observations it takes."""
     policy, layout = handler.policy, handler.layout
     return {
         "harness_version": HARNESS_VERSION,

@@ -27,8 +27,8 @@ def add_flags(parser: Any, specs: Iterable[Spec], aliases: Mapping[str, str] | N
         if spec.kind is bool:
             parser.add_argument(*flags, action=argparse.BooleanOptionalAction, **common)
         elif spec.choices:
-            words = (AUTO, *spec.choices) if spec.is_optional else spec.choices
-            parser.add_argument(*flags, choices=words, **common)
+            choices = (AUTO, *spec.choices) if spec.is_optional else spec.choices
+            parser.add_argument(*flags, choices=choices, **common)
         else:
             kind = {"type": _reader(spec), "metavar": _METAVARS[spec.kind]}
             nargs = {"nargs": "+"} if spec.is_list else {}

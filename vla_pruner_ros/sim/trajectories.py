@@ -41,24 +41,24 @@ class FollowedTrajectory:
         """
         unknown = [name for name in names if name not in known]
         table = np.asarray(positions, dtype=np.float64)
-        moments = np.asarray(times, dtype=np.float64)
+        seconds = np.asarray(times, dtype=np.float64)
         if unknown:
             raise ValueError(f"it names joints that are not there: {', '.join(unknown)}")
-        if table.ndim != 2 or not len(table) or table.shape != (len(moments), len(names)):
+        if table.ndim != 2 or not len(table) or table.shape != (len(seconds), len(names)):
             raise ValueError("its points do not have one position a joint")
         if not np.isfinite(table).all():
             raise ValueError("its positions are not finite")
-        if moments[0] <= 0.0 or (np.diff(moments) <= 0.0).any():
-            raise ValueError(f"its times do not increase: {moments.tolist()}")
+        if seconds[0] <= 0.0 or (np.diff(seconds) <= 0.0).any():
+            raise ValueError(f"its times do not increase: {seconds.tolist()}")
         start = np.array([known[name] for name in names])
-        return FollowedTrajectory(tuple(names), moments, table, start, now)
+        return FollowedTrajectory(tuple(names), seconds, table, start, now)
 
     def at(self, now: float) -> dict[str, float]:
         """Return where the joints are led at a time (s)."""
-        moments = np.concatenate([[0.0], self.times])
+        seconds = np.concatenate([[0.0], self.times])
         table = np.concatenate([self.start[None], self.positions])
         elapsed = now - self.began
         return {
-            name: float(np.interp(elapsed, moments, table[:, column]))
+            name: float(np.interp(elapsed, seconds, table[:, column]))
             for column, name in enumerate(self.names)
         }

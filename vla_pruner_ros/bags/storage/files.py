@@ -88,9 +88,9 @@ class Indexed:
             self._scan.close()
 
     def _through_index(self, topics: Collection[str]) -> Iterator[tuple[str, str, int, bytes]]:
-        wanted = [c for c in self.connections if c.topic in topics]
+        requested = [c for c in self.connections if c.topic in topics]
         try:
-            for connection, time, data in self._reader.messages(wanted) if wanted else ():
+            for connection, time, data in self._reader.messages(requested) if requested else ():
                 yield connection.topic, connection.msgtype, time, data
         except GeneratorExit:
             raise
@@ -114,7 +114,7 @@ def open_file(path: Path) -> Storage:
     """Open a .mcap or .db3 file.
 
     Raises:
-        ValueError, ReaderError, OSError: nothing of it can be read; the sentence says why.
+        ValueError, ReaderError, OSError: nothing of it can be read; the message gives the reason.
     """
     if path.suffix not in _SCANS:
         raise ValueError(

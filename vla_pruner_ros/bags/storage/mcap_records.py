@@ -31,7 +31,7 @@ _FORMATS = {
 
 
 class DamagedError(Exception):
-    """The record or the file goes no further; the message says why."""
+    """The record or the file goes no further; the message gives the reason."""
 
 
 class Head(NamedTuple):

@@ -111,7 +111,7 @@ class SqliteScan:
     def _open(self) -> sqlite3.Connection:
         place = f"file:{quote(str(self._path))}?{self._options}"
         database = sqlite3.connect(place, uri=True)
-        # With this SQLite reads a file that is shorter than its header says; nothing is written.
+        # With this, SQLite reads a file shorter than its header states; nothing is written.
         database.execute("PRAGMA writable_schema = ON")
         return database
 

@@ -46,7 +46,7 @@ class ArmLatency:
             self._cut(at)
 
     def estimate(self, poses: Sequence[tuple[float, np.ndarray]]) -> float | None:
-        """Return the latency (s), None if the motion does not tell.
+        """Return the latency (s), None if the motion does not show it.
 
         Args:
             poses: time and position [3] (m) of measured poses.

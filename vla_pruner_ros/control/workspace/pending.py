@@ -32,13 +32,13 @@ class PendingMotions:
         self._times.append(at)
         self._sums.append(self._sums[-1] + parts)
 
-    def since(self, moment: int) -> np.ndarray:
-        """Return [2, 3]: the negative and the positive parts commanded after a moment (ns)."""
-        return self._sums[-1] - self._sums[bisect_right(self._times, moment)]
+    def since(self, time: int) -> np.ndarray:
+        """Return [2, 3]: the negative and the positive parts commanded after a time (ns)."""
+        return self._sums[-1] - self._sums[bisect_right(self._times, time)]
 
-    def drop_before(self, moment: int) -> None:
-        """Drop motions that no usable pose can miss any more; moment: playback time (ns)."""
-        seen = bisect_right(self._times, moment)
+    def drop_before(self, time: int) -> None:
+        """Drop motions that no usable pose can miss any more; time: of playback (ns)."""
+        seen = bisect_right(self._times, time)
         if 2 * seen > len(self._times):  # seldom, so that the cost of a call stays small
             self._times = self._times[seen:]
             base = self._sums[seen]

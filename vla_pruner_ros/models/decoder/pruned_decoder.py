@@ -2,7 +2,7 @@
 
 The loop is ours; norms, projections and MLPs are the modules of transformers, called one by one.
 Attention is scaled_dot_product_attention everywhere. Attention weights are computed only where
-somebody reads them, and reduced on the spot: at layer K-1 for the relevances that the selector
+somebody reads them, and reduced on the spot: at layer K-1 for the relevances that the method
 asks for (signals.py), and at the remembered layers for the rows that predict actions.
 
 Pruning takes effect inside layer K-1: selection needs that layer's queries and keys only, so

@@ -49,7 +49,7 @@ class Prompt:
     branches: bool [guesses, guesses], which guess sees which; None: all that stand before it. A
         guess's position is behind those it sees.
     positions: int64 [L], rotary positions; None: 0 .. L-1.
-    visible: bool [L, L], which row sees which; None: as `causal` says.
+    visible: bool [L, L], which row sees which; None: as `causal` states.
     """
 
     embeddings: Tensor
@@ -81,12 +81,12 @@ ATTENTION = frozenset({"semantic", "last_row", "text", "current_action"})
 class SignalReader:
     """Computes the signals a method asked for, from one layer's queries and keys."""
 
-    def __init__(self, prompt: Prompt, wanted: frozenset[str], semantic_queries: str) -> None:
-        self.prompt, self.wanted, self.semantic_queries = prompt, wanted, semantic_queries
+    def __init__(self, prompt: Prompt, signals: frozenset[str], semantic_queries: str) -> None:
+        self.prompt, self.signals, self.semantic_queries = prompt, signals, semantic_queries
 
     @property
     def reads_attention(self) -> bool:
-        return bool(ATTENTION & self.wanted)
+        return bool(ATTENTION & self.signals)
 
     def before_layers(self) -> Signals:
         """Store the signals that follow from the embeddings alone."""
@@ -104,7 +104,7 @@ class SignalReader:
         return self._signals(**rows)
 
     def _asks(self, name: str) -> bool:
-        return name in self.wanted
+        return name in self.signals
 
     def _signals(self, **rows: Tensor | None) -> Signals:
         embeddings, visual, text = self.prompt.embeddings[0], self.prompt.visual, self.prompt.text
@@ -117,7 +117,7 @@ class SignalReader:
         )
 
     def _last_row(self, query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
-        """Head-mean attention of the last word, padding not counted: float32 [M]."""
+        """Head-mean attention of the last text token, padding not counted: float32 [M]."""
         text, real = self.prompt.text, self.prompt.real
         if real is None:
             return self._rows(query, key, mask, Span(text.stop - 1, 1))[0]
@@ -154,8 +154,8 @@ class SignalReader:
         rows = self._rows(query, key, mask, text)
         if real is None:
             return rows.mean(dim=0)
-        words = text.of(real, 0)
-        return rows.masked_fill(~words[:, None], 0.0).sum(dim=0) / words.sum()
+        real_text = text.of(real, 0)
+        return rows.masked_fill(~real_text[:, None], 0.0).sum(dim=0) / real_text.sum()
 
     def _column_sums(self, query: Tensor, key: Tensor, mask: Tensor | None, rows: Span) -> Tensor:
         """Head-mean attention of these rows onto the visual tokens, summed up: float32 [M]."""

@@ -82,7 +82,7 @@ def shape_key(inputs: Any) -> Hashable:
 class GraphStore:
     """Recorded steps by key, the least recently used ones dropped above `limit` bytes.
 
-    A key that could not be recorded is remembered: it is not tried again, and said once.
+    A key that could not be recorded is remembered: it is logged once and not tried again.
     """
 
     def __init__(self, limit: int) -> None:

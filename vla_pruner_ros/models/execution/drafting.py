@@ -1,4 +1,4 @@
-"""Guessing the coming action's tokens from the last ones, and telling which guesses held.
+"""Guesses of the coming action's tokens from the last ones, and which of them held.
 
 From one control step to the next an arm hardly changes what it does. So the tokens of the last
 action are run behind the prompt, all in one pass, and the model's own greedy choice at each place
@@ -73,7 +73,7 @@ TREES = {"linear": chain, "tree": one_deviation}
 def accepted_path(
     tree: Tree, guesses: Sequence[int], predictions: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """Which guesses are what the model says.
+    """Find the guesses that equal the model's output.
 
     predictions: the greedy choice after the prompt, then after each node: [1 + nodes].
 

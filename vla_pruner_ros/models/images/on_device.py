@@ -43,8 +43,8 @@ def _pillow_order(height: int, width: int, new_height: int, new_width: int) -> t
         image = (image >> 7) * 255 if contrast else image
         rows, columns = (_pillow_passes(torch.from_numpy(image), size, o) for o in ORDERS)
         if not torch.equal(rows, columns):
-            wanted = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
-            return ORDERS[0] if np.array_equal(rows.numpy(), np.asarray(wanted)) else ORDERS[1]
+            expected = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
+            return ORDERS[0] if np.array_equal(rows.numpy(), np.asarray(expected)) else ORDERS[1]
     return ORDERS[0]
 
 

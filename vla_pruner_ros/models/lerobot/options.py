@@ -21,7 +21,7 @@ class Options:
     )
     num_flow_steps: int | None = setting(
         None,
-        "Integration steps of the flow. auto: as the checkpoint says, usually 10.",
+        "Integration steps of the flow. auto: the checkpoint's value, usually 10.",
         low=1,
         high=1000,
     )

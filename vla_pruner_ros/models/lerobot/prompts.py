@@ -60,9 +60,9 @@ class PromptTokenizer:
 
 
 def check_instruction(instruction: str) -> str:
-    """Return it; raises InputError if there are no words in it."""
+    """Return the instruction stripped. Raises InputError if nothing is left."""
     if not instruction.strip():
-        raise InputError("the instruction is empty; tell the robot what to do")
+        raise InputError("the instruction is empty; give the robot a task")
     return instruction
 
 
@@ -80,7 +80,7 @@ def with_state(instruction: str, state: np.ndarray) -> str:
     """Return pi0.5's prompt.
 
     Args:
-        instruction: the task in words.
+        instruction: the task, a sentence.
         state: normalised, float32 [state_dim].
     """
     numbers = " ".join(map(str, state_bins(state)))

@@ -14,7 +14,7 @@ def count(config: Mapping, name: str, default: int) -> int:
     if value is None:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise CheckpointError(f"{name} must be a whole number above 0, the checkpoint says {value}")
+        raise CheckpointError(f"{name} must be a whole number above 0, the checkpoint has {value}")
     return value
 
 

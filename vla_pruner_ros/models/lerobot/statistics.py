@@ -1,4 +1,4 @@
-"""How a policy's state and actions are normalised, from the three places that may tell."""
+"""How a policy's state and actions are normalised, from the three places that may define it."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _buffers(weights: WeightFiles, prefix: str) -> dict[str, np.ndarray]:
 def _relative(
     before: Processor, after: Processor, config: dict, size: int, features: Features
 ) -> np.ndarray | None:
-    """Return which actions count from the present state; the processors' word is the last."""
+    """Return which actions count from the present state; the processors' setting comes first."""
     step = before.step("relative_actions_processor")
     if step is None:
         enabled = bool(config.get("use_relative_actions"))
@@ -171,10 +171,10 @@ def _relative(
         enabled = bool(after.settings("absolute_actions_processor").get("enabled", enabled))
     if not enabled:
         return None
-    words = [str(word).lower() for word in (["gripper"] if excluded is None else excluded)]
+    markers = [str(marker).lower() for marker in (["gripper"] if excluded is None else excluded)]
     mask = np.ones(size, bool)
     for number, name in enumerate(list(names or ())[:size]):
-        mask[number] = not any(word and word in str(name).lower() for word in words)
+        mask[number] = not any(marker and marker in str(name).lower() for marker in markers)
     return mask
 
 
@@ -185,5 +185,5 @@ def _check_sizes(statistics: Statistics, features: Features) -> None:
     ):
         if size and part.size != size:
             raise CheckpointError(
-                f"config.json says {size} numbers of the {name}, its statistics have {part.size}"
+                f"config.json has {size} numbers of the {name}, its statistics have {part.size}"
             )

@@ -162,12 +162,12 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         stop = self.model.embed(self._stop)[None]
         embeddings = torch.cat([*parts, text[:, 1:], placeholders, stop], dim=1)
         before_text = sum(part.shape[1] for part in parts)
-        words = Span(before_text, len(inputs.ids) - 1)
+        text = Span(before_text, len(inputs.ids) - 1)
         return Prompt(
             embeddings,
             visual=Span(1, self.num_visual),
-            text=words,
-            read=Span(words.stop - 1, self.placeholders),
+            text=text,
+            read=Span(text.stop - 1, self.placeholders),
             causal=False,
         )
 

@@ -6,7 +6,7 @@ from vla_pruner_ros.models.policy import InputError
 
 BOS = 1
 EMPTY_TOKEN = 29871
-"""LLaMA's lone word-start mark; training always put it before the first action token."""
+"""LLaMA's mark of a word start by itself; training always put it before the first action token."""
 
 
 def prompt_text(instruction: str) -> str:
@@ -16,7 +16,7 @@ def prompt_text(instruction: str) -> str:
         InputError: an empty instruction.
     """
     if not instruction.strip():
-        raise InputError("the instruction is empty; tell the robot what to do")
+        raise InputError("the instruction is empty; give the robot a task")
     return f"In: What action should the robot take to {instruction.lower()}?\nOut:"
 
 

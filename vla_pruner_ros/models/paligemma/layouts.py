@@ -55,7 +55,7 @@ class Layout:
     Attributes:
         image_padding: one of options.PADDINGS.
         tokenizer: hub name of the tokenizer that the directory lacks.
-        bos: first id of a prompt; None: as the tokenizer says.
+        bos: first id of a prompt; None: the tokenizer's choice.
         cut: side of long prompts that is cut off; empty: they are refused.
     """
 
@@ -199,7 +199,7 @@ def _chosen_statistics(directory: Path, unnorm_key: str | None) -> Path:
 
 
 def _pixel_range(directory: Path, given: dict) -> PixelRange:
-    """Read mean and std of pixel values; to -1..1 where the checkpoint does not say."""
+    """Read mean and std of pixel values; to -1..1 if the checkpoint has none."""
     processor = given.get("image_processor") or read_optional_json(
         directory / "preprocessor_config.json"
     )

@@ -66,9 +66,9 @@ class PaliGemmaPolicy(FlowPolicy):
         self, pixels: Tensor, ids: np.ndarray, state: np.ndarray, raw: np.ndarray
     ) -> FlowInputs:
         inputs = super()._inputs(pixels, ids, state, raw)
-        # Methods that read each word's own features would have to count the padding.
-        reads_words = "text_features" in find_method(self.pruning.method).needs
-        if self.flow.padded_prompt == 1 or reads_words:
+        # Methods that read the features of each text token would have to count the padding.
+        reads_text_features = "text_features" in find_method(self.pruning.method).needs
+        if self.flow.padded_prompt == 1 or reads_text_features:
             return inputs
         length = _rounded_up(len(ids), self.flow.padded_prompt)
         padded = np.zeros(length, dtype=np.int64)

@@ -82,7 +82,7 @@ class SmolVlaShape:
 
         Args:
             numbers: what the tensors do not show.
-            every: self_attn_every_n_layers, where the tensors do not tell the layers apart.
+            every: self_attn_every_n_layers, used if the tensors do not show which layer is which.
 
         Raises:
             CheckpointError: tensors that are missing, or halves that do not fit together.

@@ -1,7 +1,7 @@
 """Small checkpoints with random weights in the official layouts, for tests, demos and timing.
 
 They behave like a model and know nothing: `trained` is False, and everything that shows their
-output says so.
+output states it.
 """
 
 from __future__ import annotations

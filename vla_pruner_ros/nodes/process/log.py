@@ -15,7 +15,7 @@ BURST, PER_SECOND = 50.0, 10.0
 
 
 def printable(text: str, limit: int = MAX_LENGTH) -> str:
-    """Return one line that says the same: control characters escaped, the end cut off."""
+    """Return the text as one line: control characters escaped, the end cut off."""
     shown = text[: limit + 1]
     escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
     return escaped if len(escaped) <= limit else escaped[:limit] + "..."

@@ -75,7 +75,7 @@ class SimAlohaNode(Node):
         self.settings = declare_settings(self, SimAlohaSettings)
         self._lock = threading.Lock()
         self._followed: dict[str, FollowedTrajectory] = {}
-        self._wanted: dict[str, float] = {}
+        self._commanded: dict[str, float] = {}
         self._led: dict[str, float] = {}
         self.failure: BaseException | None = None
         self._make_topics()
@@ -146,7 +146,7 @@ class SimAlohaNode(Node):
                 )
                 return
             with self._lock:
-                self._wanted.update(zip(names, message.data, strict=True))
+                self._commanded.update(zip(names, message.data, strict=True))
 
         return on_positions
 
@@ -186,9 +186,9 @@ class SimAlohaNode(Node):
     def _lead(self, arms: AlohaArms, now: float) -> None:
         with self._lock:
             for followed in self._followed.values():
-                self._wanted.update(followed.at(now))
-            arms.command(self._wanted)
-            self._wanted.clear()
+                self._commanded.update(followed.at(now))
+            arms.command(self._commanded)
+            self._commanded.clear()
             self._led = dict(zip(JOINTS, arms.setpoints.tolist(), strict=True))
 
     def _publish_state(self, positions: np.ndarray) -> None:

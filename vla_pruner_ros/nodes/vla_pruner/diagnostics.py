@@ -1,4 +1,4 @@
-"""The node's state as diagnostic_msgs/DiagnosticArray, with a sentence that says what to do."""
+"""The node's state as diagnostic_msgs/DiagnosticArray, with a sentence that names the remedy."""
 
 from __future__ import annotations
 

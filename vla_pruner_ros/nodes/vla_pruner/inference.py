@@ -28,7 +28,7 @@ class Task:
     """Input of one inference; epoch and settings are those of its start.
 
     frames: one per camera, None for one that inference goes on without; one at least is there.
-    joint_state: the newest message, None if there is none. measured: the robot at that moment, and
+    joint_state: the newest message, None if there is none. measured: the robot at that time, and
     state_stamp of its oldest joint (ns, 0 if none). now: when it was put together.
     """
 

@@ -110,11 +110,11 @@ class NodeInputs:
             self._subscriptions.append(self._by_topic[topic])
 
     def why_silent(self, topic: str) -> str:
-        """Return what the ROS graph says about a silent topic, "" if nothing."""
+        """Return what the ROS graph shows about a silent topic, "" if nothing."""
         return self._doctor.why_silent(self._by_topic[topic])
 
     def why_camera_silent(self, camera: int) -> str:
-        """Return what the ROS graph says about a silent camera, "" if nothing."""
+        """Return what the ROS graph shows about a silent camera, "" if nothing."""
         return self._doctor.why_silent(self._cameras[camera])
 
     def clock_is_published(self) -> bool:
@@ -143,7 +143,7 @@ class NodeInputs:
         return [None if t is None else now - t for t in self.frames.arrivals()]
 
     def _subscribe_camera(self, image_type: Any, topic: str, camera: int, group: Any) -> Any:
-        """Subscribe, and count what the middleware lost on the way where it can tell."""
+        """Subscribe, and count the messages that the middleware reports as lost."""
 
         def subscribe(**events: Any) -> Any:
             callback = self._camera_callback(camera)
@@ -210,7 +210,7 @@ def camera_topics(settings: NodeSettings) -> list[tuple[str, Any]]:
 
     raw is an Image, compressed a CompressedImage on `<topic>/compressed` as image_transport names
     it, mjpeg a CompressedImage on the topic itself, as drivers of MJPEG cameras publish it. A name
-    that ends in /compressed says so by itself.
+    that ends in /compressed is compressed whatever the setting.
     """
     suffix, found = "/compressed", []
     transports = settings.image_transports or [settings.image_transport] * len(

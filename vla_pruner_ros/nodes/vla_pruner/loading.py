@@ -28,7 +28,7 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
     """Load the checkpoint, or connect to the server, that the parameters name.
 
     Raises:
-        CheckpointError: no checkpoint named, or it cannot be used; the sentence says which file.
+        CheckpointError: no checkpoint named, or it cannot be used; the message names the file.
     """
     if settings.checkpoint_root:
         _check_root(settings.checkpoint, settings.checkpoint_root)
@@ -97,7 +97,7 @@ def check_policy(policy: VlaPolicy, settings: NodeSettings) -> None:
 
 
 def load_robot(policy: VlaPolicy, settings: NodeSettings, width: int) -> RobotProfile | None:
-    """Load the profile that says what the policy's numbers mean, and compare the two.
+    """Load the profile that explains the policy's numbers, and compare the two.
 
     Args:
         width: numbers of one action, as the policy gave them.
@@ -126,11 +126,11 @@ def load_robot(policy: VlaPolicy, settings: NodeSettings, width: int) -> RobotPr
 
 
 def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
-    """Return what a policy's files tell of its numbers; width: of one action."""
-    facts = getattr(policy, "spec", policy)
+    """Return names and sizes of a policy's numbers, from its files; width: of one action."""
+    spec = getattr(policy, "spec", policy)
 
     def names(field: str) -> tuple[str, ...]:
-        return tuple(getattr(facts, field, None) or ())
+        return tuple(getattr(spec, field, None) or ())
 
     return CheckpointLayout(
         action_dim=width,
@@ -139,7 +139,7 @@ def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
         action_names=names("action_names"),
         state_names=names("state_names"),
         camera_names=names("camera_names"),
-        relative=bool(getattr(facts, "relative_actions", False)),
+        relative=bool(getattr(spec, "relative_actions", False)),
         relative_excluded=names("relative_excluded"),
     )
 

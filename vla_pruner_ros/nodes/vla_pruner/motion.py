@@ -180,7 +180,7 @@ class Motion:
 
     @property
     def arm_latency_measured(self) -> float | None:
-        """Seconds from a command to its motion, None while the motion does not tell."""
+        """Seconds from a command to its motion, None while the motion does not show it."""
         return getattr(self._arm, "latency_measured", None)
 
     def stop_timers(self) -> None:
@@ -249,13 +249,13 @@ class Motion:
     def _lateness(
         self, planned: PlannedAction | None, now: Instant, settings: NodeSettings
     ) -> Reason | None:
-        """Return a reason if an action is played longer than max_image_age after its moment."""
+        """Return a reason if an action is played longer than max_image_age after its time."""
         late = planned.lateness(now.playback, 1.0 / settings.control_rate) if planned else 0.0
         if late <= settings.max_image_age:
             return None
         return Reason(
             "late",
-            f"Actions come {late:.2f} s after the moment they were computed for, more than "
+            f"Actions come {late:.2f} s after the time they were computed for, more than "
             f"max_image_age {settings.max_image_age:.2f} s: lower keep_ratio, or raise "
             "max_image_age if the arm may act on older images",
         )

@@ -171,7 +171,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
         return super().on_configure(state)
 
     def _undo_configure(self, error: BaseException) -> None:
-        """Stay unconfigured and say why."""
+        """Stay unconfigured and log the reason."""
         self.health.set_problem(str(error))
         self.log.error(f"configure failed: {error}")
         self.log.debug(traceback.format_exc())
@@ -238,7 +238,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             self._dismantle()
 
     def destroy_node(self) -> None:
-        """Leave the graph now: rclpy forgets the state machine, whose services hold the node, and
+        """Leave the graph now: rclpy drops the state machine, whose services hold the node, and
         the DDS participant would stay until the garbage collector comes by."""
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()
@@ -333,7 +333,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             if was_held and self.lifecycle == "active":
                 self.gate.open()
         response.success = True
-        response.message = "relevance forgotten" + (", hold released" if was_held else "")
+        response.message = "relevance cleared" + (", hold released" if was_held else "")
         return response
 
     def state(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Readiness:
 
     Any thread may ask; every answer looks at the present. instruction: in force, "" if there is
     none. stalled: a sentence about a thread that makes no progress, "" if all do. profile: what the
-    policy's numbers mean on this robot, None if nobody knows.
+    policy's numbers mean on this robot, None if unknown.
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class PolicyRunner:
 
     instruction: in force, cleaned. held: motion stays closed until a person resets or activates
     again. readiness: None while not configured. profile: what the policy's numbers mean on the
-    robot, None if nobody knows (a dry run).
+    robot, None if unknown (a dry run).
     """
 
     def __init__(self, node: Host, callback_group: Any) -> None:
@@ -175,7 +175,7 @@ class PolicyRunner:
         return ""
 
     def release(self) -> bool:
-        """Clear failures and relevance on a person's word; return whether motion was held."""
+        """Clear failures and relevance at a person's request; return whether motion was held."""
         if self._worker and not self._worker.alive:
             self._start_worker()
         was_held, self.held = self.held, False
@@ -332,7 +332,7 @@ class PolicyRunner:
 
 
 def _sentence(error: BaseException) -> str:
-    """Return what an error says, with its type where that is no everyday one."""
+    """Return an error's message, with its type unless that is a common one."""
     if isinstance(error, Exception):
         return str(error)
     return f"{type(error).__name__}: {error}"

@@ -143,9 +143,9 @@ def recorded_inputs(
 ) -> Iterator[ReplayInput]:
     """Yield one input per recorded inference, in order; one whose image is lost has a problem."""
     aligner = _Aligner(topics, inferences)
-    wanted = {*topics.images, *([topics.state] if topics.state else [])}
+    names = {*topics.images, *([topics.state] if topics.state else [])}
     # The inference that needs an unreadable message reports it as missing.
-    for record, message, stamp, size in read_stamped(reader, wanted, lambda _: None):
+    for record, message, stamp, size in read_stamped(reader, names, lambda _: None):
         aligner.add(record.topic, _Held(stamp, record.time, message, size))
         yield from aligner.ready(record.time)
         if aligner.is_done:

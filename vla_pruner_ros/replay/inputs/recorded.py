@@ -123,8 +123,8 @@ def _read_outputs(
     chunks: list[tuple[int, Any]] = []
     statuses: dict[tuple[int, int], Any] = {}
     unreadable = 0
-    wanted = {name for name in (topics.chunks, topics.status) if name}
-    for record in reader.messages(wanted) if wanted else ():
+    names = {name for name in (topics.chunks, topics.status) if name}
+    for record in reader.messages(names) if names else ():
         message = _decoded(reader, record)
         if message is None:
             unreadable += 1

@@ -140,12 +140,12 @@ def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator
     joints: dict[str, float] = {}
     pose: tuple[Any, Any] = (None, None)
     others = (topics.instruction, topics.state, topics.pose)
-    wanted = {*cameras, *prefixes, *(name for name in others if name)}
+    names = {*cameras, *prefixes, *(name for name in others if name)}
 
     def on_error(error: BagError) -> None:
         sampling.unreadable[str(error)] = sampling.unreadable.get(str(error), 0) + 1
 
-    for order, found in enumerate(read_stamped(reader, wanted, on_error)):
+    for order, found in enumerate(read_stamped(reader, names, on_error)):
         record, message, stamp, _ = found
         if record.msgtype == types.STRING:
             instruction = clean_instruction(message.data)

@@ -44,24 +44,24 @@ class Topics:
     pose: str | None = None
 
 
-def find_node(topics: Mapping[str, Topic], wanted: str = "") -> str:
+def find_node(topics: Mapping[str, Topic], chosen: str = "") -> str:
     """Return the name of the node that published ActionChunk, "" if none did.
 
     Raises:
         BagError: several did and none was chosen, or the chosen one is not there.
     """
     found = [t.name.rpartition("/")[0] for t in topics.values() if t.msgtype == types.ACTION_CHUNK]
-    if wanted and wanted not in found:
-        raise BagError(f"no node {wanted} was recorded; found: {_listed(found)}")
-    if not wanted and len(found) > 1:
+    if chosen and chosen not in found:
+        raise BagError(f"no node {chosen} was recorded; found: {_listed(found)}")
+    if not chosen and len(found) > 1:
         raise BagError(f"several nodes were recorded: {_listed(found)}; choose one with --node")
-    return wanted or (found[0] if found else "")
+    return chosen or (found[0] if found else "")
 
 
 def choose_topics(
     topics: Mapping[str, Topic],
     num_cameras: int,
-    wanted: TopicSelection,
+    selection: TopicSelection,
     recorded_images: Sequence[str] = (),
     recorded_states: Sequence[str] = (),
 ) -> Topics:
@@ -70,7 +70,7 @@ def choose_topics(
     Args:
         topics: of the bag.
         num_cameras: images the policy takes, 0 where that is not known.
-        wanted: the user's choice.
+        selection: the user's choice.
         recorded_images: parameter image_topics of the recorded node, if known.
         recorded_states: its parameter joint_state_topics.
 
@@ -78,27 +78,27 @@ def choose_topics(
         BagError: a topic is missing or the choice is not clear; the error lists the topics of the
             bag.
     """
-    node = find_node(topics, wanted.node)
+    node = find_node(topics, selection.node)
     return Topics(
-        images=_images(topics, num_cameras, wanted.images, recorded_images),
-        instruction=_one(topics, types.STRING, wanted.instruction, "instruction"),
-        state=_one(topics, types.JOINT_STATE, wanted.state, "joint_states"),
+        images=_images(topics, num_cameras, selection.images, recorded_images),
+        instruction=_one(topics, types.STRING, selection.instruction, "instruction"),
+        state=_one(topics, types.JOINT_STATE, selection.state, "joint_states"),
         chunks=_of_node(topics, node, "action_chunk"),
         status=_of_node(topics, node, "pruning"),
         parameters="/parameter_events" if "/parameter_events" in topics else None,
         node=node,
-        states=_states(topics, wanted.state, recorded_states),
+        states=_states(topics, selection.state, recorded_states),
         pose=_one(topics, types.POSE, "", "end_effector_pose"),
     )
 
 
 def _states(
-    topics: Mapping[str, Topic], wanted: str, recorded: Sequence[str]
+    topics: Mapping[str, Topic], chosen: str, recorded: Sequence[str]
 ) -> tuple[tuple[str, str], ...]:
     """Return prefix and topic of the joint states: the user's, the recorded node's, or all."""
     there = [topic.name for topic in topics.values() if topic.msgtype == types.JOINT_STATE]
-    if wanted:
-        return (("", wanted),)
+    if chosen:
+        return (("", chosen),)
     found = []
     for entry in recorded:
         prefix, _, name = entry.rpartition("=")
@@ -109,11 +109,11 @@ def _states(
 def _images(
     topics: Mapping[str, Topic],
     num_cameras: int,
-    wanted: Sequence[str],
+    named: Sequence[str],
     recorded: Sequence[str],
 ) -> tuple[str, ...]:
-    if wanted:
-        chosen = tuple(_existing(topics, name) for name in wanted)
+    if named:
+        chosen = tuple(_existing(topics, name) for name in named)
     else:
         chosen = _recorded_images(topics, recorded) or _cameras(topics)
     if not chosen:
@@ -164,7 +164,7 @@ def _cameras(topics: Mapping[str, Topic]) -> tuple[str, ...]:
     names = {
         t.name
         for t in topics.values()
-        if _is_image(t) and not any(word in t.name.lower() for word in _NOT_CAMERAS)
+        if _is_image(t) and not any(part in t.name.lower() for part in _NOT_CAMERAS)
     }
     return tuple(sorted(n for n in names if n.removesuffix("/compressed") not in names - {n}))
 
@@ -173,11 +173,11 @@ def _is_image(topic: Topic) -> bool:
     return topic.msgtype in (*types.IMAGES, *types.FOXGLOVE_IMAGES) or can_decode(topic.msgtype)
 
 
-def _one(topics: Mapping[str, Topic], msgtype: str, wanted: str, usual: str) -> str | None:
-    if wanted:
-        if wanted not in topics or topics[wanted].msgtype != msgtype:
-            raise BagError(f"the bag has no {msgtype} on {wanted}; it has: {_listed(topics)}")
-        return wanted
+def _one(topics: Mapping[str, Topic], msgtype: str, chosen: str, usual: str) -> str | None:
+    if chosen:
+        if chosen not in topics or topics[chosen].msgtype != msgtype:
+            raise BagError(f"the bag has no {msgtype} on {chosen}; it has: {_listed(topics)}")
+        return chosen
     found = [topic.name for topic in topics.values() if topic.msgtype == msgtype]
     named = [name for name in found if name.endswith(usual)]
     # Any String may be a topic: a robot description is none, nor is a log.

@@ -17,12 +17,12 @@ MAX_SIDE = 320
 """Longer side of an image in the report (px), per camera."""
 
 
-def collect(inputs: Iterable[ReplayInput], wanted: Collection[int]) -> dict[int, list[np.ndarray]]:
+def collect(inputs: Iterable[ReplayInput], indices: Collection[int]) -> dict[int, list[np.ndarray]]:
     """Return the small RGB images, one per camera, of the inputs with these indices."""
     found: dict[int, list[np.ndarray]] = {}
-    last = max(wanted, default=-1)
+    last = max(indices, default=-1)
     for replay_input in inputs:
-        if replay_input.index in wanted and not replay_input.problem:
+        if replay_input.index in indices and not replay_input.problem:
             with suppress(ValueError):  # the replay has reported it
                 found[replay_input.index] = [_small(message) for message in replay_input.images]
         if replay_input.index >= last:

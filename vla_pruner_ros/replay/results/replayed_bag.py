@@ -31,8 +31,8 @@ class ReplayedBag:
 
     def copy_recorded(self, reader: BagReader, topics: Topics) -> None:
         """Copy the recorded messages that the replayed ones refer to."""
-        wanted = {t for t in (topics.instruction, topics.chunks, topics.status) if t}
-        for record in reader.messages(wanted) if wanted else ():
+        names = {t for t in (topics.instruction, topics.chunks, topics.status) if t}
+        for record in reader.messages(names) if names else ():
             self._writer.add_topic(record.topic, record.msgtype)
             self._writer.write(record.topic, record.time, plain_data(record))
 

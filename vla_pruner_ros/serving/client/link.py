@@ -56,7 +56,7 @@ class Link:
         """Connect and return the server's metadata.
 
         Raises:
-            PolicyError: it cannot be reached, wants a key, or speaks another protocol.
+            PolicyError: it cannot be reached, requires a key, or speaks another protocol.
         """
         self.close()
         key = self._options.api_key

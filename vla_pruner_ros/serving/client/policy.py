@@ -37,7 +37,11 @@ class ServedPolicy:
 
     @classmethod
     def read(cls, metadata: dict[str, Any], robot: str) -> ServedPolicy:
-        """Read a server's metadata. Raises PolicyError: they say nothing, and no robot is named."""
+        """Read a server's metadata.
+
+        Raises:
+            PolicyError: they do not describe the policy, and no robot is named.
+        """
         described = metadata.get("vla_pruner")
         if described is None:
             return cls._of_robot(robot)
@@ -63,7 +67,7 @@ class ServedPolicy:
     def _of_robot(cls, robot: str) -> ServedPolicy:
         if not robot:
             raise PolicyError(
-                "The server does not say which observations its policy takes: name the robot "
+                "The server does not describe the observations of its policy: name the robot "
                 "profile it was trained for in the parameter robot"
             )
         profile = load_profile(robot)
@@ -178,7 +182,7 @@ def read_report(described: dict[str, Any], num_cameras: int) -> PruningReport:
     rows, columns = (int(side) for side in fields.pop("grid"))
     kept = [np.asarray(indices, dtype=np.int32) for indices in fields.pop("kept_indices")]
     if len(kept) != num_cameras:
-        raise ValueError(f"it tells of {len(kept)} cameras, the policy has {num_cameras}")
+        raise ValueError(f"it reports {len(kept)} cameras, the policy has {num_cameras}")
     if any(((indices < 0) | (indices >= rows * columns)).any() for indices in kept):
         raise ValueError("it names patches beyond its grid")
     timings = {str(name): float(seconds) for name, seconds in fields.pop("timings").items()}

@@ -15,7 +15,7 @@ class Play:
     """One action to carry out now.
 
     planned: the action. rest: those behind it in the queue. period: its length (s).
-    starts_chunk: it is the first that is played of its chunk. now: the present moment.
+    starts_chunk: it is the first that is played of its chunk. now: the present time.
     """
 
     planned: PlannedAction
@@ -36,7 +36,8 @@ class Arm(Protocol):
         """Limit and publish one action.
 
         Raises:
-            ValueError: the action is not carried out; the sentence says why. Nothing was published.
+            ValueError: the action is not carried out and nothing is published; the message gives
+                the reason.
         """
         ...
 

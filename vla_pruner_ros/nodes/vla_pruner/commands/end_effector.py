@@ -19,7 +19,7 @@ from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness
 
 HALT_TWISTS = 4
-"""Zero twists after a motion ends: MoveIt Servo wants a few, as one may be lost."""
+"""Zero twists after a motion ends: MoveIt Servo needs a few, as one may be lost."""
 
 
 class EndEffectorArm:
@@ -28,7 +28,7 @@ class EndEffectorArm:
     A target pose is the pose measured as the action starts, displaced by the action; without a
     fresh end_effector_pose there is none. Starting from the measured pose, a blocked arm's target
     never runs away from it.
-    latency_measured: seconds, see measure_latency(); None while the motion does not tell.
+    latency_measured: seconds, see measure_latency(); None while the motion does not show it.
     """
 
     def __init__(

@@ -81,9 +81,9 @@ class LiveParameters:
             _refuse_deletion(parameters)
             with self._lock:
                 self._refuse_frozen(changes)
-                wanted = make_settings({**self._current(), **changes})
-                self._check_fit(wanted)
-                self.settings = wanted
+                requested = make_settings({**self._current(), **changes})
+                self._check_fit(requested)
+                self.settings = requested
         except ValueError as error:
             self._node.log.warning(f"Parameter refused: {error}")
             return SetParametersResult(successful=False, reason=str(error))

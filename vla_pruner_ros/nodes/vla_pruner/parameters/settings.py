@@ -102,7 +102,7 @@ class NodeSettings(LoadingConfig):
         choices=("hold", "continue"),
         when="configure",
     )
-    instruction: str = setting("", "The task in words, until one arrives on the instruction topic.")
+    instruction: str = setting("", "The task, until one arrives on the instruction topic.")
     state_joints: tuple[str, ...] = setting(
         (), "Joints in the order the model's state expects; empty takes all.", when="configure"
     )
@@ -181,7 +181,7 @@ class NodeSettings(LoadingConfig):
     # Care
     relevance_timeout: float = setting(
         2.0,
-        "A longer gap (s) between inferences forgets the temporal relevance.",
+        "A longer gap (s) between inferences clears the temporal relevance.",
         low=1e-2,
         high=3600.0,
     )
