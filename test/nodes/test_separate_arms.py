@@ -71,8 +71,8 @@ def test_each_arm_is_commanded_on_topics_of_its_own_with_its_drivers_names():
             assert points[-1, 0] == pytest.approx(sign * 0.1)
             assert list(side["command"][0].data) == pytest.approx(points[0].tolist())
             opening = 1.0 if sign > 0 else 0.0
-            wanted = PROFILE.grippers[finger].position(opening)
-            assert list(side["gripper"][0].data) == pytest.approx([wanted])
+            expected = PROFILE.grippers[finger].position(opening)
+            assert list(side["gripper"][0].data) == pytest.approx([expected])
             assert list(side["finger"][0].joint_names) == ["left_finger"]
         assert not any(both.values())
 
