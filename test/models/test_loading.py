@@ -221,7 +221,7 @@ def test_component_troubles_are_named(copy):
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("vision_backbone--10_checkpoint.pt", "the FiLM variant of OpenVLA-OFT"),
+        ("vision_backbone--10_checkpoint.pt", "holds no FiLM"),
         ("noisy_action_projector--10_checkpoint.pt", "the diffusion head of OpenVLA-OFT"),
     ],
 )

@@ -190,6 +190,26 @@ def test_on_a_live_clock_the_newest_observation_is_answered():
     assert answers[1].payload["actions"][1] == 1.0
 
 
+def test_on_a_live_clock_no_action_of_a_chunk_overtakes_another():
+    """The harness plays the newest action of a tick: two answers at once would lose the first."""
+    policy = SteppedPolicy(chunk_size=3)
+    policy.spoil = lambda actions: np.arange(21, dtype=np.float32).reshape(3, 7)
+    with served(policy, VlaEval()) as running, connect(running.url) as socket:
+        peer = RawClient(socket)
+        policy.proceed.clear()
+        first = peer.send("observation", observation(0))
+        assert policy.started.wait(10)
+        peer.send("observation", observation(50))  # a tick that passed during the inference
+        seq = peer.send("hello", {})
+        assert peer.receive().seq == seq  # it has been taken in
+        policy.proceed.set()
+        answers = [peer.receive()]
+        answers += [peer.act(observation(100)), peer.act(observation(100))]
+    assert answers[0].seq == first
+    assert [answer.payload["actions"][0] for answer in answers] == [0, 7, 14]
+    assert policy.order == ["follow"]
+
+
 def test_an_answer_of_the_last_episode_is_not_sent():
     policy = SteppedPolicy(chunk_size=1)
     with served(policy, VlaEval()) as running, connect(running.url) as socket:

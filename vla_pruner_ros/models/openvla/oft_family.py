@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vla_pruner_ros.models.openvla.oft_options import (
+    FILM_FILES,
     HEAD_FILES,
     PROPRIO_FILES,
     REFUSED_FILES,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 def matches(directory: Path, config: dict[str, Any]) -> bool:
     """Return whether config.json is OpenVLA's and component files lie next to the weights."""
-    patterns = (HEAD_FILES, PROPRIO_FILES, *REFUSED_FILES)
+    patterns = (HEAD_FILES, PROPRIO_FILES, FILM_FILES, *REFUSED_FILES)
     is_openvla = config.get("model_type") == "openvla"
     return is_openvla and any(any(directory.glob(pattern)) for pattern in patterns)
 

@@ -64,7 +64,7 @@ def refuse_unsupported(directory: Path) -> None:
         for path in directory.glob(pattern):
             raise CheckpointError(
                 f"{path.name} belongs to {variant}, which is not supported; "
-                "use a checkpoint with the L1 head and without FiLM"
+                "use a checkpoint with the L1 head"
             )
 
 

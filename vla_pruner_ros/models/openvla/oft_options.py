@@ -8,8 +8,8 @@ from vla_pruner_ros.settings import check_fields, setting
 
 HEAD_FILES = "action_head--*.pt"
 PROPRIO_FILES = "proprio_projector--*.pt"
+FILM_FILES = "vision_backbone--*.pt"
 REFUSED_FILES = {
-    "vision_backbone--*.pt": "the FiLM variant of OpenVLA-OFT",
     "noisy_action_projector--*.pt": "the diffusion head of OpenVLA-OFT",
 }
 IMAGE_PATHS = ("camera", "libero", "libero_upright")

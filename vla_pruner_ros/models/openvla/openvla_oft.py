@@ -21,9 +21,9 @@ from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images.preprocessing import check_images, checked_state
 from vla_pruner_ros.models.inference import InferenceOutput
-from vla_pruner_ros.models.openvla import oft_head
+from vla_pruner_ros.models.openvla import film, oft_head
 from vla_pruner_ros.models.openvla.oft_images import ImagePath
-from vla_pruner_ros.models.openvla.oft_options import Options
+from vla_pruner_ros.models.openvla.oft_options import FILM_FILES, Options
 from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticParts, PrismaticPolicy
 from vla_pruner_ros.models.policy import CheckpointError, Observation
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -42,9 +42,14 @@ def load(checkpoint: Checkpoint, options: Options) -> OpenVlaOftPolicy:
     """See families.Family.load."""
     directory, device, dtype = checkpoint.directory, checkpoint.device, checkpoint.dtype
     oft_head.refuse_unsupported(directory)
+    film_path = oft_head.find_component(directory, FILM_FILES)
     parts = PrismaticParts.load(checkpoint, BOUNDS_EPSILON, partial(_ends, options))
     is_aloha = parts.bounds.size == ALOHA_NUMBERS
     width = parts.model.language_model.config.hidden_size
+    if film_path is not None:
+        parts.model.vision_backbone = film.load_backbone(
+            film_path, checkpoint.config, width, device, dtype
+        )
     head = oft_head.load_head(directory, width, device, dtype)
     if head is not None and head.action_dim != parts.bounds.size:
         raise CheckpointError(
@@ -145,13 +150,19 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         self, inputs: OftInputs, plan: PruningStep, select: Select, clock: StageClock
     ) -> InferenceOutput:
         pixels = self.normalize(inputs.images, self.decoder.dtype)
-        visual = self.model.visual_tokens(pixels)
+        visual = self.model.visual_tokens(pixels, self._task(inputs.ids))
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
         done = self.decoder.run_prompt(prompt, plan, select)
         clock.mark("prefill")
         raw = self._greedy(done.hidden) if self.head is None else self.head(done.hidden[0])
         return InferenceOutput(raw, done.attention, done.selection)
+
+    def _task(self, ids: Tensor) -> Tensor | None:
+        """Return the mean embedding of the prompt and the stop token, [d]; None without FiLM."""
+        if not self.model.vision_backbone.task_width:
+            return None
+        return self.model.embed(torch.cat([ids, self._stop])).mean(dim=0)
 
     def _prompt(self, visual: Tensor, inputs: OftInputs) -> Prompt:
         text = self.model.embed(inputs.ids)[None]

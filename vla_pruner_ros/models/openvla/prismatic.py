@@ -89,9 +89,12 @@ class PrismaticModel(nn.Module):
         """[..., n] token ids -> [..., n, d]."""
         return self.language_model.model.embed_tokens(ids)
 
-    def visual_tokens(self, pixels: Tensor) -> Tensor:
-        """[cameras, 6, S, S] -> [1, cameras * patches, d], camera after camera."""
-        return self.projector(self.vision_backbone(pixels)).flatten(0, 1)[None]
+    def visual_tokens(self, pixels: Tensor, task: Tensor | None = None) -> Tensor:
+        """[cameras, 6, S, S] -> [1, cameras * patches, d], camera after camera.
+
+        task: [d], see FusedVisionBackbone.
+        """
+        return self.projector(self.vision_backbone(pixels, task)).flatten(0, 1)[None]
 
     def visual_tokens_of(self, patches: Tensor, places: Tensor) -> Tensor:
         """Some patches of each camera, [cameras, n, 6, P, P] at places [cameras, n] ->

@@ -29,6 +29,8 @@ class TowerShape:
     layer_scale: bool = False
     patch_size: int = 14
     patches: int = 256
+    task_width: int = 0
+    """Width of the task's embedding that modulates every block (FiLM of OpenVLA-OFT); 0: none."""
 
 
 class FusedVisionBackbone(nn.Module):
@@ -39,9 +41,18 @@ class FusedVisionBackbone(nn.Module):
         self.featurizer = VisionTower(dino)
         self.fused_featurizer = VisionTower(siglip)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        """[cameras, 6, S, S] (0-2 DINOv2, 3-5 SigLIP) -> [cameras, patches, widths], row-major."""
-        dino, siglip = self.featurizer(pixels[:, :3]), self.fused_featurizer(pixels[:, 3:])
+    @property
+    def task_width(self) -> int:
+        """Width of the task's embedding that forward() needs; 0: none."""
+        return self.featurizer.task_width
+
+    def forward(self, pixels: Tensor, task: Tensor | None = None) -> Tensor:
+        """[cameras, 6, S, S] (0-2 DINOv2, 3-5 SigLIP) -> [cameras, patches, widths], row-major.
+
+        task: [task_width], where the towers were built for one.
+        """
+        dino = self.featurizer(pixels[:, :3], task)
+        siglip = self.fused_featurizer(pixels[:, 3:], task)
         return torch.cat([dino, siglip], dim=-1)
 
     def forward_some(self, patches: Tensor, places: Tensor) -> Tensor:
@@ -61,6 +72,7 @@ class VisionTower(nn.Module):
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
         self.prefix = 1 + shape.registers if shape.registers else 0
+        self.task_width = shape.task_width
         self.patch_embed = PatchEmbedding(shape)
         self.pos_embed = nn.Parameter(torch.empty(1, shape.patches, shape.width))
         if self.prefix:
@@ -68,20 +80,20 @@ class VisionTower(nn.Module):
             self.reg_token = nn.Parameter(torch.empty(1, shape.registers, shape.width))
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.depth - 1))
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, task: Tensor | None = None) -> Tensor:
         """[cameras, 3, S, S] -> [cameras, patches, width]."""
-        return self._run_blocks(self.patch_embed(pixels) + self.pos_embed)
+        return self._run_blocks(self.patch_embed(pixels) + self.pos_embed, task)
 
     def forward_some(self, patches: Tensor, places: Tensor) -> Tensor:
         """[cameras, n, 3, P, P] at places [cameras, n] -> [cameras, n, width]."""
         embedded = self.patch_embed.forward_patches(patches)
         return self._run_blocks(embedded + F.embedding(places, self.pos_embed[0]))
 
-    def _run_blocks(self, hidden: Tensor) -> Tensor:
+    def _run_blocks(self, hidden: Tensor, task: Tensor | None = None) -> Tensor:
         if self.prefix:
             hidden = torch.cat([self._prefix_tokens(len(hidden)), hidden], dim=1)
         for block in self.blocks:
-            hidden = block(hidden)
+            hidden = block(hidden, task)
         return hidden[:, self.prefix :]
 
     def _prefix_tokens(self, cameras: int) -> Tensor:
@@ -105,7 +117,10 @@ class PatchEmbedding(nn.Module):
 
 
 class Block(nn.Module):
-    """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x)))."""
+    """x + ls1(attention(norm1(x))), then x + ls2(mlp(norm2(x))).
+
+    With FiLM the sum after the attention becomes x (1 + scale(task)) + shift(task).
+    """
 
     def __init__(self, shape: TowerShape) -> None:
         super().__init__()
@@ -115,9 +130,14 @@ class Block(nn.Module):
         self.mlp = Mlp(shape.width, shape.mlp_width)
         self.ls1 = LayerScale(shape.width) if shape.layer_scale else nn.Identity()
         self.ls2 = LayerScale(shape.width) if shape.layer_scale else nn.Identity()
+        if shape.task_width:
+            self.scale = nn.Linear(shape.task_width, shape.width)
+            self.shift = nn.Linear(shape.task_width, shape.width)
 
-    def forward(self, hidden: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, task: Tensor | None = None) -> Tensor:
         hidden = hidden + self.ls1(self.attn(self.norm1(hidden)))
+        if task is not None:
+            hidden = hidden * (1 + self.scale(task)) + self.shift(task)
         return hidden + self.ls2(self.mlp(self.norm2(hidden)))
 
 

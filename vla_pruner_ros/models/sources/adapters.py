@@ -23,6 +23,8 @@ from vla_pruner_ros.models.sources.folders import ADAPTER, WEIGHT_FILES, adapter
 logger = logging.getLogger(__name__)
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+WRAPPED_BACKBONE = "vision_backbone.vision_backbone."
+"""Where additions inside OpenVLA-OFT's FiLM stand: vision_backbone--*.pt holds them, too."""
 NOT_SUPPORTED = {
     "use_dora": "DoRA",
     "lora_bias": "biases in LoRA",
@@ -102,6 +104,8 @@ def read_adapter(directory: Path, rename: Callable[[str], str]) -> Adapter | Non
     halves: dict[str, dict[str, Tensor]] = {}
     for stored, tensor in tensors.items():
         name = stored.removeprefix(PREFIX)
+        if name.startswith(WRAPPED_BACKBONE):
+            continue
         match = re.fullmatch(r"(.+)\.lora_([AB])(?:\.default)?\.weight", name)
         if match:
             halves.setdefault(match[1], {})[match[2]] = tensor
