@@ -13,8 +13,11 @@ quick: setup
 	@. ./env.sh && OMP_NUM_THREADS=1 pytest -x -q -m "not realtime and not slow" test/pruning test/settings \
 	  test/control test/models
 
+# Three processes on two cores: the tests in real time wait more than they compute.
+PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	@. ./env.sh && pytest
+	@. ./env.sh && pytest $(PARALLEL)
 
 # What touches ROS: nodes, bags, replay and its parity, simulated robot, demo and a short soak.
 JAZZY_TESTS := test/nodes test/bags test/replay test/sim test/lab/test_demo_system.py \

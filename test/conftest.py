@@ -1,13 +1,10 @@
-"""Keeps everything the tests start on loopback, and lets the soak run next to other tests."""
+"""Keeps everything the tests start on loopback, and repeats what fails in real time."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -39,6 +36,9 @@ def claim_domain() -> int:
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
 os.environ.setdefault("MUJOCO_GL", "osmesa")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The processes of one run share the cores; read by torch when it is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine must not fail a property.
 settings.register_profile("no_deadline", deadline=None)
@@ -57,37 +57,6 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-SOAK_MINUTES = 1.0
-
-
-@dataclass
-class Soak:
-    """A soak test under way, in a process of its own that writes `report` and `log`."""
-
-    process: subprocess.Popen
-    report: Path
-    log: Path
-
-
-SOAK = pytest.StashKey[Soak]()
-
-
-def begin_soak(session: pytest.Session) -> None:
-    if SOAK in session.stash:
-        return
-    folder = tempfile.TemporaryDirectory(prefix="soak")
-    session.config.add_cleanup(folder.cleanup)
-    report, log = (Path(folder.name) / name for name in ("soak.json", "log"))
-    command = [sys.executable, "-m", "vla_pruner_lab.reliability.soak", "--json", str(report)]
-    command += ["--minutes", str(SOAK_MINUTES), "--domain", str(claim_domain())]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=folder.name, stdout=output, stderr=subprocess.STDOUT
-        )
-    session.config.add_cleanup(process.kill)
-    session.stash[SOAK] = Soak(process, report, log)
-
-
 REALTIME = (
     "nodes",
     "sim/test_realtime",
@@ -99,7 +68,11 @@ REALTIME = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of REALTIME, and repeat once what fails of all that are marked so."""
+    """Mark the tests of REALTIME, and repeat once what fails of all that are marked so.
+
+    They come first, the soak before all: they wait more than they compute, and tests of another
+    process (pytest -n) use the time.
+    """
     root = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(root).with_suffix("").as_posix()
@@ -107,23 +80,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("realtime")
         if item.get_closest_marker("realtime"):
             item.add_marker(pytest.mark.flaky(reruns=1))
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Begin the soak with the tests of the models: they take a minute as well, and no DDS."""
-    if item.path.parent.name == "models":
-        selected = {other.path.name for other in item.session.items}
-        if "test_soak.py" in selected:
-            begin_soak(item.session)
-
-
-@pytest.fixture
-def soak(request: pytest.FixtureRequest) -> Soak:
-    """The soak begun earlier in this run; a new one where it is repeated or runs alone."""
-    begin_soak(request.session)
-    running = request.session.stash[SOAK]
-    del request.session.stash[SOAK]
-    return running
+    items.sort(key=lambda item: (item.path.stem != "test_soak", "realtime" not in item.keywords))
 
 
 @pytest.fixture(scope="session")
