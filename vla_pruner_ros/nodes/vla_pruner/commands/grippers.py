@@ -34,8 +34,8 @@ class GripperActionMissing(ValueError):  # noqa: N818 - a ValueError refuses a c
 class Grippers:
     """Publishes openings 0..1 as positions of the grippers' joints.
 
-    `~/gripper_command` and `~/gripper_trajectory` get every opening; an action server a goal
-    whenever the opening changes. A stop sends nothing: the grippers keep what they hold.
+    `~/gripper_command` and `~/gripper_trajectory` get every opening; an action server gets a goal
+    whenever its gripper's opening changes. A stop sends nothing: the grippers keep what they hold.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Grippers:
         self._fingers = _controller_names(profile, node.parameters.settings.separate_arms)
         self._clients = [] if dry_run else self._action_clients()
         self._last: np.ndarray | None = None
-        self._sent: np.ndarray | None = None
+        self._sent: dict[str, float] = {}
 
     def _action_clients(self) -> list[Any]:
         kind = self._node.parameters.settings.gripper_action
@@ -70,7 +70,7 @@ class Grippers:
 
     def begin(self) -> None:
         """Forget the last openings; called when motion is allowed."""
-        self._last = self._sent = None
+        self._last, self._sent = None, {}
 
     def limited(self, openings: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Limit openings [grippers]; also return the names of the limits met.
@@ -97,16 +97,22 @@ class Grippers:
         self._send_goals(positions)
 
     def _send_goals(self, positions: np.ndarray) -> None:
-        if self._sent is not None and np.abs(self._last - self._sent).max() < SMALLEST_CHANGE:
-            return
-        self._sent = self._last
-        for client, gripper, position in zip(
-            self._clients, self._grippers, positions, strict=False
-        ):
-            if client.server_is_ready():
-                client.send_goal_async(self._goal(gripper, float(position)))
-            else:
+        """Send a goal to each gripper whose opening changed. Without a server it stays to be sent:
+        a gripper's driver may start later than the node."""
+        for n, client in enumerate(self._clients):
+            gripper, opening = self._grippers[n], float(self._last[n])
+            if abs(opening - self._sent.get(gripper.name, np.inf)) < SMALLEST_CHANGE:
+                continue
+            if not client.server_is_ready():
                 self._node.health.count("gripper_goals_lost")
+                continue
+            self._sent[gripper.name] = opening
+            goal = client.send_goal_async(self._goal(gripper, float(positions[n])))
+            goal.add_done_callback(self._on_goal_answered)
+
+    def _on_goal_answered(self, goal: Any) -> None:
+        if not goal.cancelled() and (goal.exception() or not goal.result().accepted):
+            self._node.health.count("gripper_goals_refused")
 
     def _goal(self, gripper: Gripper, position: float) -> Any:
         settings = self._node.parameters.settings
