@@ -162,6 +162,15 @@ def test_lerobots_layout_is_the_same_model(checkpoints, copied, in_weights):
     assert expected.preview(wide)[0].min() == 255
 
 
+def test_lerobots_relative_actions_are_told_to_whoever_explains_the_numbers(copied):
+    write_lerobot(copied, in_weights=False)
+    assert load_policy(copied).spec.relative_actions == ()
+    size = load_policy(copied).spec.action_dim
+    names = [*(f"joint_{n}" for n in range(size - 1)), "Gripper.pos"]
+    edit(copied / "config.json", use_relative_actions=True, action_feature_names=names)
+    assert load_policy(copied).spec.relative_actions == (True,) * (size - 1) + (False,)
+
+
 def test_lerobots_quantiles_map_onto_one(copied):
     write_lerobot(copied, in_weights=False)
     statistics = load_file(next(copied.glob("policy_preprocessor_step*")))

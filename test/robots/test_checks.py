@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vla_pruner_ros.robots import CheckpointLayout, load_profile, mismatches
+from vla_pruner_ros.robots import CheckpointLayout, load_profile, mismatches, with_cameras_of
 
 SO101 = load_profile("so101")
 FITTING = CheckpointLayout(
@@ -61,7 +61,31 @@ def test_the_state_is_not_added_twice(tmp_path):
     path.write_text(RELATIVE)
     robot = load_profile(str(path))
     assert mismatches(robot, CheckpointLayout(3)) == []
-    (sentence,) = mismatches(robot, CheckpointLayout(3, relative=True))
-    assert "already adds the state to a, b" in sentence
-    excluded = CheckpointLayout(3, relative=True, relative_excluded=("B",))
+    (sentence,) = mismatches(robot, CheckpointLayout(3, relative=(True, True, True)))
+    assert "already adds the state to a, b;" in sentence
+    excluded = CheckpointLayout(3, relative=(True, False, False))
     assert "adds the state to a;" in mismatches(robot, excluded)[0]
+    assert mismatches(robot, CheckpointLayout(3, relative=(False, False, True))) == []
+
+
+ALOHA = load_profile("aloha")
+SEEN = tuple(f"observation.images.cam_{name}" for name in ("high", "left_wrist", "right_wrist"))
+
+
+def test_the_cameras_are_those_of_the_checkpoint_in_its_order():
+    """An ALOHA checkpoint of three cameras got the low one as its second."""
+    layout = CheckpointLayout(14, 14, num_cameras=3, camera_names=SEEN)
+    assert mismatches(ALOHA, layout) == []
+    names = [camera.name for camera in with_cameras_of(ALOHA, layout).cameras]
+    assert names == ["cam_high", "cam_left_wrist", "cam_right_wrist"]
+    unnamed = CheckpointLayout(14, 14, num_cameras=3)
+    assert with_cameras_of(ALOHA, unnamed) is ALOHA
+
+
+def test_a_camera_that_would_be_taken_for_another_is_refused_with_both_lists():
+    layout = CheckpointLayout(6, num_cameras=2, camera_names=("wrist", "top"))
+    (sentence,) = mismatches(SO101, layout)
+    assert "cameras are (wrist, top), but profile so101 has front, wrist: wrist would" in sentence
+    fine = CheckpointLayout(6, num_cameras=2, camera_names=("top", "wrist"))
+    assert mismatches(SO101, fine) == []
+    assert with_cameras_of(SO101, fine) is SO101

@@ -55,6 +55,9 @@ class PolicySpec:
     """Names of those numbers, empty if the checkpoint lacks them."""
     camera_names: tuple[str, ...] = ()
     """Names of the cameras in the order of training, empty if the checkpoint lacks them."""
+    relative_actions: tuple[bool, ...] = ()
+    """One a number of the action, True if the policy itself adds the present state to it; empty:
+    to none."""
 
 
 class PrunedPolicy(ABC):

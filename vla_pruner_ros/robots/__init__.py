@@ -1,7 +1,7 @@
 """Robot profiles: what a policy's numbers mean on a robot. No ROS, no torch."""
 
 from vla_pruner_ros.robots.actions import Commands, decode_actions, encode_actions
-from vla_pruner_ros.robots.checks import CheckpointLayout, mismatches
+from vla_pruner_ros.robots.checks import CheckpointLayout, mismatches, with_cameras_of
 from vla_pruner_ros.robots.images import as_seen, oriented
 from vla_pruner_ros.robots.library import bundled_profiles, load_profile
 from vla_pruner_ros.robots.profile import ArmPart, Camera, Gripper, RobotProfile
@@ -26,4 +26,5 @@ __all__ = [
     "load_profile",
     "mismatches",
     "oriented",
+    "with_cameras_of",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vla_pruner_ros.robots.profile import RobotProfile
 
@@ -13,8 +13,8 @@ class CheckpointLayout:
     """Names and sizes of a checkpoint's numbers; a name list is empty if the files lack it.
 
     action_dim, state_dim: widths after un-normalising, state_dim 0 without a state.
-    camera_names: in the model's order. relative: the policy itself adds the state to its actions,
-    except to dimensions whose name contains an entry of relative_excluded.
+    camera_names: in the model's order. relative: one a number of the action, True if the policy
+    itself adds the state to it; empty: to none.
     """
 
     action_dim: int
@@ -23,8 +23,7 @@ class CheckpointLayout:
     action_names: tuple[str, ...] = ()
     state_names: tuple[str, ...] = ()
     camera_names: tuple[str, ...] = ()
-    relative: bool = False
-    relative_excluded: tuple[str, ...] = ()
+    relative: tuple[bool, ...] = ()
 
 
 def mismatches(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:
@@ -64,23 +63,52 @@ def _state(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:
 
 def _cameras(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:
     names = tuple(camera.name for camera in profile.cameras)
+    given = f" ({_listed(checkpoint.camera_names)})" if checkpoint.camera_names else ""
     if names and checkpoint.num_cameras > len(names):
-        given = f" ({_listed(checkpoint.camera_names)})" if checkpoint.camera_names else ""
         return [
             f"the checkpoint sees {checkpoint.num_cameras} cameras{given}, but profile "
             f"{profile.name} names {len(names)} ({_listed(names)})"
         ]
-    return []
+    seen = tuple(map(short_camera, checkpoint.camera_names))
+    if set(seen) <= set(names):
+        return []  # with_cameras_of brings them into order
+    moved = [n for place, n in enumerate(names) if n in seen and seen.index(n) != place]
+    if not moved:
+        return []
+    return [
+        f"the checkpoint's cameras are{given}, but profile {profile.name} has {_listed(names)}: "
+        f"{_listed(moved)} would be taken for another one; name the cameras as the checkpoint does"
+    ]
+
+
+def short_camera(name: str) -> str:
+    """Return a camera's own name: cam_high of LeRobot's observation.images.cam_high."""
+    return name.rpartition(".")[2]
+
+
+def with_cameras_of(profile: RobotProfile, checkpoint: CheckpointLayout) -> RobotProfile:
+    """Return the profile with the cameras that a checkpoint names, in the checkpoint's order.
+
+    A robot has more cameras than some of its policies see, and the order is the policy's: an ALOHA
+    policy of three cameras leaves out the second one of four. A profile that does not know every
+    one of the names stays as it is.
+    """
+    own = {camera.name: camera for camera in profile.cameras}
+    seen = tuple(map(short_camera, checkpoint.camera_names))
+    if not seen or not set(seen) <= own.keys():
+        return profile
+    return replace(profile, cameras=tuple(own[name] for name in seen))
 
 
 def _relative(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:
     """The policy adds the state to its actions already, so that the profile must not do it too."""
+    relative = dict(zip(profile.action_names, checkpoint.relative, strict=False))
     doubled = [
         name
         for part in profile.action
         if part.relative_to_state
         for name in part.names
-        if checkpoint.relative and not _excluded(name, checkpoint)
+        if relative.get(name)
     ]
     if not doubled:
         return []
@@ -88,10 +116,6 @@ def _relative(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:
         f"the checkpoint's use_relative_actions already adds the state to {_listed(doubled)}; "
         f"remove relative_to_state from profile {profile.name}"
     ]
-
-
-def _excluded(name: str, checkpoint: CheckpointLayout) -> bool:
-    return any(part.lower() in name.lower() for part in checkpoint.relative_excluded)
 
 
 def _names(what: str, profile: str, given: tuple[str, ...], known: tuple[str, ...]) -> list[str]:

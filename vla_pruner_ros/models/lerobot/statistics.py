@@ -52,6 +52,11 @@ class Statistics:
                 f"and {self.action.size}"
             )
 
+    @property
+    def relative_numbers(self) -> tuple[bool, ...]:
+        """One a number of the action: whether it counts from the present state; empty: none."""
+        return () if self.relative is None else tuple(map(bool, self.relative))
+
     def actions(self, normalized: np.ndarray, state: np.ndarray) -> np.ndarray:
         """Turn the network's actions into robot units.
 

@@ -88,4 +88,5 @@ def _spec(
         action_dim=layout.statistics.action.size,
         action_names=layout.features.action_names,
         camera_names=layout.features.cameras,
+        relative_actions=layout.statistics.relative_numbers,
     )

@@ -59,6 +59,7 @@ def load_policy(checkpoint: Checkpoint, options: Any) -> SmolVlaPolicy:
         action_dim=statistics.action.size,
         action_names=features.action_names,
         camera_names=features.cameras,
+        relative_actions=statistics.relative_numbers,
     )
     padding = options.image_padding or "top_left"
     fit_image = ImageFitter(spec.image_size, padding)

@@ -17,6 +17,7 @@ from vla_pruner_ros.robots import (
     bundled_profiles,
     load_profile,
     mismatches,
+    with_cameras_of,
 )
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
@@ -119,10 +120,11 @@ def load_robot(policy: VlaPolicy, settings: NodeSettings, width: int) -> RobotPr
             "or dry_run to true to look at them without moving anything"
         )
     profile = load_profile(robot)
-    differences = mismatches(profile, checkpoint_layout(policy, width))
+    layout = checkpoint_layout(policy, width)
+    differences = mismatches(profile, layout)
     if differences:
         raise CheckpointError("; ".join(differences))
-    return profile
+    return with_cameras_of(profile, layout)
 
 
 def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
@@ -139,8 +141,7 @@ def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
         action_names=names("action_names"),
         state_names=names("state_names"),
         camera_names=names("camera_names"),
-        relative=bool(getattr(spec, "relative_actions", False)),
-        relative_excluded=names("relative_excluded"),
+        relative=tuple(getattr(spec, "relative_actions", None) or ()),
     )
 
 

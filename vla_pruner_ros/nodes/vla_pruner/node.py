@@ -288,7 +288,9 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             if abs(profile.control_rate - settings.control_rate) > 1e-6:
                 self.log.warning(
                     f"control_rate is {settings.control_rate:g} Hz, but profile {profile.name} was "
-                    f"made for {profile.control_rate:g} Hz"
+                    f"made for {profile.control_rate:g} Hz: the parameter wins, because an arm may "
+                    "have to go slower than the demonstrations. Actions given as displacements are "
+                    "then carried out faster or slower than in training"
                 )
         if settings.dry_run:
             self.log.warning("DRY RUN: commands go to ~/preview/ alone, no arm follows them")
