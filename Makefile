@@ -1,7 +1,7 @@
-# make demo   set up, then run the simulated robot under a pruned policy and leave a report in out/
-# make test   set up, then lint and test
-# make quick  the tests of pruning, models and control: under a minute
-# make test-jazzy   set up ROS 2 Jazzy beside it, then run there everything that touches ROS
+# make demo        Set up, run the simulated robot under a pruned policy, write a report to out/.
+# make test        Set up, lint and test.
+# make quick       Run the tests of pruning, models and control, in under a minute.
+# make test-jazzy  Set up ROS 2 Jazzy next to it, and run there everything that touches ROS.
 SHELL := /bin/bash
 .PHONY: demo quick test test-jazzy lint format setup setup-jazzy clean
 

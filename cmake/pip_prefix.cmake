@@ -1,5 +1,5 @@
 # For building against ROS 2 wheels installed by pip; a ROS 2 install does not need it.
-# Passed as CMAKE_PROJECT_TOP_LEVEL_INCLUDES, it mends two things once everything is declared:
+# Passed as CMAKE_PROJECT_TOP_LEVEL_INCLUDES, it fixes two things once everything is declared:
 # - The wheels' exported targets name include directories of the machine that built them, and CMake
 #   refuses imported targets with directories that do not exist: those are dropped.
 # - The virtual environment lies inside the source tree, and CMake refuses to export a target with an
@@ -34,7 +34,7 @@ function(keep_environment_out_of_exports target)
   set_target_properties(${target} PROPERTIES INTERFACE_INCLUDE_DIRECTORIES "${wrapped}")
 endfunction()
 
-function(mend_include_directories)
+function(fix_include_directories)
   get_property(imported DIRECTORY PROPERTY IMPORTED_TARGETS)
   foreach(target IN LISTS imported)
     drop_missing_include_directories(${target})
@@ -45,4 +45,4 @@ function(mend_include_directories)
   endforeach()
 endfunction()
 
-cmake_language(DEFER CALL mend_include_directories)
+cmake_language(DEFER CALL fix_include_directories)

@@ -162,8 +162,9 @@ def test_the_page_says_how_far_training_got(results, tmp_path):
     runs.write_text(json.dumps(run) + "\n")
     write_results([results], tmp_path / "docs")
     text = (tmp_path / "docs/results.md").read_text()
-    assert "Trained for 7 of 90 planned steps on 28 frames of reach (2026-01-01), " in text
-    assert "starting from a policy after 5 steps." in text
+    assert "| training steps | 7 of 90 planned |\n| frames | 28 |\n| tasks | reach |" in text
+    assert "| date of training | 2026-01-01 |" in text
+    assert "| steps of earlier stages, newest first | 5 |" in text
     assert "it saw 32, then 96 of each image's 256 patches" in text
     assert "Random weights" not in text
 

@@ -135,29 +135,34 @@ def _first_steps(records: list[dict], main: str) -> list[str]:
 def _about(runs: list[dict]) -> list[str]:
     lines = []
     if any(run["trained"] is False for run in runs):
-        lines.append("**Random weights: these figures do not compare methods.**")
+        lines += ["**Random weights: these figures do not compare methods.**", ""]
     notes = [run["training"] for run in runs if run["training"] and "steps" in run["training"]]
-    if notes:
-        note = notes[-1]
-        lines.append(
-            f"Trained for {note['steps']} of {note['steps_planned']} planned steps on "
-            f"{note['frames']} frames of {', '.join(note['tasks'])} ({note['date']})"
-            + (f", {_origin(note)}." if "started_from" in note else ".")
-        )
-        lines += _training_caution(note)
-    for device in dict.fromkeys(run["device"] for run in runs):
-        lines.append(f"Measured on: {device}.")
+    rows = _training_rows(notes[-1]) if notes else []
+    rows += [["machine", device] for device in dict.fromkeys(run["device"] for run in runs)]
     for packages in dict.fromkeys(json.dumps(run["versions"]) for run in runs):
         named = json.loads(packages).items()
-        lines.append("Versions: " + ", ".join(f"{name} {value}" for name, value in named) + ".")
-    return [*lines, ""]
+        rows.append(["versions", ", ".join(f"{name} {value}" for name, value in named)])
+    lines += [*markdown_table(["run", ""], rows), ""]
+    return lines + (_training_caution(notes[-1]) if notes else [])
 
 
-def _origin(note: dict) -> str:
-    """Name the checkpoints that this one started from, newest first."""
-    before = note["started_from"]
-    text = f"starting from a policy after {before['steps']} steps"
-    return f"{text}, {_origin(before)}" if "started_from" in before else text
+def _training_rows(note: dict) -> list[list[str]]:
+    rows = [
+        ["training steps", f"{note['steps']} of {note['steps_planned']} planned"],
+        ["frames", str(note["frames"])],
+        ["tasks", ", ".join(note["tasks"])],
+        ["date of training", note["date"]],
+    ]
+    earlier = _earlier_steps(note)
+    if earlier:
+        rows.append(["steps of earlier stages, newest first", ", ".join(map(str, earlier))])
+    return rows
+
+
+def _earlier_steps(note: dict) -> list[int]:
+    """Return the steps of the checkpoints that this one started from, newest first."""
+    before = note.get("started_from")
+    return [before["steps"], *_earlier_steps(before)] if before else []
 
 
 def _training_caution(note: dict) -> list[str]:
@@ -168,9 +173,10 @@ def _training_caution(note: dict) -> list[str]:
     return [
         f"In training it saw {', then '.join(map(str, seen))} of each image's {PATCHES} patches, "
         "drawn at random by contrast, and all of them only at the end "
-        "(docs/how-to/train_a_policy.md). It may well bear pruning better than a policy that "
-        "always saw all of them. The methods may differ less than with such a policy. "
-        "No such policy was trained to compare with."
+        "([how](../how-to/train_a_policy.md)). It may bear pruning better than a policy that "
+        "always saw all of them, and the methods may differ less. "
+        "No such policy was trained to compare with.",
+        "",
     ]
 
 

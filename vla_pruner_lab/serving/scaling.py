@@ -1,4 +1,4 @@
-"""How many robots one server can serve: a queueing model, checked against the real server.
+"""Number of robots that one server can serve: a queueing model, checked against the real server.
 
 python -m vla_pruner_lab.serving.scaling --check --plot docs/explanation/scaling.svg
 """

@@ -1,4 +1,4 @@
-"""Which checkpoint is loaded, and where to."""
+"""Settings of loading: checkpoint, family, device and dtype."""
 
 from __future__ import annotations
 

@@ -116,5 +116,5 @@ class VlaPolicy(Protocol):
         ...
 
     def reset(self) -> None:
-        """Forget the temporal relevance (new episode, new instruction)."""
+        """Clear the temporal relevance (new episode, new instruction)."""
         ...

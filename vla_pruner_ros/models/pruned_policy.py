@@ -158,7 +158,7 @@ class PrunedPolicy(ABC):
 
     def capture_graphs(self, instruction: str) -> None:
         """Record the graphs of the budgets that are likely to be asked for, so that no step on the
-        robot is slow because it is the first of its kind. Forgets everything afterwards.
+        robot is slow because it is the first of its kind. Clears the state afterwards.
 
         Raises:
             PolicyError: as act().

@@ -1,4 +1,4 @@
-"""Why nothing is heard on a topic, by the ROS graph: no publisher, another type, another QoS."""
+"""Reasons of a silent topic, from the ROS graph: no publisher, another type, another QoS."""
 
 from __future__ import annotations
 

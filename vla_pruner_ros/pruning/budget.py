@@ -1,4 +1,4 @@
-"""How many visual tokens to keep: a fixed share, or one that follows a deadline or the motion.
+"""The number of visual tokens to keep: fixed, or by a deadline or the motion.
 
 Host-side arithmetic only. The adaptive budgets move between a few fixed shares, so that graphs
 captured for one budget are met again.
@@ -72,11 +72,11 @@ class DeadlineBudget:
     they show little of it, half of an unpruned step is taken not to depend on the tokens (cf. arXiv
     2511.16449, 236 ms at all and 126 ms at 12.5 % of the tokens).
 
-    A share is left as soon as the median of its last three steps is over the target, and a larger
-    one is entered only where HEADROOM of the target is expected to suffice, once settled where
-    SETTLED_HEADROOM is: the gap between the two, and the memory of shares that failed, keep noise
-    from swinging it between neighbours. What was measured more than MEMORY steps ago is dropped,
-    so that a larger share is tried again.
+    If the median of a share's last three steps exceeds the target, a smaller share is taken. A
+    larger one is taken only if HEADROOM of the target is expected to suffice, once settled if
+    SETTLED_HEADROOM is. This gap, and the memory of shares that failed, keep noise from swinging
+    the share between neighbours. A measurement is dropped after MEMORY steps, so that a larger
+    share is tried again.
 
     target_s: seconds, above 0. start_ratio: where to begin, rounded down to BUDGET_RATIOS.
     """

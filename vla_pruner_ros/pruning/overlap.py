@@ -1,4 +1,4 @@
-"""How the semantic and the action set of each step relate, for status messages and papers."""
+"""Overlap of each step's semantic and action set, for status messages and papers."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class TemporalRelevance:
         return (weights @ self._rows) / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
     def reset(self) -> None:
-        """Forget every step; the buffers stay where they are."""
+        """Clear every step; the buffers stay where they are."""
         self.updates = 0
         if self._rows is not None:
             self._rows.zero_()

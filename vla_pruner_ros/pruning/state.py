@@ -213,7 +213,7 @@ class PruningState:
             self._budget.record(ratio, latency_s, actions)
 
     def statistics(self) -> PruningStatistics:
-        """How the sets of the last step relate, NaN after a full one; waits for the device."""
+        """Return the overlaps of the last step, NaN after a full one; waits for the device."""
         if self._planned is None or self._planned.full:
             return PruningStatistics()
         return self._tracker.read()
@@ -230,7 +230,7 @@ class PruningState:
         return preset_in_force(self.settings, self.family, self.num_layers)
 
     def reset(self) -> None:
-        """Forget the action relevance (new episode, new instruction). The deadline budget keeps
+        """Clear the action relevance (new episode, new instruction). The deadline budget keeps
         what it knows of the machine; the motion budget starts anew."""
         self._clear_history()
         self._method.reset()

@@ -1,4 +1,4 @@
-"""Who may come in: an API key compared in constant time, attempts and connections limited."""
+"""Admission of clients: an API key compared in constant time, attempts and connections limited."""
 
 from __future__ import annotations
 

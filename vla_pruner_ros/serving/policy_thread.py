@@ -207,7 +207,7 @@ class PolicyThread:
             self._current = None
 
     def _clear(self, session: Session) -> None:
-        """Forget a client's history after a failure of unknown kind."""
+        """Clear a client's history after a failure of unknown kind."""
         session.history, session.last_start = None, float("-inf")
         self._current = None
 

@@ -1,4 +1,4 @@
-"""How the server listens and what it allows."""
+"""Settings of the server: where it listens, and its limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long the arm takes to answer, from what was commanded and the poses that followed."""
+"""Latency of the arm, from its commands and the poses that followed."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class KeyValueCache:
         self.lengths = [0] * layers
 
     def start(self, capacities: Sequence[int]) -> None:
-        """Forget what is held and make room for this many tokens in each layer."""
+        """Clear the cache and make room for this many tokens in each layer."""
         self.rewind([0] * len(self.lengths))
         for layer, capacity in enumerate(capacities):
             buffer = self._buffers[layer]

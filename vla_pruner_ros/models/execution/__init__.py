@@ -1,1 +1,1 @@
-"""How inference is run: CUDA graphs, drafting, quantization, uploads and timing."""
+"""Execution of inference: CUDA graphs, drafting, quantization, uploads and timing."""

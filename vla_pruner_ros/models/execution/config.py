@@ -1,4 +1,4 @@
-"""How a policy is run, apart from which tokens it keeps; the one place where the defaults stand."""
+"""Settings of execution, apart from pruning; the only place of their defaults."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Drafter:
             self._actions.append(list(tokens))
 
     def reset(self) -> None:
-        """Forget the actions (new episode, new instruction), not whether guessing pays."""
+        """Clear the actions (new episode, new instruction), but not whether guessing pays."""
         self._actions.clear()
 
 

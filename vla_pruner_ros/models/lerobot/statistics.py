@@ -1,4 +1,4 @@
-"""How a policy's state and actions are normalised, from the three places that may define it."""
+"""Normalisation of a policy's state and actions, from the three places that may define it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pi0 and pi0.5 run: one pruned pass over the prefix, then flow steps of the action expert.
+"""The forward pass of pi0 and pi0.5: a pruned prefix, then flow steps of the action expert.
 
 Prefix: [patches of each camera][prompt], every token seeing every other. Suffix: pi0's state
 token, then one token per action. The suffix stands behind the unpruned prefix: positions do not

@@ -24,7 +24,7 @@ from vla_pruner_ros.pruning.step import PruningStep
 
 @dataclass(frozen=True)
 class Flow:
-    """How a policy runs its flow.
+    """Settings of a policy's flow.
 
     Attributes:
         chunk: actions of one inference. noise_seed: of the noise that every flow starts from.

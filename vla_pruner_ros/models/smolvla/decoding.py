@@ -1,4 +1,4 @@
-"""How SmolVLA runs: one pruned pass over the prefix, then flow steps of the expert on its cache.
+"""The forward pass of SmolVLA: a pruned prefix, then flow steps of the expert on its cache.
 
 The original's sequence is [per camera: mark, mark, 64 visual tokens, mark][prompt][state]. Here the
 visual tokens of all cameras stand first and everything keeps its position: attention does not care

@@ -1,4 +1,4 @@
-"""How an arm is commanded, whatever its commands are."""
+"""The interface of commands to an arm, of whatever kind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Arm(Protocol):
     """Commands of one kind. The caller holds the gate's lock around every call."""
 
     def begin(self) -> None:
-        """Forget earlier commands; called when motion is allowed."""
+        """Clear earlier commands; called when motion is allowed."""
         ...
 
     def play(self, play: Play) -> None:

@@ -69,7 +69,7 @@ class Grippers:
         self._clients = []
 
     def begin(self) -> None:
-        """Forget the last openings; called when motion is allowed."""
+        """Clear the last openings; called when motion is allowed."""
         self._last, self._sent = None, {}
 
     def limited(self, openings: np.ndarray) -> tuple[np.ndarray, list[str]]:

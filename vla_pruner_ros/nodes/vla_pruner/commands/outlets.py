@@ -1,4 +1,4 @@
-"""Which joints and grippers go out on which topics: all together, or each arm apart."""
+"""The topics of joints and grippers: all together, or each arm apart."""
 
 from __future__ import annotations
 
