@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: demo quick test test-jazzy lint format setup setup-jazzy clean
 
 demo: setup
-	@. ./env.sh && python3 -m vla_pruner_lab.demo --out out
+	@. ./env.sh && python3 -m vla_pruner_lab.demo --out out --overwrite
 
 # pruning/, models/ and control/ without ROS, recordings and real time: under a minute.
 quick: setup

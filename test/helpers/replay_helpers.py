@@ -27,7 +27,8 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "load_policy", load)
 
     def call(*arguments: str, bag: str = "bag"):
-        command = [str(tmp_path / bag), "--checkpoint", "none", "--out", str(tmp_path / "out")]
+        out = str(tmp_path / "out")
+        command = [str(tmp_path / bag), "--checkpoint", "none", "--out", out, "--overwrite"]
         status = cli.main([*command, *arguments])
         printed = capsys.readouterr()
         summary_file = tmp_path / "out" / "summary.json"

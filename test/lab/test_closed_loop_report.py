@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_pruner_lab.closed_loop.document import main, write_results
-from vla_pruner_lab.closed_loop.episode_animation import BAR, SIDE, FilmFrame, side_by_side
+from vla_pruner_lab.closed_loop.film_frames import BAR, SIDE, FilmFrame, side_by_side
 from vla_pruner_lab.closed_loop.records import PairedComparison, compare
 from vla_pruner_lab.closed_loop.run import runs_path
 
@@ -185,7 +185,7 @@ def test_the_shorter_film_waits_and_says_that_it_is_done():
 
 def test_nothing_run_is_nothing_shown(tmp_path, capsys):
     assert main([str(tmp_path / "none.jsonl"), "--docs", str(tmp_path / "docs")]) == 2
-    assert "no episodes" in capsys.readouterr().out
+    assert "no episodes" in capsys.readouterr().err
     assert not (tmp_path / "docs").exists()
 
 

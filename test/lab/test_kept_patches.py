@@ -15,7 +15,7 @@ pytest.importorskip(
 
 from PIL import Image
 
-from vla_pruner_lab.closed_loop import kept_patches
+from vla_pruner_lab.closed_loop import kept_patches, patch_measures
 from vla_pruner_lab.closed_loop.records import read_episodes
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
@@ -74,7 +74,7 @@ def test_patches_lie_where_the_pixels_do(checkpoint):
     policy = load_policy(checkpoint)
     mask = np.zeros((224, 224), bool)
     mask[14:28, 28:42] = True  # patch of row 1, column 2
-    covered = kept_patches._patches_covered(policy, mask)
+    covered = patch_measures._patches_covered(policy, mask)
     assert np.flatnonzero(covered).tolist() == [16 + 2]
 
 
@@ -85,7 +85,7 @@ def test_shares_by_hand():
     kept = np.array([[1, 0, 1, 1, 1, 0, 0, 0]], bool)
     unpruned = np.array([[[0.03, 0.0, 0.0]]])
     moves = np.array([[[0.03, 0.006, 0.0]]])
-    places = kept_patches.measure(kept, parts, moves, unpruned)
+    places = patch_measures.measure(kept, parts, moves, unpruned)
     assert places.kept == 4
     assert places.found == {"background": 0.5, "arm": None, "hand": 0.5, "object": None}
     assert places.share == {"background": 0.75, "arm": 0.0, "hand": 0.25, "object": 0.0}

@@ -101,14 +101,14 @@ def test_a_suite_that_was_not_run_leaves_its_cell_and_the_mean_empty(tmp_path):
 )
 def test_a_broken_record_is_refused_by_its_name(tmp_path, capsys, text, reason):
     (tmp_path / "x_aggregate.json").write_text(text)
-    assert main([f"x={tmp_path}"]) == 1
+    assert main([f"x={tmp_path}"]) == 2
     printed = capsys.readouterr().err
     assert reason in printed
     assert "x_aggregate.json" in printed
 
 
 def test_a_folder_without_records_is_refused(tmp_path, capsys):
-    assert main([f"x={tmp_path}"]) == 1
+    assert main([f"x={tmp_path}"]) == 2
     assert "vla-eval export" in capsys.readouterr().err
 
 

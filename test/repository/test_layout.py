@@ -14,7 +14,8 @@ PRODUCT, LAB = "vla_pruner_ros", "vla_pruner_lab"
 MOST_FILES = 12
 LOOSE_MODULES = {"__init__", "resources"}
 FLOORS = (
-    {"resources", "settings"},
+    {"resources"},
+    {"settings"},
     {"pruning", "report", "sim", "robots"},
     {"models"},
     {"conversions", "control"},
@@ -22,7 +23,7 @@ FLOORS = (
     {"serving"},
     {"replay"},
     {"nodes"},
-    {"bringup"},
+    {"bringup", "doctor"},
 )
 """Rooms of the product from the ground up. A room imports from lower floors only."""
 WITHOUT_RCLPY = [
@@ -45,7 +46,7 @@ LAB_FLOORS = (
     {"demonstrations", "latency", "conformance"},
     {"training"},
     {"serving"},
-    {"closed_loop", "microbenchmarks", "reliability", "demo"},
+    {"closed_loop", "microbenchmarks", "reliability", "demo", "libero"},
 )
 
 

@@ -86,7 +86,7 @@ def test_a_bad_command_line_is_refused_in_a_sentence(
     sentence,
 ):
     directory = str(checkpoints("openvla_oft"))
-    assert cli.main(["--checkpoint", directory, "--port", "0", *arguments]) == 1
+    assert cli.main(["--checkpoint", directory, "--port", "0", *arguments]) == 2
     printed = capsys.readouterr().err
     assert sentence in printed
     assert "Traceback" not in printed

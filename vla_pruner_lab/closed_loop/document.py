@@ -8,7 +8,6 @@ shown: a cell without episodes is a dash. A policy without trained weights is ma
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,10 +24,12 @@ from vla_pruner_lab.closed_loop.records import (
 )
 from vla_pruner_lab.closed_loop.run import CHECKS, runs_path
 from vla_pruner_lab.common.markdown import DASH, markdown_table
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_ros.models.images.preprocessing import PATCHES
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.pruning.methods import find_method
 
+PROGRAM = lab_program("closed_loop.document", __doc__, "out/results.jsonl --docs out/pages")
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
 ROWS = (*CHECKS, *METHOD_NAMES)
@@ -325,8 +326,9 @@ def _file_name(policy: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in policy)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+@PROGRAM.main
+def main(argv: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument(
         "episodes", type=Path, nargs="+", help="results.jsonl of vla_pruner_lab.closed_loop.run"
     )
@@ -334,11 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--docs", type=Path, default=Path("docs/reference"), help="folder to write to"
     )
     given = parser.parse_args(argv)
-    try:
-        write_results(given.episodes, given.docs)
-    except ValueError as error:
-        print(f"error: {error}")
-        return 2
+    write_results(given.episodes, given.docs)
     print(f"wrote {given.docs / 'results.json'} and {given.docs / 'results.md'}")
     return 0
 

@@ -1,158 +1,114 @@
-"""One episode at two budgets side by side, with the kept tokens: an animation for the documents.
+"""One episode at two budgets next to each other, with the kept tokens: README's picture.
 
-python -m vla_pruner_lab.closed_loop.episode_animation --task drawer-close     --out
-docs/reference/episode.webp
-
-Each side is an episode of its own from the same initial state: the camera as the policy's first
-camera saw it, pruned patches dimmed. The side that is done first waits for the other.
+Both sides start from the same state. The start is the median one: of --starts starts, the one whose
+pruned episode needs the median number of actions; an episode that fails counts as the longest. The
+settings are the defaults, but for keep_ratio. The side that is done first waits for the other. A
+JSON file next to the picture holds the numbers of all starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import platform
+import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from tqdm import tqdm
 
-from vla_pruner_lab.rollout.episode import CAMERAS, PolicyAgent
-from vla_pruner_ros.conversions.overlay import draw_kept
+from vla_pruner_lab.closed_loop.film_frames import side_by_side
+from vla_pruner_lab.common.machine import cpu_name
+from vla_pruner_lab.common.program import COUNT, SHARE, checkpoint, lab_program, task
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, PruningConfig
-from vla_pruner_ros.resources import SIMULATION_POLICY, policy_directory
-from vla_pruner_ros.sim.robot import SimState, SimulatedRobot
-from vla_pruner_ros.sim.tasks import instruction_for, task_name
+from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.resources import SIMULATION_POLICY, package_version
+from vla_pruner_ros.sim.tasks import instruction_for
 
+PROGRAM = lab_program(
+    "closed_loop.episode_animation", __doc__, "--task drawer-close --out out/episode.webp"
+)
 MILLISECONDS_A_FRAME = 120
 LAST_FRAME_MILLISECONDS = 2000
-SIDE = 336
-"""Side length of one episode's frame, pixels."""
-BAR, GAP, TEXT_SIZE = 26, 6, 15
-MAX_ACTIONS = 120
+RULE = "of {count} starts, the one whose pruned episode needs the median number of actions"
 
 
-@dataclass(frozen=True)
-class FilmFrame:
-    """Frame of a film.
-
-    image: uint8 [H, W, 3]. caption: what it shows. actions: carried out so far.
-    """
-
-    image: np.ndarray
-    caption: str
-    actions: int
+def median_start(actions: Sequence[int]) -> int:
+    """Return the index of the median of an odd number of values; the first one of equals."""
+    return list(actions).index(sorted(actions)[len(actions) // 2])
 
 
-class FilmedAgent(PolicyAgent):
-    """Agent whose policy is filmed: it remembers what it saw and kept."""
-
-    def begin(self, robot: SimulatedRobot, instruction: str) -> None:
-        super().begin(robot, instruction)
-        self.frames: list[FilmFrame] = []
-        self.carried_out = 0
-
-    def film(self) -> None:
-        """Store the current scene with what the last inference kept."""
-        report = self._reports[-1]
-        image = draw_kept(self._robot.render(CAMERAS[0]), report.kept_indices[0], report.grid)
-        caption = f"{report.tokens_kept} of {report.tokens_total} visual tokens"
-        self.frames.append(FilmFrame(image, caption, self.carried_out))
-
-    def actions(self, state: SimState) -> np.ndarray:
-        chunk = super().actions(state)
-        if self._reports:
-            self.film()
-        return chunk
+def odd(text: str) -> int:
+    """Read an odd number: the median of an even number of starts is no start."""
+    number = COUNT(text)
+    if number % 2 == 0:
+        raise argparse.ArgumentTypeError(f"--starts must be odd, got {text}")
+    return number
 
 
-def film_episode(
-    agent: FilmedAgent, task: str, seed: int, every: int
-) -> tuple[list[FilmFrame], bool]:
-    """Film one episode.
-
-    Args:
-        every: actions from frame to frame.
-
-    Returns:
-        The frames, and whether the episode succeeded.
-    """
-    robot = SimulatedRobot(task, cameras=CAMERAS)
-    state = robot.reset(seed)
-    agent.begin(robot, instruction_for(task, variant=seed))
-    while agent.carried_out < MAX_ACTIONS and not state.success:
-        for action in agent.actions(state):
-            state = robot.step(action)
-            agent.carried_out += 1
-            if agent.carried_out % every == 0 or state.success:
-                agent.film()
-            if state.success:
-                break
-    robot.close()
-    return agent.frames, bool(state.success)
-
-
-def side_by_side(
-    films: Sequence[Sequence[FilmFrame]], successes: Sequence[bool], title: str
-) -> list[Image.Image]:
-    """Lay films side by side, with captions above and the title below.
-
-    A shorter film holds its last frame.
-    """
-    font = ImageFont.load_default(TEXT_SIZE)
-    images = []
-    for index in range(max(map(len, films))):
-        image = Image.new("RGB", (len(films) * (SIDE + GAP) - GAP, SIDE + 2 * BAR), "white")
-        draw = ImageDraw.Draw(image)
-        for column, (film, success) in enumerate(zip(films, successes, strict=True)):
-            frame, left = film[min(index, len(film) - 1)], column * (SIDE + GAP)
-            large = Image.fromarray(frame.image).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            image.paste(large, (left, BAR))
-            draw.text((left + 6, 4), frame.caption, fill="#1c1f23", font=font)
-            if index >= len(film) - 1:
-                verdict = f"done in {frame.actions} actions" if success else "not done"
-                draw.text((left + SIDE - 6, 4), verdict, fill="#0f8f76", font=font, anchor="ra")
-        draw.text(
-            (image.width // 2, image.height - 5), title, fill="#1c1f23", font=font, anchor="md"
-        )
-        images.append(image)
-    return images
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+@PROGRAM.main
+def main(argv: list[str]) -> int:
+    parser = PROGRAM.parser()
     add = parser.add_argument
-    add("--checkpoint", type=Path, default=policy_directory(SIMULATION_POLICY))
-    add("--task", type=task_name, default="drawer-close")
-    add("--seed", type=int, default=0)
-    add("--method", choices=METHOD_NAMES, default="vla_pruner")
-    add("--keep-ratios", type=float, nargs=2, default=(1.0, 0.25))
-    add("--history-fill", choices=HISTORY_FILLS, default="semantic")
-    add("--execute", type=int, help="actions of a chunk before the next inference")
-    add("--every", type=int, default=2, help="actions from frame to frame")
-    add("--out", type=Path, default=Path("docs/reference/episode.webp"))
+    add("--checkpoint", type=checkpoint, default=SIMULATION_POLICY, help="folder or bundled name")
+    add("--task", type=task, default="drawer-close", help="of the simulated robot")
+    add("--keep-ratio", type=SHARE, default=0.25, help="visual tokens kept on the right")
+    add("--starts", type=odd, default=21, help="an odd number of starts to choose from")
+    add("--every", type=COUNT, default=2, help="actions from frame to frame")
+    parser.add_output("--out", default=Path("docs/reference/episode.webp"), help="the picture")
     given = parser.parse_args(argv)
+    from vla_pruner_lab.closed_loop.episode_film import MAX_ACTIONS, film_episode
+
     policy = load_policy(given.checkpoint)
-    films, successes = [], []
-    for ratio in given.keep_ratios:
-        policy.pruning = PruningConfig(
-            method=given.method, keep_ratio=ratio, history_fill=given.history_fill
-        )
-        agent = FilmedAgent(policy, given.execute)
-        frames, success = film_episode(agent, given.task, given.seed, given.every)
-        films.append(frames)
-        successes.append(success)
-    title = f"“{instruction_for(given.task, variant=given.seed)}”"
-    first, *rest = side_by_side(films, successes, title)
+    settings = [PruningConfig(keep_ratio=1.0), PruningConfig(keep_ratio=given.keep_ratio)]
+    pairs = [
+        [film_episode(policy, pruning, given.task, seed, given.every) for pruning in settings]
+        for seed in tqdm(range(given.starts), unit="start")
+    ]
+    pruned = [right.actions if right.success else MAX_ACTIONS for _, right in pairs]
+    seed = median_start(pruned)
+    full, small = pairs[seed]
+    title = f"“{instruction_for(given.task)}”"
+    images = side_by_side([full.frames, small.frames], [full.success, small.success], title)
+    first, *rest = images
     durations = [MILLISECONDS_A_FRAME] * len(rest) + [LAST_FRAME_MILLISECONDS]
     first.save(
         given.out, save_all=True, append_images=rest, duration=durations, loop=0,
         quality=70, method=4,
     )  # fmt: skip
-    print(f"{given.out}: {len(rest) + 1} frames, {given.out.stat().st_size / 1e6:.2f} MB")
+    facts = {
+        "schema": "vla_pruner_lab.episode_animation/1",
+        "command": f"{PROGRAM.name} {shlex.join(argv)}".strip(),
+        "date": date.today().isoformat(),
+        "version": package_version(),
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "checkpoint": Path(given.checkpoint).name,
+        "task": given.task,
+        "instruction": instruction_for(given.task),
+        "rule": RULE.format(count=given.starts),
+        "seed": seed,
+        "preset": settings[0].preset,
+        "frames": len(images),
+        "sides": [
+            {
+                "keep_ratio": pruning.keep_ratio,
+                "tokens_kept": side.tokens[0],
+                "tokens_total": side.tokens[1],
+                "success": side.success,
+                "actions": side.actions,
+            }
+            for pruning, side in zip(settings, (full, small), strict=True)
+        ],
+        "starts": [
+            {"seed": number, "actions": [one.actions for one in pair],
+             "success": [one.success for one in pair]}
+            for number, pair in enumerate(pairs)
+        ],
+    }  # fmt: skip
+    given.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    print(f"Film: {given.out} ({len(images)} frames, {given.out.stat().st_size / 1e6:.2f} MB)")
     return 0
 
 

@@ -15,7 +15,6 @@ import json
 import os
 import platform
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -43,6 +42,7 @@ from vla_pruner_lab.closed_loop.records import (
 from vla_pruner_lab.common.machine import cpu_name
 from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.common.processes import run_in_processes
+from vla_pruner_lab.common.program import COUNT, NATURAL, SHARE, checkpoint, lab_program, task
 from vla_pruner_ros.models.checkpoints import is_trained, read_config, training_note
 from vla_pruner_ros.models.loading import DTYPES, load_policy
 from vla_pruner_ros.pruning.config import (
@@ -54,8 +54,13 @@ from vla_pruner_ros.pruning.config import (
     SEMANTIC_QUERIES,
     TOKEN_RECOVERIES,
 )
-from vla_pruner_ros.sim.tasks import task_name
 
+PROGRAM = lab_program(
+    "closed_loop.run",
+    __doc__,
+    "--checkpoint openvla_oft_small --tasks drawer-close --episodes 10 --keep-ratios 1 0.25",
+    "--policy expert --tasks drawer-close reach --episodes 5",
+)
 CHECKS = ("expert", "still")
 """Agents that may act instead of a checkpoint."""
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -269,24 +274,25 @@ def format_table(records: list[dict]) -> str:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = PROGRAM.parser()
     add = parser.add_argument
     add("--policy", choices=("checkpoint", *CHECKS), default="checkpoint", help="who acts")
-    add("--checkpoint", type=Path, help="folder of the policy")
+    add("--checkpoint", type=checkpoint, help="folder of the policy, or a bundled name")
     add("--policy-name", help="in the results; by default the checkpoint's folder")
-    add("--tasks", nargs="+", type=task_name, help="by default those it was trained on")
+    add("--tasks", nargs="+", type=task, help="by default those it was trained on")
     add("--methods", nargs="+", choices=METHOD_NAMES, default=METHOD_NAMES)
-    add("--keep-ratios", nargs="+", type=float, default=DEFAULT_RATIOS)
-    add("--episodes", type=int, default=50, help="of each task in each experiment")
+    add("--keep-ratios", nargs="+", type=SHARE, default=DEFAULT_RATIOS)
+    add("--episodes", type=COUNT, default=50, help="of each task in each experiment")
     add("--first-seed", type=int, default=0, help="of the initial states")
-    add("--out", type=Path, default=Path("out/results.jsonl"))
-    add("--processes", type=int, default=1, help="0: in this one")
+    add("--out", type=Path, default=Path("out/results.jsonl"),
+        help="file to which missing episodes are added")  # fmt: skip
+    add("--processes", type=NATURAL, default=1, help="0: in this one")
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--dtype", choices=DTYPES, default="float32")
-    add("--execute", type=int, help="actions of a chunk before the next inference; all by default")
-    add("--max-actions", type=int, default=MAX_ACTIONS, help="of an episode")
+    add(
+        "--execute", type=COUNT, help="actions of a chunk before the next inference; all by default"
+    )
+    add("--max-actions", type=COUNT, default=MAX_ACTIONS, help="of an episode")
     add("--image-size", type=int, default=224, help="of the cameras, pixels")
     add("--preset", nargs="+", choices=PRESETS, default=[], help="of the method's settings")
     add("--temporal-window", nargs="+", type=int, default=[], help="w, several for an ablation")
@@ -330,22 +336,21 @@ def _tasks(given: argparse.Namespace) -> list[str]:
     raise ValueError("the checkpoint does not name the tasks it was trained on; give --tasks")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
+@PROGRAM.main
+def main(argv: list[str]) -> int:
     given = _arguments(argv)
-    try:
-        subject = _subject(given)
-        varied = {name: getattr(given, name) for name in VARIED}
-        experiments = (
-            [ExperimentConfig(given.policy, 1.0)]
-            if given.policy in CHECKS
-            else make_experiments(given.methods, given.keep_ratios, varied, given.unpruned_first)
-        )
-        episodes = list(make_episodes(experiments, _tasks(given), given.episodes, given.first_seed))
-        note_run(runs_path(given.out), subject, argv)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    subject = _subject(given)
+    varied = {name: getattr(given, name) for name in VARIED}
+    experiments = (
+        [ExperimentConfig(given.policy, 1.0)]
+        if given.policy in CHECKS
+        else make_experiments(given.methods, given.keep_ratios, varied, given.unpruned_first)
+    )
+    episodes = list(make_episodes(experiments, _tasks(given), given.episodes, given.first_seed))
+    from vla_pruner_ros.sim import backend  # noqa: F401  a missing simulator shows before the work
+
+    note_run(runs_path(given.out), subject, argv)
+    print(f"{len(episodes)} episodes of {subject.policy}; results go to {given.out}", flush=True)
     lines = evaluate(subject, episodes, given.out, given.processes)
     print(format_table(aggregate(line for line in lines if line["policy"] == subject.policy)))
     return 0

@@ -10,11 +10,11 @@ Exit status: 0 all within tolerance, 1 something over, 2 nothing to compare.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from vla_pruner_lab.common.markdown import text_table
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_lab.conformance import flow_models
 from vla_pruner_lab.conformance import (
     oft as conformance_oft,
@@ -28,6 +28,7 @@ from vla_pruner_lab.conformance import (
 from vla_pruner_lab.conformance.recordings import Comparison
 from vla_pruner_ros.models.policy import CheckpointError
 
+PROGRAM = lab_program("conformance", __doc__, "../shared/golden")
 SECTIONS = {
     "openvla": conformance_openvla.compare_model,
     "oft": conformance_oft.compare_model,
@@ -65,11 +66,9 @@ def format_remarks(comparison: Comparison) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m vla_pruner_lab.conformance",
-        description="Compare this package with recordings of the official implementations.",
-    )
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument("directory", type=Path, help=f"holds any of {', '.join(SECTIONS)}")
     directory = parser.parse_args(arguments).directory
     try:

@@ -13,42 +13,57 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vla_pruner_lab.common.program import COUNT, checkpoint, lab_program, task
 from vla_pruner_lab.demo.observer import Observer
 from vla_pruner_lab.demo.report import write_report
 from vla_pruner_lab.demo.summary import summarise, summary_table
 from vla_pruner_ros.bringup import simulation
 from vla_pruner_ros.bringup.cli import parameter
 from vla_pruner_ros.bringup.client import PolicyClient
+from vla_pruner_ros.bringup.executables import missing_part
 from vla_pruner_ros.bringup.processes import Processes
 from vla_pruner_ros.resources import SIMULATION_POLICY
-from vla_pruner_ros.sim.tasks import instruction_for
+from vla_pruner_ros.sim.tasks import INSTRUCTIONS, instruction_for
 
+PROGRAM = lab_program("demo", __doc__, "", "--task window-open --out out/window")
 RATIOS = (1.0, 0.5, 0.25)
 SECONDS_PER_INFERENCE = 1.0
 """Patience for one inference on a slow machine."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m vla_pruner_lab.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("out"), help="where report and bag go")
-    parser.add_argument("--task", default="drawer-close", help="task of the simulated robot")
+def parse_arguments(given: list[str]) -> argparse.Namespace:
+    parser = PROGRAM.parser()
+    parser.add_output(
+        "--out", holds=("report.html", "bag"), default=Path("out"), help="where report and bag go"
+    )
+    parser.add_argument(
+        "--task",
+        type=task,
+        default="drawer-close",
+        help="task of the simulated robot: " + ", ".join(INSTRUCTIONS),
+    )
     parser.add_argument(
         "--checkpoint",
-        default="",
+        type=checkpoint,
         help="directory of a policy that sees one camera; default: the one of the package, which "
         "sees two",
     )
     parser.add_argument(
-        "--inferences", type=int, default=80, help="inferences to watch under each keep_ratio"
+        "--inferences", type=COUNT, default=80, help="inferences to watch under each keep_ratio"
     )
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
-def main() -> int:
+@PROGRAM.main
+def main(given: list[str]) -> int:
     """Run the demonstration; exit 0 only if actions flowed and every budget was obeyed."""
     # The demonstration stays on loopback, whatever the machine's settings are.
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    arguments = parse_arguments()
+    arguments = parse_arguments(given)
+    if missing := missing_part():
+        raise ValueError(missing)
+    from vla_pruner_ros.sim import backend  # noqa: F401  a missing simulator shows at once
+
     arguments.out.mkdir(parents=True, exist_ok=True)
     bag = arguments.out / "bag"
     shutil.rmtree(bag, ignore_errors=True)
@@ -71,7 +86,7 @@ def _watch(
           f"{arguments.out / 'logs'})")  # fmt: skip
     policy = simulation.policy_parameters(arguments.task)
     if arguments.checkpoint:
-        policy = {"checkpoint": arguments.checkpoint}
+        policy = {"checkpoint": str(arguments.checkpoint)}
     processes.start("sim_robot_node", *_parameters(simulation.robot_parameters(arguments.task)))
     processes.start("vla_pruner_recorder", *parameter("output", str(bag)))
     processes.start(
@@ -137,6 +152,6 @@ def _metadata(arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
         "Machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "Python, torch": f"{platform.python_version()}, {torch.__version__}",
         "Task": arguments.task,
-        "Checkpoint": arguments.checkpoint or SIMULATION_POLICY,
+        "Checkpoint": str(arguments.checkpoint or SIMULATION_POLICY),
         "Bag": str(bag),
     }

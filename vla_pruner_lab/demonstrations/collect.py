@@ -22,10 +22,12 @@ from tqdm import tqdm
 
 from vla_pruner_lab.common.markdown import text_table
 from vla_pruner_lab.common.processes import run_in_processes
+from vla_pruner_lab.common.program import COUNT, checkpoint, lab_program, task
 from vla_pruner_lab.demonstrations.dataset import ShardWriter, encode_jpeg
 from vla_pruner_lab.rollout.seeds import TRAINING_SEEDS
-from vla_pruner_ros.sim.tasks import INSTRUCTIONS, task_name
+from vla_pruner_ros.sim.tasks import INSTRUCTIONS
 
+PROGRAM = lab_program("demonstrations.collect", __doc__, "--tasks drawer-close --episodes 10")
 DEFAULT_TASKS = (
     "reach", "push", "pick-place",  # the same scene: only the instruction differs
     "drawer-open", "drawer-close", "window-open", "window-close",
@@ -205,37 +207,37 @@ def collect(
 def print_summary(records: list[dict]) -> None:
     """Print the experts' success and the data volume, per task."""
     rows = []
-    for task in sorted({record["task"] for record in records}):
-        own = [record for record in records if record["task"] == task]
+    for name in sorted({record["task"] for record in records}):
+        own = [record for record in records if record["task"] == name]
         total = {key: sum(r[key] for r in own) for key in own[0] if key != "task"}
         rate = total["episodes"] / total["attempts"]
         volume = total["bytes"] / total["frames"]
-        rows.append((task, total["episodes"], f"{rate:.0%}", total["frames"], f"{volume:.0f}"))
+        rows.append((name, total["episodes"], f"{rate:.0%}", total["frames"], f"{volume:.0f}"))
     headers = ("task", "episodes", "expert success", "frames", "bytes/frame")
     print(text_table(headers, rows))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = PROGRAM.parser()
     defaults = CollectionSettings()
-    parser.add_argument("--out", type=Path, default=Path("out/demonstrations"))
-    parser.add_argument("--tasks", nargs="+", type=task_name, default=DEFAULT_TASKS)
-    parser.add_argument("--episodes", type=int, default=100, help="per task")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--out", type=Path, default=Path("out/demonstrations"),
+        help="folder to which missing shards are added")  # fmt: skip
+    parser.add_argument("--tasks", nargs="+", type=task, default=DEFAULT_TASKS)
+    parser.add_argument("--episodes", type=COUNT, default=100, help="per task")
+    parser.add_argument("--workers", type=COUNT, default=2, help="processes")
     parser.add_argument("--image-size", type=int, default=defaults.image_size, help="pixels")
     parser.add_argument("--noise", type=float, default=defaults.noise, help="of the motion (m)")
     parser.add_argument("--jitter", type=float, default=defaults.jitter, help="of the views, 0..1")
-    parser.add_argument("--episodes-per-shard", type=int, default=defaults.episodes_per_shard)
+    parser.add_argument("--episodes-per-shard", type=COUNT, default=defaults.episodes_per_shard)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     add = parser.add_argument
-    add("--policy", default=defaults.policy, help="checkpoint that begins")
+    add("--policy", type=checkpoint, help="checkpoint that begins")
     add("--policy-actions", type=int, default=defaults.policy_actions, help="at most so many")
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
+@PROGRAM.main
+def main(argv: list[str]) -> int:
     given = _arguments(argv)
     settings = CollectionSettings(
         image_size=given.image_size,
@@ -243,9 +245,11 @@ def main(argv: list[str] | None = None) -> int:
         jitter=given.jitter,
         episodes_per_shard=given.episodes_per_shard,
         seed=given.seed,
-        policy=given.policy,
+        policy=str(given.policy or ""),
         policy_actions=given.policy_actions,
     )
+    from vla_pruner_ros.sim import backend  # noqa: F401  a missing simulator shows before the work
+
     records = collect(given.out, tuple(given.tasks), given.episodes, settings, given.workers)
     if records:
         print_summary(records)

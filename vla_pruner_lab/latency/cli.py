@@ -20,6 +20,7 @@ import torch
 
 from vla_pruner_lab.common import machine, markdown
 from vla_pruner_lab.common.machine import Rates
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_lab.latency import predictions
 from vla_pruner_lab.latency import report as benchmark_report
 from vla_pruner_lab.latency.configs import MODES, PRESETS, Grid
@@ -32,6 +33,7 @@ from vla_pruner_ros.models.execution.config import DRAFTS, QUANTIZATIONS
 from vla_pruner_ros.models.loading import DTYPES
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 
+PROGRAM = lab_program("latency", __doc__, "--preset cpu", "--predict orin rtx4090")
 MODULE = "vla_pruner_lab.latency"
 FAMILIES = predictions.FAMILIES
 
@@ -54,10 +56,11 @@ class Results:
         return page
 
 
-def main(arguments: list[str] | None = None) -> int:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if options.predict:
-        command = f"python -m {MODULE} {shlex.join(arguments or sys.argv[1:])}"
+        command = f"python -m {MODULE} {shlex.join(arguments)}"
         page = predictions.page(options.predict, command)
         if options.markdown:
             markdown.write(options.markdown, page)
@@ -174,11 +177,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {MODULE}",
-        description=__doc__.splitlines()[0],
-        epilog="Options that are not given come from the preset.",
-    )
+    parser = PROGRAM.parser()
     add = parser.add_argument
     add("--preset", choices=tuple(PRESETS), default="cpu", help="default: cpu")
     add("--predict", nargs="+", choices=tuple(predictions.HARDWARE), help="predict, do not run")
@@ -201,7 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, help="times that every configuration has its turn")
     add("--repeats", type=int, help="steps in a turn")
     add("--time-limit", type=float, help="seconds after which no further round begins")
-    add("--json", type=Path, help="write metadata, rates and records to this file")
+    parser.add_output("--json", help="write metadata, rates and records to this file")
     add("--markdown", type=Path, help="also write the page to this file")
     return parser
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import time
-from pathlib import Path
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
-from vla_pruner_lab.libero.arm import MAX_STEPS, LiberoArm
-from vla_pruner_lab.libero.expert import PickAndPlace
+from vla_pruner_lab.common.program import COUNT, lab_program
 from vla_pruner_ros.robots import load_profile
 
+PROGRAM = lab_program("libero", __doc__, "--robot franka_libero --episodes 10")
 
-def run_episode(arm: LiberoArm, episode: int, max_steps: int) -> dict:
-    """Run one episode; return its record."""
+
+def run_episode(arm: Any, episode: int, max_steps: int) -> dict:
+    """Run one episode of a LiberoArm; return its record."""
+    from vla_pruner_lab.libero.expert import PickAndPlace
+
     arm.reset(episode)
     expert, steps, difference = PickAndPlace(arm), 0, 0.0
     while steps < max_steps and not arm.succeeded:
@@ -32,14 +34,19 @@ def run_episode(arm: LiberoArm, episode: int, max_steps: int) -> dict:
     }
 
 
-def main() -> int:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
     """Run episodes over all tasks of a suite and print how many succeeded."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = PROGRAM.parser()
     parser.add_argument("--robot", default="franka_libero", help="bundled profile or file")
     parser.add_argument("--suite", default="libero_object", choices=["libero_object"])
-    parser.add_argument("--episodes", type=int, default=50, help="over all ten tasks together")
-    parser.add_argument("--out", type=Path, help="file for one JSON record an episode")
-    given = parser.parse_args()
+    parser.add_argument("--episodes", type=COUNT, default=50, help="over all ten tasks together")
+    parser.add_output("--out", help="file for one JSON record an episode")
+    given = parser.parse_args(arguments)
+    if find_spec("libero") is None:
+        raise ImportError("LIBERO is not installed: pip install 'vla_pruner_ros[libero]'")
+    from vla_pruner_lab.libero.arm import MAX_STEPS, LiberoArm
+
     profile, records, started = load_profile(given.robot), [], time.monotonic()
     for task in range(10):
         episodes = range(task, given.episodes, 10)
@@ -59,4 +66,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

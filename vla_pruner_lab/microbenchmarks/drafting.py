@@ -10,7 +10,6 @@ adaptive pause (drafting.DraftGate) has to limit that cost.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from tqdm import tqdm
 
 from vla_pruner_lab.common import machine
 from vla_pruner_lab.common.markdown import markdown_table, metadata_lines, publish
+from vla_pruner_lab.common.program import COUNT, SHARE, lab_program
 from vla_pruner_lab.latency.model_shapes import SHAPES, SIZES
 from vla_pruner_lab.latency.models import Model, build, observation
 from vla_pruner_ros.models.actions import ACTION_DIM
@@ -30,6 +30,7 @@ from vla_pruner_ros.models.execution.drafting import TREES, Drafter
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
+PROGRAM = lab_program("microbenchmarks.drafting", __doc__, "--size tiny --steps 20")
 WORD = 5
 """A text token, not an action."""
 WARM_UP = 3
@@ -132,17 +133,21 @@ disturbance moves. Rejected drafts grow rare with the length of the sequence: at
 steps in the long run."""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--keep-ratio", type=float, default=0.25)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument(
+        "--keep-ratio", type=SHARE, default=0.25, help="share of visual tokens kept"
+    )
+    parser.add_argument("--steps", type=COUNT, default=100, help="of each setting")
+    parser.add_argument("--markdown", type=Path, help="write the page to this file, too")
     options = parser.parse_args(arguments)
     metadata = machine.metadata("vla_pruner_lab.microbenchmarks.drafting", torch.device("cpu"))
     shape = SHAPES["openvla", options.size]
     model = build(shape, torch.device("cpu"), torch.float32)
     settings = make_settings(model, options.keep_ratio)
+    print(f"Warming up, then {options.steps} steps of each setting", file=sys.stderr, flush=True)
     measure(settings, observation(shape), options.steps)
     header = (
         "draft", "guesses", "steps", "drafts", "accepted", "drafting step", "pausing step",

@@ -22,9 +22,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from vla_pruner_lab.common.program import COUNT, POSITIVE, lab_program
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.resources import share_directory
 
+PROGRAM = lab_program("microbenchmarks.node_overhead", __doc__, "--seconds 20")
 DISCOVERY = 10.0
 """Longest wait for the node's subscription (s)."""
 
@@ -37,23 +39,24 @@ ENOUGH = 0.9
 """Share of images that must reach the node; below it, the transport would be measured."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rate", type=float, default=10.0, help="images per second")
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=480)
+def parse_arguments(given: list[str]) -> argparse.Namespace:
+    parser = PROGRAM.parser()
+    parser.add_argument("--seconds", type=POSITIVE, default=30.0, help="of each part")
+    parser.add_argument("--rate", type=POSITIVE, default=10.0, help="images per second")
+    parser.add_argument("--width", type=COUNT, default=640, help="pixels")
+    parser.add_argument("--height", type=COUNT, default=480, help="pixels")
     parser.add_argument("--markdown", type=Path, help="write the result there")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
-def main() -> int:
+@PROGRAM.main
+def main(given: list[str]) -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     os.environ.setdefault("ROS_DOMAIN_ID", "54")
     # Needed to publish raw images, see the file.
     profile = share_directory() / "config" / "fastdds_large_images.xml"
     os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
-    arguments = parse_arguments()
+    arguments = parse_arguments(given)
     with tempfile.TemporaryDirectory() as directory:
         write_untrained_checkpoint(directory)
         values = measure(arguments, Path(directory))

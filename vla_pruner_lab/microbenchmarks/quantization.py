@@ -9,7 +9,6 @@ turns.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from vla_pruner_lab.common import machine
 from vla_pruner_lab.common.markdown import markdown_table, metadata_lines, publish
+from vla_pruner_lab.common.program import COUNT, lab_program
 from vla_pruner_lab.microbenchmarks import quantization_cases
 from vla_pruner_lab.microbenchmarks.quantization_cases import QuantizationCase
 from vla_pruner_ros.models.execution.config import QUANTIZATIONS, ExecutionConfig
@@ -31,6 +31,7 @@ from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
 
+PROGRAM = lab_program("microbenchmarks.quantization", __doc__, "--rounds 5")
 KEEP_RATIOS = (1.0, 0.25)
 TIMED_RATIO = 0.25
 WARM_UP = 3
@@ -167,14 +168,16 @@ def page(metadata: dict[str, str], accuracy: list[list[str]], steps: list[list[s
     return "\n".join(lines) + "\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument("--golden", type=Path, help="recordings of the official models")
-    parser.add_argument("--rounds", type=int, default=21, help="of timed steps")
-    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--rounds", type=COUNT, default=21, help="of timed steps")
+    parser.add_argument("--markdown", type=Path, help="write the page to this file, too")
     options = parser.parse_args(arguments)
     metadata = machine.metadata("vla_pruner_lab.microbenchmarks.quantization", torch.device("cpu"))
     cases = [quantization_cases.bundled(SEED)]
+    print("Timing the steps, then comparing the outputs", file=sys.stderr, flush=True)
     steps = step_rows(cases[0], options.rounds)
     if options.golden:
         of_golden = (quantization_cases.golden_openvla, quantization_cases.golden_oft)

@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from vla_pruner_lab.common.machine import PeakMemory, metadata
+from vla_pruner_lab.common.program import COUNT, lab_program
 from vla_pruner_ros.bags import definitions as types
 from vla_pruner_ros.bags.image_packing import pack_image
 from vla_pruner_ros.bags.reader import BagReader
@@ -29,9 +30,10 @@ from vla_pruner_ros.pruning.budget import tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.replay.cli import replay_with
 from vla_pruner_ros.replay.options import make_parser
-from vla_pruner_ros.replay.results.outputs import AnswerMessages
+from vla_pruner_ros.replay.results.outputs import OutputMessages
 from vla_pruner_ros.replay.results.result import ReplayResult
 
+PROGRAM = lab_program("microbenchmarks.replay", __doc__, "--frames 200")
 PERIOD = SECOND // 10
 SIDE = 16
 """Patches along one side of the image, as of OpenVLA."""
@@ -74,7 +76,7 @@ def write_bag(path: Path, frames: int, width: int, height: int, compression: str
     store = types.standard_store()
     policy = InstantPolicy()
     ratio = policy.pruning.keep_ratio
-    messages = AnswerMessages(store, policy.family, policy.trained)
+    messages = OutputMessages(store, policy.family, policy.trained)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (IMAGES, height, width, 3), np.uint8)
     packed = compression != "none"
@@ -154,17 +156,19 @@ def report(
     return "\n".join(["# Cost of a replay next to the model", "", *lines]) + "\n"
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--frames", type=int, default=1000)
-    parser.add_argument("--width", type=int, default=640)
-    parser.add_argument("--height", type=int, default=480)
+@PROGRAM.main
+def main(given: list[str]) -> int:
+    parser = PROGRAM.parser()
+    parser.add_argument("--frames", type=COUNT, default=1000, help="of the bag")
+    parser.add_argument("--width", type=COUNT, default=640, help="pixels")
+    parser.add_argument("--height", type=COUNT, default=480, help="pixels")
     parser.add_argument("--compression", choices=("none", "png", "jpeg"), default="none")
     parser.add_argument("--markdown", type=Path, help="write the result there")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     with tempfile.TemporaryDirectory(prefix="replay_benchmark_") as directory:
         bag = Path(directory) / "bag"
         shape = arguments.width, arguments.height
+        print(f"Writing a bag of {arguments.frames} frames, then replaying it", file=sys.stderr)
         write_bag(bag, arguments.frames, *shape, arguments.compression)
         text = report(arguments, *measure(bag, Path(directory) / "out"))
     print(text)

@@ -28,11 +28,13 @@ from torch import Tensor
 
 from vla_pruner_lab.common.machine import cpu_name
 from vla_pruner_lab.common.markdown import metadata_lines
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_ros.pruning import diversity_triton
 from vla_pruner_ros.pruning.diversity import cosine_distances, greedy_max_min, max_min_diversity
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
 from vla_pruner_ros.pruning.token_selection import TINY, combine, select_by_relevance, top_k
 
+PROGRAM = lab_program("microbenchmarks.selection", __doc__, "--device cpu --repeats 50")
 SIZES = ((256, 32), (256, 64), (256, 128), (512, 64), (512, 128), (512, 256))
 STAGES = {
     "relevance": "update and estimate of the window, w = 3",
@@ -185,15 +187,12 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m vla_pruner_lab.microbenchmarks.selection",
-        description="Time of token selection, stage by stage, against token count and budget.",
-    )
+    parser = PROGRAM.parser()
     parser.add_argument("--device", choices=("all", "cpu", "cuda"), default="all")
     parser.add_argument("--dim", type=int, default=4096, help="feature width (default: 4096)")
-    parser.add_argument("--repeats", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=200, help="of each stage")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--json", type=Path, help="write metadata and timings to this file")
+    parser.add_output("--json", help="write metadata and timings to this file")
     parser.add_argument("--markdown", type=Path, help="also write the page to this file")
     options = parser.parse_args(arguments)
     if min(options.dim, options.threads) < 1 or options.repeats < 10:
@@ -203,7 +202,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def main(arguments: list[str] | None = None) -> int:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
     options = parse(arguments)
     torch.set_num_threads(options.threads)
     devices = ["cpu"] * (options.device != "cuda")

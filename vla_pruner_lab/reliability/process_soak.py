@@ -8,7 +8,6 @@ latency. After each, the arm has to move again. Memory is that of the process.
 
 from __future__ import annotations
 
-import argparse
 import json
 import mmap
 import os
@@ -30,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from vla_pruner_lab.common.program import POSITIVE, lab_program
 from vla_pruner_lab.reliability.outside import (
     ACTIVATE,
     CLEANUP,
@@ -39,6 +39,7 @@ from vla_pruner_lab.reliability.outside import (
 )
 from vla_pruner_ros.bringup.processes import find_executable
 
+PROGRAM = lab_program("reliability.process_soak", __doc__, "--minutes 2 --seed 1")
 JOINTS = 9
 MAX_TRANSLATION = 0.05
 GOES_ON = ("~/reset", "process frozen for 1 s")
@@ -358,15 +359,16 @@ def page(report: dict[str, Any]) -> str:
     )
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0)
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
+    parser.add_argument("--minutes", type=POSITIVE, default=10.0, help="of running")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--one-life", action="store_true", help="never end the process")
-    parser.add_argument("--json", type=Path, help="where the report goes")
+    parser.add_output("--json", help="where the report goes")
     parser.add_argument("--markdown", type=Path, help="write docs/reference/process_soak.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     if options.report:
         report = json.loads(options.report.read_text())

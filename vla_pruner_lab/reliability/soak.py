@@ -9,7 +9,6 @@ service; no motion once a fault is over; memory that keeps growing.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -19,6 +18,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from vla_pruner_lab.common.program import POSITIVE, lab_program
+
+PROGRAM = lab_program("reliability.soak", __doc__, "--minutes 1 --json out/soak.json")
 RECOVERY = 5.0
 """Longest wall time from the end of a fault to motion (s)."""
 
@@ -177,16 +179,15 @@ def is_clean(report: dict[str, Any]) -> bool:
     return not report["violations"] and report["actions_lost"] == 0
 
 
-def main(arguments: list[str] | None = None) -> int:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
     """Run the command; see the module's docstring."""
-    parser = argparse.ArgumentParser(
-        prog="python -m vla_pruner_lab.reliability.soak", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--minutes", type=float, default=10.0, help="wall time (default: 10)")
+    parser = PROGRAM.parser()
+    parser.add_argument("--minutes", type=POSITIVE, default=10.0, help="wall time (default: 10)")
     parser.add_argument("--robot", choices=ROBOTS, default=ROBOTS[0], help="what the arm follows")
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--domain", type=int, default=191, help="ROS domain to run in")
-    parser.add_argument("--json", type=Path, help="write the report to this file")
+    parser.add_output("--json", help="write the report to this file")
     parser.add_argument("--markdown", type=Path, help="write docs/reference/reliability.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
     options = parser.parse_args(arguments)

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from vla_pruner_lab.common.markdown import markdown_table
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_lab.serving import bad_connections, bad_messages
 from vla_pruner_lab.serving.attack import Attack, observation
 from vla_pruner_lab.serving.server_process import ServerProcess, server_process
@@ -19,6 +20,7 @@ from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.serving.client.address import RemoteOptions
 from vla_pruner_ros.serving.client.policy import RemotePolicy
 
+PROGRAM = lab_program("serving.bad_input", __doc__, "")
 SERVERS = {
     "openpi": {"settings": bad_connections.FAST},
     "vla_eval": {"protocol": "vla_eval", "settings": bad_connections.FAST},
@@ -116,7 +118,9 @@ def report(attacks: list[Attack], found: Findings) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    PROGRAM.parser().parse_args(arguments)
     attacks = all_attacks()
     with servers() as running:
         found = carry_out(attacks, running)

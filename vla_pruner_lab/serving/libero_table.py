@@ -5,9 +5,7 @@ python -m vla_pruner_lab.serving.libero_table full=results/full pruned=results/k
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,9 @@ from typing import Any
 from scipy.stats import binomtest
 
 from vla_pruner_lab.common.markdown import DASH, markdown_table
+from vla_pruner_lab.common.program import lab_program
 
+PROGRAM = lab_program("serving.libero_table", __doc__, "full=results/full pruned=results/keep_25")
 SUITES = {
     "libero_spatial": "Spatial",
     "libero_object": "Object",
@@ -158,16 +158,13 @@ def _tally(record: dict[str, Any], path: Path) -> Tally:
     return tally
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER", help="lines; the first is 100 %%")
     options = parser.parse_args(arguments)
-    try:
-        runs = [read_run(name, Path(folder)) for name, _, folder in
-                (text.partition("=") for text in options.runs)]  # fmt: skip
-    except RecordError as error:
-        print(f"libero_table: {error}", file=sys.stderr)
-        return 1
+    named = [text.partition("=") for text in options.runs]
+    runs = [read_run(name, Path(folder)) for name, _, folder in named]
     print("\n".join([*table(runs), "", *remarks(runs)]))
     return 0
 

@@ -5,24 +5,23 @@ python -m vla_pruner_lab.serving.load --json load.json
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
 import platform
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
 from websockets.asyncio.client import connect
 
+from vla_pruner_lab.common.program import POSITIVE, lab_program
 from vla_pruner_lab.serving.server_process import server_process
 from vla_pruner_ros.serving.wire import arrays
 
+PROGRAM = lab_program("serving.load", __doc__, "--seconds 10 --json out/load.json")
 SIDE = 224
 
 
@@ -146,16 +145,18 @@ def measure(seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--seconds", type=float, default=20.0)
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
+    parser.add_output("--json", help="write the result to this file")
+    parser.add_argument("--seconds", type=POSITIVE, default=20.0, help="of each measurement")
     options = parser.parse_args(arguments)
     rows = measure(options.seconds)
     machine = f"{len(os.sched_getaffinity(0))} cores, {platform.machine()}"
     if options.json:
         options.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -5,11 +5,9 @@ python -m vla_pruner_lab.serving.scaling --check --plot docs/explanation/scaling
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from vla_pruner_lab.common.markdown import markdown_table
+from vla_pruner_lab.common.program import POSITIVE, lab_program
 from vla_pruner_lab.serving.load import Robots, run
 from vla_pruner_lab.serving.scaling_plot import latency_plot
 from vla_pruner_lab.serving.server_process import server_process
 
+PROGRAM = lab_program("serving.scaling", __doc__, "", "--check --seconds 15")
 ROBOT_COUNTS = (1, 4, 16)
 RATIOS = (1.0, 0.5, 0.25, 0.125)
 
@@ -155,13 +155,14 @@ def plot(policy: StepTimes, most: int = 16) -> str:
     return latency_plot(counts, curves, policy.chunk_s, "actions run out")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument("--check", action="store_true", help="measure the real server too")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--step-ms", type=float, default=40.0)
-    parser.add_argument("--rate", type=float, default=5.0)
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--seconds", type=POSITIVE, default=20.0, help="of each measurement")
+    parser.add_argument("--step-ms", type=POSITIVE, default=40.0, help="time of an inference (ms)")
+    parser.add_argument("--rate", type=POSITIVE, default=5.0, help="observations of a robot (Hz)")
+    parser.add_argument("--plot", type=Path, help="draw the table to this SVG file")
     options = parser.parse_args(arguments)
     print("\n".join(capacity_table()))
     if options.check:
@@ -169,7 +170,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps(row))
     if options.plot:
         options.plot.write_text(plot(PLOTTED), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

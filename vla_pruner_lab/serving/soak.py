@@ -5,18 +5,16 @@ python -m vla_pruner_lab.serving.soak --exchanges 36000 --json soak.json
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vla_pruner_lab.common.program import COUNT, lab_program
 from vla_pruner_lab.serving import bad_connections, bad_messages
 from vla_pruner_lab.serving.attack import Attack
 from vla_pruner_lab.serving.server_process import ServerProcess, server_process
@@ -24,6 +22,7 @@ from vla_pruner_ros.models.policy import Observation
 from vla_pruner_ros.serving.client.address import RemoteOptions
 from vla_pruner_ros.serving.client.policy import RemotePolicy
 
+PROGRAM = lab_program("serving.soak", __doc__, "--exchanges 1000 --json out/soak.json")
 ROBOTS = 4
 SIDE = 224
 SETTINGS = {**bad_connections.FAST, "max_gap": 600.0}
@@ -106,11 +105,12 @@ def _summary(
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--exchanges", type=int, default=36000, help="10 Hz for an hour: 36000")
-    parser.add_argument("--every", type=int, default=100, help="exchanges between two faults")
-    parser.add_argument("--json", type=Path)
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
+    parser.add_argument("--exchanges", type=COUNT, default=36000, help="10 Hz for an hour: 36000")
+    parser.add_argument("--every", type=COUNT, default=100, help="exchanges between two faults")
+    parser.add_output("--json", help="write the result to this file")
     options = parser.parse_args(arguments)
     found = soak(options.exchanges, options.every)
     print(json.dumps(found, indent=1))

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from vla_pruner_lab.common.program import COUNT, lab_program, task
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.training import layout, sharing
 from vla_pruner_lab.training.augmentation import change_colours
@@ -38,11 +39,11 @@ from vla_pruner_ros.models.actions import ActionTokens
 from vla_pruner_ros.models.checkpoints import read_config, read_json, training_note
 from vla_pruner_ros.models.images.preprocessing import PATCHES
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.policy import CheckpointError
 from vla_pruner_ros.models.tokenizer import load_tokenizer
 from vla_pruner_ros.models.untrained import UNNORM_KEY, VOCABULARY, TinySize
 from vla_pruner_ros.sim.tasks import task_name
 
+PROGRAM = lab_program("training.train", __doc__, "--family openvla_oft --out out/oft --steps 2000")
 FAMILIES = tuple(CAMERAS)
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": None}
 SETTINGS_FILE = "settings.json"
@@ -301,9 +302,7 @@ def _as_json(values: dict) -> dict:
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = PROGRAM.parser()
     add, defaults, limits = parser.add_argument, TrainingSettings("openvla", 1), Limits()
     add("--family", choices=FAMILIES, required=True)
     add(
@@ -312,12 +311,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         default=Path("out/demonstrations"),
         help="folder of demonstrations.collect",
     )
-    add("--out", type=Path, required=True)
-    add("--steps", type=int, required=True)
-    add("--tasks", nargs="+", type=task_name, default=[], help="of the collection; all by default")
+    add("--out", type=Path, required=True, help="folder of the run; a run there needs --resume")
+    add("--steps", type=COUNT, required=True, help="of the optimizer")
+    add("--tasks", nargs="+", type=task, default=[], help="of the collection; all by default")
     add("--task-weights", nargs="+", type=_task_weight, default=[], metavar="TASK=WEIGHT",
         help="draw these tasks so often, relative to 1 of the others")  # fmt: skip
-    add("--batch-size", type=int, default=defaults.batch_size)
+    add("--batch-size", type=COUNT, default=defaults.batch_size)
     add("--learning-rate", type=float, default=defaults.learning_rate)
     add("--warmup-steps", type=int, default=defaults.warmup_steps)
     add("--weight-decay", type=float, default=defaults.weight_decay)
@@ -373,17 +372,14 @@ def _settings(given: argparse.Namespace) -> TrainingSettings:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
+@PROGRAM.main
+def main(argv: list[str]) -> int:
     given = _arguments(argv)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loading processes are forked
     torch.backends.cuda.matmul.allow_tf32 = True
     device = torch.device(given.device)
     sharing.join()
-    try:
-        training = Training(_settings(given), given.data, given.out, device, given.resume)
-    except (FileExistsError, FileNotFoundError, ValueError, CheckpointError) as error:
-        print(f"error: {error}")
-        return 2
+    training = Training(_settings(given), given.data, given.out, device, given.resume)
     limits = Limits(given.save_minutes, given.minutes, given.log_every, given.workers)
     done = training.run(limits)
     if sharing.rank() != 0:

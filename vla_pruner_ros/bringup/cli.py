@@ -21,6 +21,7 @@ from vla_pruner_ros.bringup.parameters import (
     is_recording,
     is_simulated,
     is_true,
+    number,
     policy_parameters,
     recorder_parameters,
     refuse_old_names,
@@ -117,7 +118,7 @@ def start(processes: Processes, given: dict[str, str]) -> None:
 def player_arguments(given: dict[str, str]) -> list[str]:
     """Return the ROS arguments of vla_pruner_player, which goes by this computer's clock."""
     arguments = ["--log-level", given["log_level"]]
-    arguments += parameter("bag", given["bag"]) + parameter("rate", float(given["rate"]))
+    arguments += parameter("bag", given["bag"]) + parameter("rate", number("rate", given["rate"]))
     arguments += parameter("loop", is_true(given["loop"]))
     return arguments + parameter("recorded_node", given["recorded_node"])
 

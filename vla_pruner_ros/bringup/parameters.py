@@ -61,8 +61,8 @@ def policy_parameters(given: dict[str, str]) -> dict[str, object]:
         )
     if given["sim"].lower() == simulation.ALOHA:
         parameters.update(simulation.aloha_parameters())
-    elif is_true(given["sim"]) and not given["checkpoint"]:
-        parameters.update(simulation.policy_parameters(given["task"]))
+    elif is_true(given["sim"]):
+        parameters.update(simulation.policy_parameters(given["task"], given["checkpoint"]))
     if given["checkpoint"]:
         parameters["checkpoint"] = given["checkpoint"]
     if given["image_topic"]:
@@ -74,8 +74,16 @@ def policy_parameters(given: dict[str, str]) -> dict[str, object]:
     if given["dry_run"]:
         parameters["dry_run"] = is_true(given["dry_run"])
     if given["keep_ratio"]:
-        parameters["keep_ratio"] = float(given["keep_ratio"])
+        parameters["keep_ratio"] = number("keep_ratio", given["keep_ratio"])
     return parameters
+
+
+def number(name: str, text: str) -> float:
+    """Read a number. Raises ValueError: it is none; the sentence names the argument."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number, got {text!r}") from None
 
 
 def recorder_parameters(given: dict[str, str]) -> dict[str, object]:

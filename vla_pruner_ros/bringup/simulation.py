@@ -9,8 +9,16 @@ CAMERAS = ("scene", "gripper")
 """Cameras of the simulated robot, in the policy's order of training."""
 
 
-def policy_parameters(task: str) -> dict[str, object]:
-    """Return parameters of vla_pruner_node for SIMULATION_POLICY on the robot as below."""
+def policy_parameters(task: str, checkpoint: str = "") -> dict[str, object]:
+    """Return parameters of vla_pruner_node on the simulated robot: policy, cameras, instruction.
+
+    The cameras of another checkpoint than SIMULATION_POLICY stay the user's choice.
+
+    Raises:
+        ValueError: there is no such task; the sentence names those that there are.
+    """
+    if checkpoint not in ("", SIMULATION_POLICY):
+        return {"checkpoint": checkpoint, "instruction": instruction_for(task)}
     others = [f"{camera}/image_raw" for camera in CAMERAS[1:]]
     return {
         "checkpoint": SIMULATION_POLICY,

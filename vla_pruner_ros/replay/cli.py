@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rosbags.rosbag2 import WriterError
 from tqdm import tqdm
 
 from vla_pruner_ros.bags.parameter_events import first_parameters
@@ -18,8 +18,8 @@ from vla_pruner_ros.bags.recording import recorder_remarks
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.families import option_specs
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.policy import PolicyError, VlaPolicy
-from vla_pruner_ros.replay.options import choice_of, loading_specs, make_parser
+from vla_pruner_ros.models.policy import VlaPolicy
+from vla_pruner_ros.replay.options import PROGRAM, choice_of, loading_specs, make_parser
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
 from vla_pruner_ros.replay.results.files import write_csv, write_json
 from vla_pruner_ros.replay.results.html_report import chosen_indices, make_report
@@ -38,20 +38,16 @@ from vla_pruner_ros.settings import AUTO, specs_of
 from vla_pruner_ros.settings.arguments import given
 from vla_pruner_ros.settings.assignments import with_changes
 
-DONE, IN_PART, NOTHING = 0, 1, 2
+DONE, IN_PART = 0, 1
 
 DEFAULT_RATIOS = (1.0, 0.5, 0.25, 0.125)
 DEFAULT_METHODS = ("vla_pruner",)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
     """Run the tool; return its exit status."""
-    parsed = make_parser().parse_args(arguments)
-    try:
-        return replay(parsed)
-    except (BagError, PolicyError, WriterError, ValueError, OSError) as error:
-        print(f"vla_pruner_replay: {' '.join(str(error).split())}", file=sys.stderr)
-        return NOTHING
+    return replay(make_parser().parse_args(arguments))
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -61,13 +57,14 @@ def replay(arguments: argparse.Namespace) -> int:
         BagError, PolicyError, WriterError, ValueError, OSError: nothing could be done; the
         message names the reason.
     """
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ValueError(f"--out {arguments.out} is a file; give a directory")
+    _announce(arguments, f"Reading {arguments.bag}")
     with BagReader(arguments.bag) as reader, _with_damage(reader):
         known = first_parameters(recorded_parameters(reader, choice_of(arguments)))
+        _announce(arguments, f"Loading {arguments.checkpoint}")
         policy = _load(arguments, known)
         outcome = replay_with(policy, reader, arguments)
     print(terminal_text(outcome))
+    print(f"Results: {_results(arguments)}")
     return _status(arguments, outcome)
 
 
@@ -84,6 +81,16 @@ def replay_with(
     _check_something_done(outcome, session)
     _write(arguments, session, outcome)
     return outcome
+
+
+def _announce(arguments: argparse.Namespace, text: str) -> None:
+    if not arguments.quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _results(arguments: argparse.Namespace) -> Path:
+    """Return the file to look at first."""
+    return arguments.out / ("summary.json" if arguments.no_report else "report.html")
 
 
 @contextmanager
@@ -191,6 +198,7 @@ def _replayed_bag(
 ) -> ReplayedBag | None:
     if not arguments.write_bag:
         return None
+    shutil.rmtree(arguments.out / "replayed", ignore_errors=True)  # --overwrite was given
     bag = ReplayedBag(arguments.out / "replayed", policy)
     stack.callback(bag.close)
     bag.copy_recorded(reader, session.topics)

@@ -5,45 +5,52 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rosbags.rosbag2 import WriterError
+
+from vla_pruner_ros.bags.reader import BagError
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.families import option_specs
 from vla_pruner_ros.models.loading_config import LoadingConfig
-from vla_pruner_ros.models.policy import UNTRAINED
+from vla_pruner_ros.models.policy import UNTRAINED, PolicyError
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.results.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
-from vla_pruner_ros.resources import package_version
 from vla_pruner_ros.settings import Spec, specs_of
 from vla_pruner_ros.settings.arguments import add_flags
+from vla_pruner_ros.settings.program import Program, ProgramParser
 
-_EPILOG = """\
+PROGRAM = Program(
+    "vla_pruner_replay",
+    "Replay a recorded bag through a policy under other token budgets.",
+    (
+        "bag --checkpoint openvla_oft_small --out results",
+        "bag --checkpoint DIR --out results --keep-ratio 1.0 0.5 0.25 --method vla_pruner fastv",
+        "camera.mcap --checkpoint DIR --out results --every 5 --instruction 'close the drawer'",
+    ),
+    """\
 Without --keep-ratio and --method the recorded inferences are repeated under the recorded settings
 and compared with the recorded actions. With them, every setting is compared with the unpruned
 actions on the same frames.
 
 Exit status: 0 done; 1 done in part (damaged bag, failed or skipped frames, parity not reached with
---require-parity), the report names what is missing; 2 nothing could be done.
-"""
+--require-parity), the report names what is missing; 2 nothing could be done.""",
+    (BagError, PolicyError, WriterError, ValueError, OSError),
+)
+RESULTS = ("summary.json", "inferences.csv", "report.html", "replayed")
+"""What lies in --out."""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> ProgramParser:
     """Return the parser; its defaults are the tool's only ones."""
-    parser = argparse.ArgumentParser(
-        prog="vla_pruner_replay",
-        description="Replay a recorded bag through a policy under other token budgets.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    version = f"vla_pruner_ros {package_version()}"
-    parser.add_argument("--version", action="version", version=version)
+    parser = PROGRAM.parser()
     parser.add_argument("bag", type=Path, help="rosbag2 directory, or one .mcap or .db3 file")
     parser.add_argument(
         "--checkpoint",
         required=True,
         help=f"its directory, the name of one that the package brings, {UNTRAINED}, or ws://host:port",
     )
-    parser.add_argument("--out", type=Path, required=True, help="directory for the results")
+    parser.add_output("--out", holds=RESULTS, required=True, help="directory for the results")
     _add_sweep(parser)
     _add_selection(parser)
     _add_model(parser)

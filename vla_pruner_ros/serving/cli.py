@@ -17,16 +17,26 @@ from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.resources import package_version
 from vla_pruner_ros.robots import load_profile
 from vla_pruner_ros.serving.settings import ServerSettings
 from vla_pruner_ros.settings.assignments import with_changes
+from vla_pruner_ros.settings.program import Program
 
+PROGRAM = Program(
+    "vla_pruner_server",
+    "Serve a policy to openpi and vla-eval clients.",
+    (
+        "--checkpoint openvla_oft_small --robot metaworld",
+        "--checkpoint DIR --robot droid --host 0.0.0.0 --api-key-file key --keep-ratio 0.25",
+    ),
+    errors=(PolicyError, ValueError, OSError, ImportError),
+)
 KEY_VARIABLE = "VLA_PRUNER_API_KEY"
 FIRST_INSTRUCTION = "move to the target"
 
 
-def main(args: Sequence[str] | None = None) -> int:
+@PROGRAM.main
+def main(args: list[str]) -> int:
     """Run the server until SIGINT or SIGTERM; return the exit status."""
     options = _parser().parse_args(args)
     logging.basicConfig(
@@ -35,16 +45,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         return _serve(options)
     except ModuleNotFoundError as error:
-        return _fail(
+        raise ImportError(
             f"{error.name} is not installed: pip install 'websockets>=13' msgpack prometheus-client"
-        )
-    except (PolicyError, ValueError, OSError) as error:
-        return _fail(str(error))
-
-
-def _fail(sentence: str) -> int:
-    print(f"vla_pruner_server: {sentence}", file=sys.stderr)
-    return 1
+        ) from error
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -67,6 +70,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace, num_cameras: int) -> PrunedPolicy:
+    logging.info("Loading %s", options.checkpoint)
     policy = load_policy(
         options.checkpoint,
         device=options.device,
@@ -126,9 +130,8 @@ def _settings(options: argparse.Namespace) -> ServerSettings:
 def _parser() -> argparse.ArgumentParser:
     """Options; the defaults of the server's stand in ServerSettings."""
     default = ServerSettings()
-    parser = argparse.ArgumentParser("vla_pruner_server", description=__doc__.split(": ", 1)[1])
+    parser = PROGRAM.parser()
     add = parser.add_argument
-    add("--version", action="version", version=f"vla_pruner_ros {package_version()}")
     add("--checkpoint", required=True, help="directory, bundled name or 'untrained'")
     add("--robot", required=True, help="robot profile: a bundled name or a YAML file")
     add("--protocol", choices=("openpi", "vla_eval"), default="openpi")

@@ -264,6 +264,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     def _load_and_try(self, settings: NodeSettings) -> tuple[VlaPolicy, RobotProfile | None]:
         started = time.monotonic()
+        self.log.info(f"Loading {settings.checkpoint} (a large checkpoint takes minutes)")
         policy = self._load(settings)
         check_policy(policy, settings)
         check_cancelled()
