@@ -174,12 +174,20 @@ def test_arguments_that_do_not_fit(tmp_path, run, arguments, reason):
     assert reason in printed.err
 
 
-def test_results_are_not_written_over_an_older_replayed_bag(tmp_path, run):
+def test_results_are_not_written_over_an_older_replayed_bag(tmp_path, run, capsys):
     recorded(tmp_path)
     assert run("--write-bag")[0] == 0
-    status, printed, _ = run("--write-bag")
-    assert status == 2
-    assert "exists already" in printed.err
+    older = [path.read_bytes() for path in sorted((tmp_path / "out" / "replayed").iterdir())]
+    command = [str(tmp_path / "bag"), "--checkpoint", "none", "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        cli.main([*command, "--write-bag"])
+    assert "add --overwrite to replace it" in capsys.readouterr().err
+    assert older == [
+        path.read_bytes() for path in sorted((tmp_path / "out" / "replayed").iterdir())
+    ]
+    assert run("--write-bag", "--keep-ratio", "0.5")[0] == 0  # run() gives --overwrite
+    with BagReader(tmp_path / "out" / "replayed") as reader:
+        assert "/vla_pruner/replay/vla_pruner_50/action_chunk" in reader.topics
 
 
 def test_real_model_repeats_itself(tmp_path, capsys):
@@ -211,12 +219,12 @@ def test_directory_above_a_bag_names_the_bag(tmp_path, run):
     assert "but in bag below it" in printed.err
 
 
-def test_output_that_is_a_file_is_refused(tmp_path, run):
+def test_output_that_is_a_file_is_refused(tmp_path, run, capsys):
     plain(tmp_path)
     (tmp_path / "out").write_text("mine")
-    status, printed, _ = run("--no-report")
-    assert status == 2
-    assert "is a file" in printed.err
+    with pytest.raises(SystemExit):
+        run("--no-report")
+    assert "is a file" in capsys.readouterr().err
     assert (tmp_path / "out").read_text() == "mine"
 
 
