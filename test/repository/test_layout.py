@@ -22,7 +22,7 @@ FLOORS = (
     {"bags"},
     {"serving"},
     {"replay"},
-    {"nodes"},
+    {"nodes", "export"},
     {"bringup", "doctor"},
 )
 """Rooms of the product from the ground up. A room imports from lower floors only."""
@@ -38,6 +38,7 @@ WITHOUT_RCLPY = [
     "serving",
     "sim",
     "settings",
+    "export",
     "resources",
 ]
 LAB_FLOORS = (

@@ -1,9 +1,9 @@
-"""One episode at two budgets next to each other, with the kept tokens: README's picture.
+"""One episode at two budgets next to each other, with the kept tokens: README's image.
 
 Both sides start from the same state. The start is the median one: of --starts starts, the one whose
 pruned episode needs the median number of actions; an episode that fails counts as the longest. The
 settings are the defaults, but for keep_ratio. The side that is done first waits for the other. A
-JSON file next to the picture holds the numbers of all starts.
+JSON file next to it holds the numbers of all starts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
     add("--keep-ratio", type=SHARE, default=0.25, help="visual tokens kept on the right")
     add("--starts", type=odd, default=21, help="an odd number of starts to choose from")
     add("--every", type=COUNT, default=2, help="actions from frame to frame")
-    parser.add_output("--out", default=Path("docs/reference/episode.webp"), help="the picture")
+    parser.add_output("--out", default=Path("docs/reference/episode.webp"), help="the film")
     given = parser.parse_args(argv)
     from vla_pruner_lab.closed_loop.episode_film import MAX_ACTIONS, film_episode
 

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from vla_pruner_lab.common.markdown import markdown_table
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_lab.serving.scaling import POLICIES
 from vla_pruner_ros.models.policy import ActionChunk, Observation
 from vla_pruner_ros.pruning.config import PruningConfig
 
+PROGRAM = lab_program("serving.studies.live_clock", __doc__, "--episodes 1 --ratios 1 0.25")
 BENCHMARK = "vla_pruner_lab.serving.metaworld_benchmark:MetaWorldBenchmark"
 TASKS = ("button-press-topdown", "door-close", "drawer-close", "window-open")
 RATIOS = (1.0, 0.5, 0.25, 0.125)
@@ -179,19 +181,21 @@ def _cell(row: dict[str, Any] | None) -> str:
     return f"{row['successes']} of {row['episodes']} ({row['step']:.2f} s)"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.serve is not None:
         serve(options.checkpoint, options.serve)
-        return
+        return 0
     rows = sweep(options)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "live_clock.json").write_text(json.dumps(rows, indent=1) + "\n")
     print("\n".join(table(rows)))
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = PROGRAM.parser()
     add = parser.add_argument
     add("--checkpoint", default="openvla_oft_small")
     add("--out", type=Path, default=Path("out/live_clock"))
@@ -205,4 +209,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
