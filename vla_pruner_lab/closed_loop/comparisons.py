@@ -66,12 +66,55 @@ def comparisons_part(episodes: Sequence[dict], records: Sequence[dict]) -> list[
     ]
 
 
-def _comparison_row(episodes: Sequence[dict], ours: dict, other: dict) -> list[str]:
+def presets_part(episodes: Sequence[dict], records: Sequence[dict], main: str) -> list[str]:
+    """Return Markdown lines that compare VLA-Pruner's main settings with its presets.
+
+    Args:
+        episodes: of the policy, and of others.
+        records: records of one policy over all its tasks, of every variant.
+        main: the variant that the tables show.
+    """
+    ours = [r for r in records if r["method"] == OURS]
+    shown = {r["keep_ratio"]: r for r in ours if r["variant"] == main}
+    presets = [
+        r
+        for r in ours
+        if r["variant"].startswith("preset ")
+        and r["variant"] != main
+        and _is_preset(r["variant"])
+        and r["keep_ratio"] in shown
+    ]
+    if not presets:
+        return []
+    presets.sort(key=lambda r: (-r["keep_ratio"], r["variant"]))
+    rows = [
+        _comparison_row(episodes, shown[r["keep_ratio"]], r, label=r["variant"]) for r in presets
+    ]
+    head = ["keep", "preset", "starts", f"only {main or 'default'}", "only this", "p-value"]
+    return [
+        f"### VLA-Pruner: {main or 'default'} against the presets, start by start",
+        "",
+        "`history_fill semantic` prunes from the first step; `preset paper` alone leaves the first "
+        "steps of every episode unpruned.",
+        "",
+        *markdown_table(head, rows),
+        "",
+    ]
+
+
+def _is_preset(variant: str) -> bool:
+    """Return whether a variant is a preset as it is, or one that prunes from the first step."""
+    return set(variant.split(", ")[1:]) <= {"history_fill semantic"}
+
+
+def _comparison_row(
+    episodes: Sequence[dict], ours: dict, other: dict, label: str | None = None
+) -> list[str]:
     found = compare(episodes, ours, other)
-    p_value = f"{found.p_value:.3f}"
+    p_value = f"{found.p_value:.3f}" if found.p_value >= 0.001 else "< 0.001"
     return [
         f"{other['keep_ratio']:g}",
-        other["method"],
+        label or other["method"],
         str(found.pairs),
         str(found.won),
         str(found.lost),
