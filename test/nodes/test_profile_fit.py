@@ -11,8 +11,9 @@ from node_helpers import ControlledPolicy, bench
 
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import CheckpointError
-from vla_pruner_ros.nodes.vla_pruner.loading import checkpoint_layout, load_robot
+from vla_pruner_ros.nodes.vla_pruner.loading import load_robot
 from vla_pruner_ros.nodes.vla_pruner.parameters import make_settings
+from vla_pruner_ros.robots import CheckpointLayout
 
 __all__ = ["checkpoints"]
 
@@ -67,12 +68,12 @@ def test_the_excluded_joints_are_those_of_lerobot(excluded, expected, checkpoint
     """Its RelativeActionsProcessorStep: a word anywhere in the name, in small letters."""
     changes = {} if excluded is None else {"relative_exclude_joints": excluded}
     policy = load_policy(relative_checkpoint(checkpoints("pi05"), tmp_path, **changes))
-    assert checkpoint_layout(policy, 7).relative == expected
+    assert CheckpointLayout.of(policy, 7).relative == expected
 
 
 def test_a_policy_without_relative_actions_says_so(checkpoints, tmp_path):
     policy = load_policy(checkpoints("pi0"))
-    assert checkpoint_layout(policy, 7).relative == ()
+    assert CheckpointLayout.of(policy, 7).relative == ()
     assert load_robot(policy, settings_of(tmp_path, "true"), 7).name == "arm"
 
 

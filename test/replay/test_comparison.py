@@ -68,7 +68,7 @@ def test_longer_chunk_is_cut_and_empty_ones_are_refused():
     with pytest.raises(ValueError, match="cannot be compared"):
         compare_actions(np.zeros((0, 7)), np.zeros((3, 7)))
     with pytest.raises(ValueError, match="cannot be compared"):
-        compare_actions(np.zeros((2, 4)), np.zeros((2, 4)))
+        compare_actions(np.zeros((2, 4)), np.zeros((2, 5)))
 
 
 def kept(*cameras: list[int]) -> Kept:

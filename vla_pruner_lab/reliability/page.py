@@ -67,7 +67,8 @@ def joint_section(report: dict[str, Any]) -> str:
     intro = [
         "The same with the robot profile `aloha`: 14 joints, whose two drivers publish the same",
         "names on topics of their own. Every command must lie within its joint's limits and at",
-        "most a step from where the arms were. None may come while the node is not active.",
+        "most a step from where the arms were last reported or sent. None may come while the node",
+        "is not active.",
         "",
         f"    {report['command']}",
         "",

@@ -21,6 +21,7 @@ from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.replay.options import PROGRAM, choice_of, loading_specs, make_parser
 from vla_pruner_ros.replay.replayer import RECORDED, Replayer, ReplaySetting, Run
+from vla_pruner_ros.replay.results.action_space import END_EFFECTOR, action_space
 from vla_pruner_ros.replay.results.files import write_csv, write_json
 from vla_pruner_ros.replay.results.html_report import chosen_indices, make_report
 from vla_pruner_ros.replay.results.images import collect
@@ -31,7 +32,7 @@ from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
 from vla_pruner_ros.replay.sweep import sweep_settings
 from vla_pruner_ros.report import write_page
-from vla_pruner_ros.robots import load_profile
+from vla_pruner_ros.robots import CheckpointLayout, RobotProfile, load_profile, with_cameras_of
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
 from vla_pruner_ros.settings import AUTO, specs_of
@@ -170,7 +171,8 @@ def _replay_all(
     parity, settings = _settings(arguments, session)
     joints = session.joints if arguments.state_joints is None else arguments.state_joints
     robot = arguments.robot or session.robot
-    replayer = Replayer(policy, joints, load_profile(robot) if robot else None)
+    profile = _profile(robot, policy)
+    replayer = Replayer(policy, joints, profile)
     sweep_runs = []
     with ExitStack() as stack:
         bag = _replayed_bag(arguments, reader, policy, session, stack)
@@ -183,10 +185,22 @@ def _replay_all(
                 _do(arguments, replayer, session, sweep_runs[-1], bag)
         except KeyboardInterrupt:
             outcome.interrupted = True
+    first = [outcome.parity_run] if outcome.parity_run else []
+    widths = [step.actions.shape[1] for run in (*first, *sweep_runs) for step in run.done]
+    outcome.space = space = action_space(profile, widths[0]) if widths else END_EFFECTOR
     if outcome.parity_run:
-        outcome.parity = check_parity(outcome.parity_run, session.inferences, arguments.tolerance)
+        inferences, tolerance = session.inferences, arguments.tolerance
+        outcome.parity = check_parity(outcome.parity_run, inferences, tolerance, space)
         outcome.remarks += gap_remarks(outcome.parity_run)
-    outcome.swept = sweep(sweep_runs, recorded_reference(session.inferences))
+    outcome.swept = sweep(sweep_runs, recorded_reference(session.inferences), space)
+
+
+def _profile(robot: str, policy: VlaPolicy) -> RobotProfile | None:
+    """Load the profile, with its cameras in the policy's order as on the robot."""
+    if not robot:
+        return None
+    profile = load_profile(robot)
+    return with_cameras_of(profile, CheckpointLayout.of(policy, profile.action_dim))
 
 
 def _replayed_bag(

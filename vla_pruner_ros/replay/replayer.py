@@ -31,7 +31,7 @@ class ReplaySetting:
 class Step:
     """One replayed inference.
 
-    actions: float32 [steps, 7], None if there is a problem.
+    actions: float32 [steps, width], None if there is a problem.
     seconds: of policy.act() alone. tokens: kept, total.
     """
 

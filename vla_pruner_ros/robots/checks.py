@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vla_pruner_ros.robots.profile import RobotProfile
 
@@ -24,6 +25,24 @@ class CheckpointLayout:
     state_names: tuple[str, ...] = ()
     camera_names: tuple[str, ...] = ()
     relative: tuple[bool, ...] = ()
+
+    @staticmethod
+    def of(policy: Any, width: int) -> CheckpointLayout:
+        """Return the layout that a loaded policy reports; width: numbers of one action."""
+        spec = getattr(policy, "spec", policy)
+
+        def listed(field: str) -> tuple:
+            return tuple(getattr(spec, field, None) or ())
+
+        return CheckpointLayout(
+            action_dim=width,
+            state_dim=policy.state_dim,
+            num_cameras=policy.num_cameras,
+            action_names=listed("action_names"),
+            state_names=listed("state_names"),
+            camera_names=listed("camera_names"),
+            relative=listed("relative_actions"),
+        )
 
 
 def mismatches(profile: RobotProfile, checkpoint: CheckpointLayout) -> list[str]:

@@ -24,7 +24,7 @@ HIGH = np.array([PROFILE.limits.joints[name].max for name in PROFILE.joints])
 CLOSED = np.array([gripper.closed for gripper in PROFILE.commanded_grippers])
 OPEN = np.array([gripper.open for gripper in PROFILE.commanded_grippers])
 RECENT = 400
-"""Places that a new chunk may start from: what the node measured is about a second old at most."""
+"""Places that a new chunk may start from: what the node knows is about a second old at most."""
 SLOWEST = 10.0
 """Lowest control_rate of the soak (Hz), which allows the longest step."""
 STATE_LAG = 4 * TICK
@@ -47,6 +47,7 @@ class JointBench(TestBench):
         self.silent: set[str] = set()
         self._lock = threading.Lock()
         self._arms, self._fingers = START.copy(), OPEN.copy()
+        self._reported = dict(zip(PROFILE.joints, START.tolist(), strict=True))
         self._recent: deque[np.ndarray] = deque([START.copy()], maxlen=RECENT)
         super().__init__(domain, JointSoakPolicy())
 
@@ -86,7 +87,6 @@ class JointBench(TestBench):
 
     def _send_state(self) -> None:
         with self._lock:
-            self._recent.append(self._arms.copy())
             arms = dict(zip(PROFILE.joints, self._arms.tolist(), strict=True))
             arms |= dict(zip(FINGERS, self._fingers.tolist(), strict=True))
         if self.joints_on:
@@ -94,7 +94,11 @@ class JointBench(TestBench):
             self.send_joints(names, [arms[name] for name in names])
 
     def send_joints(self, names: list[str], positions: list[float]) -> None:
-        """Publish each side's joints on its driver's topic; a name without a side goes left."""
+        """Publish each side's joints on its driver's topic; a name without a side goes left.
+
+        The node cannot know that a driver lies: commands may start from the places it was told.
+        """
+        self._note(dict(zip(names, positions, strict=False)))
         count = max(len(names), len(positions))
         padded = [*names, *[""] * (count - len(names))]
         for side in SIDES:
@@ -110,6 +114,14 @@ class JointBench(TestBench):
             message.header.stamp = to_time(self.now - round(STATE_LAG * 1e9))
             if own:
                 self._drivers[side].publish(message)
+
+    def _note(self, reported: dict[str, float]) -> None:
+        known = {name: value for name, value in reported.items() if name in self._reported}
+        with self._lock:
+            self._reported.update(known)
+            place = np.array([self._reported[name] for name in PROFILE.joints])
+            if np.isfinite(place).all():
+                self._recent.append(place)
 
     # --- Controllers and judge ----------------------------------------------------------------
 

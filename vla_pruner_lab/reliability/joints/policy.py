@@ -56,6 +56,7 @@ class JointSoakPolicy(SoakPolicy):
     def _chunk(self, observation: Observation, target: np.ndarray, opening: float) -> np.ndarray:
         chunk = np.empty((STEPS, PROFILE.action_dim), dtype=np.float32)
         here = START if observation.state is None else np.asarray(observation.state)[ARMS]
+        here = np.clip(here, -100.0, 100.0)  # a driver that lies must not overflow float32
         reach = STEP * np.arange(1, STEPS + 1)[:, None]
         chunk[:, ARMS] = here + np.clip(target - here, -reach, reach)
         chunk[:, GRIPPERS] = opening

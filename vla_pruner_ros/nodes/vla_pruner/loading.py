@@ -120,29 +120,11 @@ def load_robot(policy: VlaPolicy, settings: NodeSettings, width: int) -> RobotPr
             "or dry_run to true to look at them without moving anything"
         )
     profile = load_profile(robot)
-    layout = checkpoint_layout(policy, width)
+    layout = CheckpointLayout.of(policy, width)
     differences = mismatches(profile, layout)
     if differences:
         raise CheckpointError("; ".join(differences))
     return with_cameras_of(profile, layout)
-
-
-def checkpoint_layout(policy: VlaPolicy, width: int) -> CheckpointLayout:
-    """Return names and sizes of a policy's numbers, from its files; width: of one action."""
-    spec = getattr(policy, "spec", policy)
-
-    def names(field: str) -> tuple[str, ...]:
-        return tuple(getattr(spec, field, None) or ())
-
-    return CheckpointLayout(
-        action_dim=width,
-        state_dim=policy.state_dim,
-        num_cameras=policy.num_cameras,
-        action_names=names("action_names"),
-        state_names=names("state_names"),
-        camera_names=names("camera_names"),
-        relative=tuple(getattr(spec, "relative_actions", None) or ()),
-    )
 
 
 def try_policy(policy: VlaPolicy, instruction: str) -> tuple[bool, int]:

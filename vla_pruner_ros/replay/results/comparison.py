@@ -9,13 +9,14 @@ import numpy as np
 
 from vla_pruner_ros.replay.inputs.recorded import Kept
 from vla_pruner_ros.replay.replayer import Run, Step
+from vla_pruner_ros.replay.results.action_space import (
+    END_EFFECTOR,
+    ActionSpace,
+    action_space,
+)
 
-DIMENSIONS = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
-UNITS = ("m", "m", "m", "rad", "rad", "rad", "1 is open")
-GRIPPER_OPEN = 0.5
-"""Above this opening a gripper counts as open."""
 STILL = 1e-9
-"""Motion (m) below which it has no direction, so no cosine."""
+"""Motion (m or rad) below which it has no direction, so no cosine."""
 
 _NAN = float("nan")
 
@@ -24,44 +25,67 @@ _NAN = float("nan")
 class Difference:
     """One inference against its reference, over the steps both have.
 
-    absolute: mean absolute difference per dimension [7] (m, rad, opening).
+    absolute: [width] mean absolute difference of each number, as the policy gives it.
     translation: mean length of the difference of the displacements (m); rotation likewise (rad).
-    cosine: of the two motions, all displacements of the chunk as one vector; NaN if one is still.
-    gripper: share of steps where one is open and the other closed.
+    joints: mean absolute difference of the joint commands (rad or m, a second for velocities), or
+    of all numbers if nothing explains them. What an action does not have is NaN.
+    cosine: of the two motions, all steps of the chunk as one vector; NaN if one is still.
+    gripper: share of steps and grippers where one is open and the other closed.
     largest: greatest absolute difference of any number.
     """
 
     absolute: np.ndarray
     translation: float
     rotation: float
+    joints: float
     cosine: float
     gripper: float
     largest: float
 
 
-def compare_actions(actions: np.ndarray, reference: np.ndarray) -> Difference:
-    """Compare two chunks [steps, 7]; the longer one is cut.
+def compare_actions(
+    actions: np.ndarray, reference: np.ndarray, space: ActionSpace | None = None
+) -> Difference:
+    """Compare two chunks [steps, width]; the longer one is cut.
+
+    Args:
+        space: of the actions; None: by their width alone.
 
     Raises:
-        ValueError: a chunk without steps or with another width.
+        ValueError: a chunk without steps, or of different widths.
     """
     steps = min(len(actions), len(reference))
-    if steps == 0 or actions.shape[1] != 7 or reference.shape[1] != 7:
+    space = space or action_space(None, actions.shape[1])
+    if steps == 0 or not actions.shape[1] == reference.shape[1] == space.width:
         raise ValueError(
             f"actions {actions.shape} and {reference.shape} cannot be compared; "
-            "both must be [steps, 7] with at least one step"
+            f"both must be [steps, {space.width}] with at least one step"
         )
     ours, theirs = actions[:steps].astype(np.float64), reference[:steps].astype(np.float64)
     apart = ours - theirs
-    opened = (ours[:, 6] > GRIPPER_OPEN) != (theirs[:, 6] > GRIPPER_OPEN)
+    moved = apart * np.array(space.to_si)
+    opened = space.are_open(ours) != space.are_open(theirs)
     return Difference(
         absolute=np.abs(apart).mean(axis=0),
-        translation=float(np.linalg.norm(apart[:, :3], axis=1).mean()),
-        rotation=float(np.linalg.norm(apart[:, 3:6], axis=1).mean()),
-        cosine=_cosine(ours[:, :3].ravel(), theirs[:, :3].ravel()),
-        gripper=float(opened.mean()),
+        translation=_mean_length(moved[:, space.translation]),
+        rotation=_mean_length(moved[:, space.rotation]),
+        joints=float(np.abs(moved[:, space.joints]).mean()) if space.joints else _NAN,
+        cosine=_cosine(_motion(ours, space), _motion(theirs, space)),
+        gripper=float(opened.mean()) if space.grippers else _NAN,
         largest=float(np.abs(apart).max()),
     )
+
+
+def _mean_length(vectors: np.ndarray) -> float:
+    return float(np.linalg.norm(vectors, axis=1).mean()) if vectors.shape[1] else _NAN
+
+
+def _motion(actions: np.ndarray, space: ActionSpace) -> np.ndarray:
+    """Return the motion of a chunk as one vector: of targets, the way from one to the next."""
+    columns = list(space.translation or space.joints)
+    values = (actions * np.array(space.to_si))[:, columns]
+    going = np.array([column in space.targets for column in columns], bool)
+    return np.concatenate([values[:, ~going].ravel(), np.diff(values[:, going], axis=0).ravel()])
 
 
 def _cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -120,7 +144,7 @@ class Compared:
 class Summary:
     """Means over inferences; NaN if nothing could be compared.
 
-    absolute: [7], as in Difference. translation_p95, translation_max (m).
+    absolute: [width], as in Difference. translation_p95, translation_max (m).
     latency_*: seconds of policy.act(). tokens: mean share kept.
     """
 
@@ -130,6 +154,9 @@ class Summary:
     translation_p95: float
     translation_max: float
     rotation: float
+    joints: float
+    joints_p95: float
+    joints_max: float
     cosine: float
     gripper: float
     overlap: float
@@ -140,36 +167,45 @@ class Summary:
 
 
 def compare_run(
-    run: Run, reference: Reference, overlap_with: Reference | None = None
+    run: Run,
+    reference: Reference,
+    overlap_with: Reference | None = None,
+    space: ActionSpace | None = None,
 ) -> list[Compared]:
-    """Compare every step that both have; kept tokens with another reference if one is given."""
+    """Compare every step that both have with as many numbers; kept tokens with another reference
+    if one is given."""
     kept = (overlap_with or reference).kept
     return [
         Compared(
             step,
-            compare_actions(step.actions, reference.actions[step.index]),
+            compare_actions(step.actions, reference.actions[step.index], space),
             token_overlap(step.kept, kept.get(step.index)),
         )
         for step in run.done
         if step.index in reference.actions
+        and step.actions.shape[1] == reference.actions[step.index].shape[1]
     ]
 
 
-def summarise(compared: Sequence[Compared]) -> Summary:
+def summarise(compared: Sequence[Compared], space: ActionSpace = END_EFFECTOR) -> Summary:
     """Average over inferences."""
     differences = [one.difference for one in compared]
     steps = [one.step for one in compared]
     shift = np.array([d.translation for d in differences])
+    joints = np.array([d.joints for d in differences])
     seconds = np.array([step.seconds for step in steps])
     return Summary(
         count=len(compared),
         absolute=np.mean([d.absolute for d in differences], axis=0)
         if differences
-        else np.full(7, _NAN),
+        else np.full(space.width, _NAN),
         translation=_mean(shift),
         translation_p95=_of(shift, lambda v: np.percentile(v, 95)),
         translation_max=_of(shift, np.max),
         rotation=_mean([d.rotation for d in differences]),
+        joints=_mean(joints),
+        joints_p95=_of(joints, lambda v: np.percentile(v, 95)),
+        joints_max=_of(joints, np.max),
         cosine=_mean([d.cosine for d in differences]),
         gripper=_mean([d.gripper for d in differences]),
         overlap=_mean([one.overlap for one in compared]),
@@ -180,12 +216,14 @@ def summarise(compared: Sequence[Compared]) -> Summary:
     )
 
 
-def by_instruction(compared: Sequence[Compared]) -> dict[str, Summary]:
+def by_instruction(
+    compared: Sequence[Compared], space: ActionSpace = END_EFFECTOR
+) -> dict[str, Summary]:
     """Summarise each instruction by itself, in the order they were given."""
     groups: dict[str, list[Compared]] = {}
     for one in compared:
         groups.setdefault(one.step.instruction, []).append(one)
-    return {instruction: summarise(group) for instruction, group in groups.items()}
+    return {instruction: summarise(group, space) for instruction, group in groups.items()}
 
 
 def _mean(values: Sequence[float] | np.ndarray) -> float:

@@ -11,31 +11,36 @@ from typing import Any
 
 import numpy as np
 
-from vla_pruner_ros.replay.results.comparison import DIMENSIONS, Compared, Summary
+from vla_pruner_ros.replay.results.action_space import ActionSpace
+from vla_pruner_ros.replay.results.comparison import Compared, Summary
 from vla_pruner_ros.replay.results.parity import Parity
 from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 
-COLUMNS = (
-    "setting",
-    "reference",
-    "index",
-    "stamp",
-    "instruction",
-    "reset",
-    "tokens_kept",
-    "tokens_total",
-    "history_incomplete",
-    "history_known",
-    "latency",
-    "translation_error",
-    "rotation_error",
-    "cosine",
-    "gripper_disagreement",
-    "token_overlap",
-    *(f"error_{name}" for name in DIMENSIONS),
-    *(f"first_{name}" for name in DIMENSIONS),
-    "problem",
-)
+
+def columns(space: ActionSpace) -> tuple[str, ...]:
+    """Return the columns of inferences.csv; the last ones follow from the action's numbers."""
+    return (
+        "setting",
+        "reference",
+        "index",
+        "stamp",
+        "instruction",
+        "reset",
+        "tokens_kept",
+        "tokens_total",
+        "history_incomplete",
+        "history_known",
+        "latency",
+        "translation_error",
+        "rotation_error",
+        "joint_error",
+        "cosine",
+        "gripper_disagreement",
+        "token_overlap",
+        *(f"error_{name}" for name in space.names),
+        *(f"first_{name}" for name in space.names),
+        "problem",
+    )
 
 
 def write_json(path: Path, outcome: ReplayResult) -> None:
@@ -48,7 +53,7 @@ def summary_values(outcome: ReplayResult) -> dict[str, Any]:
     return {
         "source": vars(outcome.source),
         "parity": _parity(outcome.parity) if outcome.parity else None,
-        "settings": [_setting(one) for one in outcome.swept],
+        "settings": [_setting(one, outcome.space) for one in outcome.swept],
         "reading_seconds_per_inference": outcome.reading_seconds,
         "problems": outcome.problems,
         "remarks": outcome.remarks,
@@ -63,18 +68,18 @@ def _parity(parity: Parity) -> dict[str, Any]:
     return {**values, "holds": parity.holds}
 
 
-def _setting(one: Swept) -> dict[str, Any]:
+def _setting(one: Swept, space: ActionSpace) -> dict[str, Any]:
     return {
         "name": one.run.setting.name,
         "pruning": vars(one.run.setting.pruning) if one.run.setting.pruning else None,
-        "overall": _summary(one.overall),
-        "instructions": {instruction: _summary(s) for instruction, s in one.instructions.items()},
+        "overall": _summary(one.overall, space),
+        "instructions": {text: _summary(s, space) for text, s in one.instructions.items()},
     }
 
 
-def _summary(summary: Summary) -> dict[str, Any]:
+def _summary(summary: Summary, space: ActionSpace) -> dict[str, Any]:
     values = dict(vars(summary))
-    values["absolute"] = dict(zip(DIMENSIONS, summary.absolute.tolist(), strict=True))
+    values["absolute"] = dict(zip(space.names, summary.absolute.tolist(), strict=True))
     return values
 
 
@@ -95,17 +100,20 @@ def write_csv(path: Path, outcome: ReplayResult) -> None:
     """Write one line per setting and inference, problems included."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        writer.writerow(columns(outcome.space))
         if outcome.parity and outcome.parity_run:
             compared = {one.step.index: one for one in outcome.parity.compared}
-            writer.writerows(_rows(outcome.parity_run, "recorded", compared))
+            rows = _rows(outcome.parity_run, "recorded", compared, outcome.space)
+            writer.writerows(rows)
         for one in outcome.swept:
             compared = {item.step.index: item for item in one.compared}
-            writer.writerows(_rows(one.run, "full", compared))
+            writer.writerows(_rows(one.run, "full", compared, outcome.space))
 
 
-def _rows(run: Any, reference: str, compared: dict[int, Compared]) -> Iterator[list[Any]]:
-    blank = [""] * len(DIMENSIONS)
+def _rows(
+    run: Any, reference: str, compared: dict[int, Compared], space: ActionSpace
+) -> Iterator[list[Any]]:
+    blank = [""] * space.width
     for step in run.steps:
         one = compared.get(step.index)
         difference = one.difference if one else None
@@ -125,6 +133,7 @@ def _rows(run: Any, reference: str, compared: dict[int, Compared]) -> Iterator[l
             _number(step.seconds),
             _number(difference.translation if difference else None),
             _number(difference.rotation if difference else None),
+            _number(difference.joints if difference else None),
             _number(difference.cosine if difference else None),
             _number(difference.gripper if difference else None),
             _number(one.overlap if one else None),

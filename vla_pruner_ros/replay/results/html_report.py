@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isnan
 
 import numpy as np
 
 from vla_pruner_ros import report
 from vla_pruner_ros.replay.inputs.recorded import Recorded
 from vla_pruner_ros.replay.replayer import Run, Step
-from vla_pruner_ros.replay.results.comparison import DIMENSIONS, UNITS, Compared
+from vla_pruner_ros.replay.results.action_space import ActionSpace
+from vla_pruner_ros.replay.results.comparison import Compared, Difference
 from vla_pruner_ros.replay.results.images import evenly, side_by_side
 from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 from vla_pruner_ros.replay.results.summary_table import (
-    HEADERS,
+    headers,
     parity_sentence,
     summary_row,
     table_sentence,
@@ -82,8 +84,11 @@ def _result(outcome: ReplayResult) -> report.Section:
     parts.append(report.tiles(_figures(outcome)))
     if outcome.swept:
         full = outcome.swept[0].overall
-        rows = [summary_row(one.run.setting.name, one.overall, full) for one in outcome.swept]
-        parts.append(report.table(HEADERS, rows, table_sentence(outcome)))
+        rows = [
+            summary_row(one.run.setting.name, one.overall, full, outcome.space)
+            for one in outcome.swept
+        ]
+        parts.append(report.table(headers(outcome.space), rows, table_sentence(outcome)))
     lead = "The policy's actions for the recorded frames under other token budgets."
     return report.section("Result", *parts, lead=lead)
 
@@ -116,13 +121,15 @@ def _actions(outcome: ReplayResult, inferences: list[Recorded]) -> report.Sectio
     curves = _action_curves(outcome, inferences)
     origin = min(stamps.min() for _, stamps, _ in curves)
     figures = []
-    for place, (name, unit) in enumerate(zip(DIMENSIONS, UNITS, strict=True)):
+    for place, (name, unit) in enumerate(
+        zip(outcome.space.names, outcome.space.units, strict=True)
+    ):
         series = [
             Series(label, (stamps - origin) * 1e-9, values[:, place], dashed=label == "recorded")
             for label, stamps, values in curves
         ]
         plot = report.line_plot_svg(series, "time (s)", width=HALF_WIDTH, height=210)
-        figures.append(report.figure(plot, f"{name} ({unit})"))
+        figures.append(report.figure(plot, f"{name} ({unit})" if unit else name))
     return report.section(
         "Actions over time",
         report.legend([name for name, _, _ in curves]),
@@ -134,12 +141,13 @@ def _actions(outcome: ReplayResult, inferences: list[Recorded]) -> report.Sectio
 def _action_curves(
     outcome: ReplayResult, inferences: list[Recorded]
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Return name, stamps [n] (ns) and first actions [n, 7]; what was recorded lies on top."""
+    """Return name, stamps [n] (ns) and first actions [n, width]; what was recorded lies on top."""
     curves = [
         (run.setting.name, [(step.stamp, step.actions[0]) for step in run.done])
         for run in _shown_runs(outcome)
     ]
-    usable = [r for r in inferences if r.actions.size and r.actions.shape[1] == 7]
+    width = outcome.space.width
+    usable = [r for r in inferences if r.actions.size and r.actions.shape[1] == width]
     curves.append(("recorded", [(r.stamp, r.actions[0]) for r in usable]))
     return [
         (name, np.array([stamp for stamp, _ in points]), np.array([first for _, first in points]))
@@ -153,7 +161,7 @@ def _budget(outcome: ReplayResult) -> report.Section | None:
     if not pruned:
         return None
     plots = [
-        ("Translation error (mm)", lambda one: 1e3 * one.overall.translation),
+        _error_plot(outcome.space),
         ("Gripper disagreements (%)", lambda one: 100 * one.overall.gripper),
         ("Median latency (ms)", lambda one: 1e3 * one.overall.latency_median),
         ("Cosine of the motion", lambda one: one.overall.cosine),
@@ -166,6 +174,12 @@ def _budget(outcome: ReplayResult) -> report.Section | None:
         report.columns(figures, least_width=420),
         lead="Every method against the unpruned actions; at 1 nothing is pruned.",
     )
+
+
+def _error_plot(space: ActionSpace) -> tuple[str, Callable[[Swept], float]]:
+    if space.translation:
+        return "Translation error (mm)", lambda one: 1e3 * one.overall.translation
+    return headers(space)[3], lambda one: 1e3 * one.overall.joints
 
 
 def _against_ratio(outcome: ReplayResult, methods: list[str], of: Callable[[Swept], float]) -> str:
@@ -242,8 +256,13 @@ def _caption(step: Step, origin: int) -> str:
 def _worst(outcome: ReplayResult) -> list[tuple[Swept, Compared]]:
     """Return the inferences farthest from the unpruned actions, the worst first."""
     found = [(one, compared) for one in outcome.swept[1:] for compared in one.compared]
-    found.sort(key=lambda pair: -pair[1].difference.translation)
+    found.sort(key=lambda pair: -_distance(pair[1].difference))
     return found[:WORST_FRAMES]
+
+
+def _distance(difference: Difference) -> float:
+    """Return how far an action is off (m, or rad of joints)."""
+    return difference.joints if isnan(difference.translation) else difference.translation
 
 
 def _worst_frames(outcome: ReplayResult, images: Images) -> report.Section | None:
@@ -251,19 +270,27 @@ def _worst_frames(outcome: ReplayResult, images: Images) -> report.Section | Non
     parts = []
     for one, compared in _worst(outcome):
         step = compared.step
-        if step.index not in images or compared.difference.translation == 0.0:
+        if step.index not in images or _distance(compared.difference) == 0.0:
             continue
         image = report.data_uri(report.encode_jpeg(side_by_side(images[step.index], step.kept)))
         difference = compared.difference
-        caption = (
-            f"{one.run.setting.name}: {1e3 * difference.translation:.3g} mm and "
-            f"{1e3 * difference.rotation:.3g} mrad off at {_caption(step, run.done[0].stamp)}"
-        )
+        where = _caption(step, run.done[0].stamp)
+        caption = f"{one.run.setting.name}: {_off(difference, outcome.space)} off at {where}"
         parts.append(report.figure(report.image(image, f"frame {step.index}"), caption))
     if not parts:
         return None
-    lead = "The frames with the largest translation error against the unpruned actions."
+    lead = "The frames with the largest error against the unpruned actions."
     return report.section("Worst frames", report.columns(parts, least_width=300), lead=lead)
+
+
+def _off(difference: Difference, space: ActionSpace) -> str:
+    parts = [
+        (difference.translation, "mm"),
+        (difference.rotation, "mrad"),
+        (difference.joints, "mrad of the joints" if space.explained else "thousandths"),
+    ]
+    known = [f"{1e3 * value:.3g} {unit}" for value, unit in parts if not isnan(value)]
+    return " and ".join(known)
 
 
 def _per_instruction(outcome: ReplayResult) -> report.Section | None:
@@ -274,11 +301,11 @@ def _per_instruction(outcome: ReplayResult) -> report.Section | None:
     for instruction in instructions:
         full = outcome.swept[0].instructions[instruction]
         rows = [
-            summary_row(one.run.setting.name, one.instructions[instruction], full)
+            summary_row(one.run.setting.name, one.instructions[instruction], full, outcome.space)
             for one in outcome.swept
             if instruction in one.instructions
         ]
-        parts.append(report.table(HEADERS, rows, instruction))
+        parts.append(report.table(headers(outcome.space), rows, instruction))
     return report.section("Per instruction", *parts)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from vla_pruner_ros.replay.inputs.recorded import Kept, Recorded
 from vla_pruner_ros.replay.replayer import Run
+from vla_pruner_ros.replay.results.action_space import ActionSpace
 from vla_pruner_ros.replay.results.comparison import Compared, Reference, compare_run
 
 RECORDED_ACTIONS = "recorded"
@@ -39,7 +40,7 @@ class Parity:
 
 def recorded_reference(inferences: Sequence[Recorded]) -> Reference:
     """Return the recorded actions as a reference; chunks without steps are left out."""
-    usable = {i: r for i, r in enumerate(inferences) if r.actions.size and r.actions.shape[1] == 7}
+    usable = {i: r for i, r in enumerate(inferences) if r.actions.size}
     return Reference(
         RECORDED_ACTIONS,
         {index: recorded.actions for index, recorded in usable.items()},
@@ -47,9 +48,14 @@ def recorded_reference(inferences: Sequence[Recorded]) -> Reference:
     )
 
 
-def check_parity(run: Run, inferences: Sequence[Recorded], tolerance: float = TOLERANCE) -> Parity:
+def check_parity(
+    run: Run,
+    inferences: Sequence[Recorded],
+    tolerance: float = TOLERANCE,
+    space: ActionSpace | None = None,
+) -> Parity:
     """Compare a replay under the recorded settings with the recorded actions."""
-    compared = compare_run(run, recorded_reference(inferences))
+    compared = compare_run(run, recorded_reference(inferences), space=space)
     known = [one for one in compared if one.step.history_known]
     close = [one for one in known if one.difference.largest <= tolerance]
     return Parity(

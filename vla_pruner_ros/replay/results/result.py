@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from vla_pruner_ros.replay.replayer import Run
+from vla_pruner_ros.replay.results.action_space import END_EFFECTOR, ActionSpace
 from vla_pruner_ros.replay.results.comparison import (
     Compared,
     Reference,
@@ -48,10 +49,11 @@ class ReplayResult:
 
     damage: unreadable parts of the bag. skipped: messages that were read but could not be used.
     remarks: further peculiarities.
-    interrupted: the user stopped it.
+    interrupted: the user stopped it. space: what the numbers of the actions are.
     """
 
     source: Source
+    space: ActionSpace = END_EFFECTOR
     parity: Parity | None = None
     parity_run: Run | None = None
     swept: list[Swept] = field(default_factory=list)
@@ -90,7 +92,7 @@ class ReplayResult:
         return sum(run.reading_seconds for run in self.runs) / steps if steps else float("nan")
 
 
-def sweep(runs: list[Run], recorded: Reference) -> list[Swept]:
+def sweep(runs: list[Run], recorded: Reference, space: ActionSpace = END_EFFECTOR) -> list[Swept]:
     """Compare each run with the first, the unpruned one.
 
     The overlap is taken with the tokens that the robot kept, if it pruned at all, else with the
@@ -99,6 +101,7 @@ def sweep(runs: list[Run], recorded: Reference) -> list[Swept]:
     Args:
         runs: of the same inputs.
         recorded: the robot's actions.
+        space: of all actions.
     """
     if not runs:
         return []
@@ -106,8 +109,8 @@ def sweep(runs: list[Run], recorded: Reference) -> list[Swept]:
     found = []
     for place, run in enumerate(runs):
         kept = recorded if recorded.prunes else _same_budget(runs[1:place], run)
-        compared = compare_run(run, full, kept)
-        summaries = summarise(compared), by_instruction(compared)
+        compared = compare_run(run, full, kept, space)
+        summaries = summarise(compared, space), by_instruction(compared, space)
         found.append(Swept(run, compared, *summaries, kept.name))
     return found
 

@@ -4,36 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from vla_pruner_ros.replay.results.action_space import ActionSpace
 from vla_pruner_ros.replay.results.comparison import Summary
 from vla_pruner_ros.replay.results.parity import RECORDED_ACTIONS
 from vla_pruner_ros.replay.results.result import ReplayResult
 from vla_pruner_ros.report.parts import Cell, cell_text
 
-HEADERS = (
-    "setting",
-    "inferences",
-    "tokens (%)",
-    "error (mm)",
-    "95 % (mm)",
-    "rotation (mrad)",
-    "cosine",
-    "gripper (%)",
-    "overlap (%)",
-    "median (ms)",
-    "95 % (ms)",
-    "speed-up",
-)
+
+def headers(space: ActionSpace) -> tuple[str, ...]:
+    """Return the columns of the tables: errors of displacements, or of joints."""
+    if space.translation:
+        errors = ("error (mm)", "95 % (mm)", "rotation (mrad)")
+    elif space.explained:
+        errors = ("joints (mrad)", "95 % (mrad)", "largest (mrad)")
+    else:
+        errors = ("error (0.001)", "95 % (0.001)", "largest (0.001)")
+    return (
+        "setting",
+        "inferences",
+        "tokens (%)",
+        *errors,
+        "cosine",
+        "gripper (%)",
+        "overlap (%)",
+        "median (ms)",
+        "95 % (ms)",
+        "speed-up",
+    )
 
 
-def summary_row(name: str, summary: Summary, full: Summary) -> list[Cell]:
-    """Return one line below HEADERS; latency is compared with the unpruned run's median."""
+def summary_row(name: str, summary: Summary, full: Summary, space: ActionSpace) -> list[Cell]:
+    """Return one line below the headers; latency is compared with the unpruned run's median."""
+    errors = (
+        (summary.translation, summary.translation_p95, summary.rotation)
+        if space.translation
+        else (summary.joints, summary.joints_p95, summary.joints_max)
+    )
     return [
         name,
         summary.count,
         round(100 * summary.tokens, 1),
-        1e3 * summary.translation,
-        1e3 * summary.translation_p95,
-        1e3 * summary.rotation,
+        *(1e3 * error for error in errors),
         round(summary.cosine, 3),
         round(100 * summary.gripper, 1),
         round(100 * summary.overlap, 1),
@@ -54,8 +65,9 @@ def terminal_text(outcome: ReplayResult) -> str:
         lines.append(parity_sentence(outcome))
     if outcome.swept:
         full = outcome.swept[0].overall
-        rows = [summary_row(s.run.setting.name, s.overall, full) for s in outcome.swept]
-        lines.append(text_table(HEADERS, rows))
+        space = outcome.space
+        rows = [summary_row(s.run.setting.name, s.overall, full, space) for s in outcome.swept]
+        lines.append(text_table(headers(space), rows))
         lines.append(table_sentence(outcome))
     lines += [f"note: {remark}" for remark in outcome.remarks]
     lines += [
@@ -89,10 +101,10 @@ def parity_sentence(outcome: ReplayResult) -> str:
     )
 
 
-def text_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+def text_table(titles: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Return a table in plain text, the first column left and the others right aligned."""
-    cells = [list(headers), *([cell_text(value) for value in row] for row in rows)]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(headers))]
+    cells = [list(titles), *([cell_text(value) for value in row] for row in rows)]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(titles))]
     lines = [
         "  ".join(
             text.ljust(width) if place == 0 else text.rjust(width)
