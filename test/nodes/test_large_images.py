@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from node_helpers import ControlledPolicy, bench
 
+VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Of Kilted; of Jazzy and Humble, whose Fast DDS does not read the other one."""
 PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_large_images.xml"
 
 CAMERA = """
@@ -33,9 +35,9 @@ sys.stdin.read()  # messages under way die with their publisher
 
 def camera(images: int, profile: Path | None) -> subprocess.Popen:
     """A camera driver in a process of its own: within one process nothing is lost."""
-    environment = {k: v for k, v in os.environ.items() if k != "FASTDDS_DEFAULT_PROFILES_FILE"}
+    environment = {k: v for k, v in os.environ.items() if k not in VARIABLES}
     if profile:
-        environment["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
+        environment |= dict.fromkeys(VARIABLES, str(profile))
     command = [sys.executable, "-c", CAMERA, str(images)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
 

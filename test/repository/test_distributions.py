@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "reference" / "distributions.md").read_text("utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 PRODUCT = sorted([*(ROOT / "vla_pruner_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")])
 
 
@@ -26,6 +27,22 @@ def rows(title: str) -> dict[str, list[str]]:
         if cells[0].startswith("`"):
             found[cells[0].strip("`")] = cells[1:]
     return found
+
+
+def test_all_tests_that_import_ros_run_on_jazzy():
+    """A new folder of such tests would be left out unnoticed."""
+    listed = re.search(r"^JAZZY_TESTS := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)[1]
+    paths = [ROOT / name for name in listed.replace("\\\n", " ").split()]
+    assert all(path.exists() for path in paths)
+    of_ros = r"rclpy|\w+_msgs|(?:node|process|recorder)_helpers"
+    imports = re.compile(rf"\s*(?:from|import) (?:{of_ros})\b")
+    touching = {
+        path
+        for path in (ROOT / "test").rglob("test_*.py")
+        if any(map(imports.match, path.read_text("utf-8").splitlines()))
+    }
+    assert len(touching) > 25
+    assert not [one for one in touching if not {one, one.parent} & set(paths)]
 
 
 def trees(paths=PRODUCT):

@@ -55,7 +55,8 @@ def main(given: list[str]) -> int:
     os.environ.setdefault("ROS_DOMAIN_ID", "54")
     # Needed to publish raw images, see the file.
     profile = share_directory() / "config" / "fastdds_large_images.xml"
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(profile))
+    for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        os.environ.setdefault(variable, str(profile))
     arguments = parse_arguments(given)
     with tempfile.TemporaryDirectory() as directory:
         write_untrained_checkpoint(directory)
