@@ -26,7 +26,7 @@ JAZZY_TESTS := test/nodes test/replay/test_families.py test/sim/test_realtime.py
   test/repository/test_launch_bringup.py test/repository/test_security.py
 
 test-jazzy: setup-jazzy
-	@export ROS_WHEELS=jazzy; . ./env.sh && pytest $(JAZZY_TESTS)
+	@export ROS_WHEELS=jazzy; . ./env.sh && pytest $(PARALLEL) $(JAZZY_TESTS)
 
 lint: setup
 	@. ./env.sh && ruff check . && ruff format --check .
