@@ -1,4 +1,4 @@
-"""README's picture and its Python snippet, compared with what they show and do."""
+"""README's image and its Python snippet, compared with what they show and do."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vla_pruner_ros.sim.tasks import instruction_for
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
-PICTURE = ROOT / "docs" / "reference" / "episode.webp"
-FACTS = json.loads(PICTURE.with_suffix(".json").read_text())
+IMAGE = ROOT / "docs" / "reference" / "episode.webp"
+FACTS = json.loads(IMAGE.with_suffix(".json").read_text())
 
 
 def caption() -> str:
-    """Return the words below the picture."""
+    """Return the words below the image."""
     found = re.search(
         r"!\[[^\]]*\]\(docs/reference/episode.webp\)\s+\*(.+?)\*\n\n", README, re.DOTALL
     )
@@ -29,7 +29,7 @@ def caption() -> str:
 
 
 def test_caption_names_task_tokens_actions_and_the_rule():
-    """The picture showed another task than its caption, and 68 actions where 25 were enough."""
+    """The image showed another task than its caption, and 68 actions where 25 were enough."""
     words = caption()
     assert f'"{FACTS["instruction"].capitalize()}"' in words
     full, pruned = FACTS["sides"]
@@ -51,8 +51,8 @@ def test_the_start_is_the_one_that_the_rule_chooses():
 
 
 def test_the_file_is_the_one_that_was_described():
-    with Image.open(PICTURE) as picture:
-        assert picture.n_frames == FACTS["frames"]
+    with Image.open(IMAGE) as image:
+        assert image.n_frames == FACTS["frames"]
 
 
 def test_a_failed_start_counts_as_the_longest():

@@ -1,4 +1,4 @@
-"""Which patches each method keeps, and what they show, on the views of an expert's episode."""
+"""Measures of the patches that each method keeps, on the views of an expert's episode."""
 
 from __future__ import annotations
 

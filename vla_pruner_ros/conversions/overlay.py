@@ -8,6 +8,9 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+PALE = (235, 237, 240)
+LINE = 13
+"""Height of a line of captions, pixels."""
 PRUNED_BRIGHTNESS = 0.28
 """Brightness of a pruned patch, 1 is untouched."""
 
@@ -56,6 +59,33 @@ def mark(image: np.ndarray, text: str) -> np.ndarray:
     draw.rectangle((box[0] - 2, box[1] - 2, box[2] + 2, box[3] + 2), fill=(0, 0, 0))
     draw.text((2, 2), text, fill=(255, 220, 0))
     return np.asarray(drawn)
+
+
+def add_captions(image: np.ndarray, lines: Sequence[str]) -> np.ndarray:
+    """Append a dark strip with lines of text below an image; a long line is cut at its end.
+
+    Args:
+        image: uint8 [H, W, 3].
+        lines: of text, in printable characters.
+
+    Returns:
+        uint8 [H + LINE * len(lines), W, 3].
+    """
+    strip = PillowImage.new("RGB", (image.shape[1], LINE * len(lines)), (16, 18, 20))
+    draw = ImageDraw.Draw(strip)
+    for number, text in enumerate(lines):
+        draw.text(
+            (3, number * LINE + 1), _cut(draw, text, image.shape[1] - 6), fill=(235, 237, 240)
+        )
+    return np.concatenate([image, np.asarray(strip)], axis=0)
+
+
+def _cut(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    if draw.textlength(text) <= width:
+        return text
+    while text and draw.textlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
 
 
 def draw_kept(

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from array import array
+
 import numpy as np
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vla_pruner_ros.control.action_queue import PlannedAction
-from vla_pruner_ros.conversions.overlay import draw_kept, mark
+from vla_pruner_ros.conversions.overlay import add_captions, draw_kept, mark
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.msg import ActionChunk, PruningStatus
 from vla_pruner_ros.nodes.messages import status_message, to_duration, to_time
+from vla_pruner_ros.nodes.process.log import printable
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.inference import Result
+from vla_pruner_ros.report import encode_jpeg
 from vla_pruner_ros.robots import Commands, RobotProfile
+
+OVERLAY_QUALITY = 80
+"""JPEG quality of ~/overlay/compressed."""
 
 
 class Outputs:
-    """Publishers of `~/action_chunk`, `~/pruning` and `~/overlay`.
+    """Publishers of `~/action_chunk`, `~/pruning` and `~/overlay`, also compressed.
 
     tokens: what the last inference kept, for the diagnostics.
     """
@@ -28,6 +35,7 @@ class Outputs:
         self._chunks = create(ActionChunk, "~/action_chunk", qos)
         self._status = create(PruningStatus, "~/pruning", qos)
         self._overlay = create(Image, "~/overlay", QoSProfile(depth=1))
+        self._compressed = create(CompressedImage, "~/overlay/compressed", QoSProfile(depth=1))
         self.clear()
 
     def clear(self) -> None:
@@ -74,8 +82,18 @@ class Outputs:
         status.budget_mode, status.keep_ratio = pruning.budget_mode, float(pruning.keep_ratio)
         status.queue_length, status.queue_age = queue
         self._status.publish(status)
-        if self._overlay.get_subscription_count():
-            self._overlay.publish(_overlay_message(result, policy))
+        self._publish_overlay(result, policy)
+
+    def _publish_overlay(self, result: Result, policy: VlaPolicy) -> None:
+        wanted = [p for p in (self._overlay, self._compressed) if p.get_subscription_count()]
+        if not wanted:
+            return
+        overlay, header = _overlay(result, policy), result.task.header
+        if self._overlay in wanted:
+            self._overlay.publish(_image_message(overlay, header))
+        if self._compressed in wanted:
+            jpeg = array("B", encode_jpeg(overlay, OVERLAY_QUALITY))
+            self._compressed.publish(CompressedImage(header=header, format="jpeg", data=jpeg))
 
 
 def _values(commands: Commands) -> tuple[np.ndarray, int]:
@@ -116,7 +134,8 @@ def _chunk_message(result: Result, sequence: int, profile: RobotProfile | None) 
     return message
 
 
-def _overlay_message(result: Result, policy: VlaPolicy) -> Image:
+def _overlay(result: Result, policy: VlaPolicy) -> np.ndarray:
+    """Return the cameras next to each other with captions below, uint8 [H, W, 3]."""
     report = result.chunk.pruning
     dry_run = "DRY RUN" if result.task.settings.dry_run else ""
     images = [
@@ -124,9 +143,15 @@ def _overlay_message(result: Result, policy: VlaPolicy) -> Image:
         for image, kept in zip(result.observation.images, report.kept_indices, strict=True)
         if image is not None
     ]
-    overlay = np.ascontiguousarray(np.concatenate(images, axis=1))
+    pruning = result.task.settings.pruning
+    tokens = f"{report.tokens_kept} of {report.tokens_total} tokens"
+    facts = f"{pruning.method}, {tokens}, {1e3 * result.seconds:.0f} ms"
+    lines = [printable(result.task.instruction), facts]
+    return np.ascontiguousarray(add_captions(np.concatenate(images, axis=1), lines))
+
+
+def _image_message(overlay: np.ndarray, header: Header) -> Image:
     height, width = overlay.shape[:2]
-    header = result.task.header
     return Image(
         header=Header(stamp=header.stamp, frame_id=header.frame_id),
         height=height,
