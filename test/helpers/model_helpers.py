@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.models.policy import CheckpointError, Observation
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import PruningConfig
@@ -77,3 +77,9 @@ def rewrite(directory: Path, change) -> None:
 
 def same(one: torch.Tensor, other: torch.Tensor, tolerance: float = 1e-5) -> bool:
     return bool(torch.allclose(one, other, atol=tolerance, rtol=tolerance))
+
+
+def refused(directory, reason: str, **options) -> None:
+    """Assert that a checkpoint is refused with a message that matches."""
+    with pytest.raises(CheckpointError, match=reason):
+        load_policy(directory, **options)

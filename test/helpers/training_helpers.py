@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from vla_pruner_lab.training.train import TrainingSettings
+from vla_pruner_lab.training.settings import TrainingSettings
 from vla_pruner_ros.models.untrained import TinySize
 
 SMALL = TinySize(

@@ -16,7 +16,8 @@ from training_helpers import CPU, settings
 from vla_pruner_lab.demonstrations.dataset import Demonstrations
 from vla_pruner_lab.training.batches import CAMERAS, Batch
 from vla_pruner_lab.training.network import TrainingNetwork
-from vla_pruner_lab.training.train import FAMILIES, Training
+from vla_pruner_lab.training.settings import FAMILIES
+from vla_pruner_lab.training.train import Training
 from vla_pruner_ros.models.actions import BINS, ActionTokens
 from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.loading import load_policy

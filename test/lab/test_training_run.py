@@ -30,7 +30,8 @@ from vla_pruner_lab.training.batches import (
 from vla_pruner_lab.training.initial_weights import spread_layers
 from vla_pruner_lab.training.network import TrainingNetwork
 from vla_pruner_lab.training.precision import Float32Attention
-from vla_pruner_lab.training.train import FAMILIES, Limits, Training, main
+from vla_pruner_lab.training.settings import FAMILIES, Limits
+from vla_pruner_lab.training.train import Training, main
 from vla_pruner_ros.models.actions import ActionTokens, Bounds
 from vla_pruner_ros.models.checkpoints import read_json
 from vla_pruner_ros.models.loading import load_policy

@@ -8,29 +8,10 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from model_helpers import observation, rewrite
-from safetensors.torch import load_file, save_file
+from model_helpers import observation, refused, rewrite
+from safetensors.torch import load_file
 
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.models.policy import CheckpointError
-from vla_pruner_ros.models.sources import hub
-
-
-@pytest.fixture
-def copied(checkpoints, tmp_path):
-    """copied(family, name) -> a checkpoint to change, at tmp_path / name."""
-
-    def copy(family: str, name: str = "checkpoint"):
-        target = tmp_path / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return shutil.copytree(checkpoints(family), target)
-
-    return copy
-
-
-def refused(directory, reason, **options):
-    with pytest.raises(CheckpointError, match=reason):
-        load_policy(directory, **options)
 
 
 def edit(path, **changes):
@@ -240,78 +221,6 @@ def test_base_checkpoints_without_statistics_are_named(copied):
     refused(directory, "saved without the statistics of a robot's data, as base checkpoints are")
 
 
-# -- adapters ------------------------------------------------------------------------------------
-
-
-def write_adapter(directory, base, names, rank=2, alpha=4, prefix="", **settings):
-    """A LoRA of these weights; returns name -> what it adds."""
-    shapes = {name: t.shape for name, t in load_file(base / "model.safetensors").items()}
-    generator = torch.Generator().manual_seed(0)
-    tensors, added = {}, {}
-    for name in names:
-        rows, columns = shapes[name]
-        down = torch.randn(rank, columns, generator=generator) * 0.3
-        up = torch.randn(rows, rank, generator=generator) * 0.3
-        module = f"base_model.model.{prefix}{name.removesuffix('.weight')}"
-        tensors |= {f"{module}.lora_A.weight": down, f"{module}.lora_B.weight": up}
-        added[name] = alpha / rank * up @ down
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, directory / "adapter_model.safetensors")
-    content = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, **settings}
-    (directory / "adapter_config.json").write_text(json.dumps(content))
-    return added
-
-
-def merged(base, added):
-    def change(tensors):
-        for name, addition in added.items():
-            tensors[name] = tensors[name].float() + addition
-
-    rewrite(base, change)
-
-
-LLAMA = "language_model.model.layers.1.self_attn.q_proj.weight"
-EXPERT = "model.paligemma_with_expert.gemma_expert.model.layers.0.mlp.up_proj.weight"
-
-
-@pytest.mark.parametrize(("family", "name"), [("openvla", LLAMA), ("pi05", EXPERT)])
-@pytest.mark.parametrize("place", ["next to it", "apart", "lora_adapter"])
-def test_an_adapter_is_merged_into_its_base(copied, tmp_path, family, name, place):
-    base, whole = copied(family, "base"), copied(family, "whole")
-    if place == "next to it":
-        directory = base
-        added = write_adapter(base, base, [name])
-    else:
-        directory = tmp_path / "adapter"
-        where = directory if place == "apart" else directory / "lora_adapter"
-        added = write_adapter(where, base, [name], base_model_name_or_path=str(base))
-    merged(whole, added)
-    expected = load_policy(whole)
-    frame = observation(expected)
-    plain = load_policy(base if place != "next to it" else copied(family, "plain"))
-    ours = load_policy(directory).act_unpruned(frame)
-    assert np.allclose(ours, expected.act_unpruned(frame), atol=0.02)
-    if family == "pi05":
-        assert np.allclose(ours, expected.act_unpruned(frame), atol=1e-4)
-        assert not np.allclose(ours, plain.act_unpruned(frame), atol=1e-3)
-
-
-def test_an_adapter_of_another_base_or_kind_is_refused(copied, tmp_path):
-    base = copied("openvla", "base")
-    adapter = tmp_path / "adapter"
-    write_adapter(adapter, base, [LLAMA])
-    refused(adapter, "names no base model: set base_checkpoint")
-    refused(adapter, "is not to be had.*Set base_checkpoint", base_checkpoint=tmp_path / "none")
-    load_policy(adapter, base_checkpoint=base)
-    write_adapter(adapter, base, [LLAMA], prefix="stranger.")
-    refused(adapter, "which its base does not have", base_checkpoint=base)
-    write_adapter(adapter, base, [LLAMA], use_dora=True)
-    refused(adapter, "DoRA .* merge_and_unload", base_checkpoint=base)
-    write_adapter(adapter, base, [LLAMA])
-    (adapter / "adapter_model.safetensors").unlink()
-    refused(adapter, "has adapter_config.json and no adapter_model", base_checkpoint=base)
-
-
 # -- OpenVLA-OFT beyond LIBERO -------------------------------------------------------------------
 
 
@@ -348,67 +257,6 @@ def test_statistics_that_are_not_nested_by_data_set_are_read(copied):
     (directory / "dataset_statistics.json").write_text(json.dumps({**statistics, "num_runs": 5}))
     load_policy(directory)
     refused(directory, "unnorm_key 'num_runs' is not in", unnorm_key="num_runs")
-
-
-# -- the hub -------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty Hugging Face cache; returns its folder."""
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-def put(cache, name, source):
-    root = cache / f"models--{name.replace('/', '--')}"
-    shutil.copytree(source, root / "snapshots" / ("0" * 40))
-    (root / "refs").mkdir()
-    (root / "refs" / "main").write_text("0" * 40)
-
-
-def test_a_cached_repository_is_used_without_a_network(cache, checkpoints, monkeypatch):
-    put(cache, "owner/arm", checkpoints("pi05"))
-    monkeypatch.setattr(hub, "_fetch", lambda *_: pytest.fail("nothing is to be fetched"))
-    policy = load_policy("hf:owner/arm")
-    assert policy.family == "pi05"
-
-
-def test_what_cannot_be_fetched_is_named_with_the_command(cache, monkeypatch):
-    import huggingface_hub
-    from huggingface_hub import constants, errors
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    refused("hf:owner/arm", "cannot be fetched.*run `hf download owner/arm --include")
-    refused("hf:arm", "not of the form hf:owner/name")
-
-    def gated(*_, **options):
-        if options.get("local_files_only"):
-            raise errors.LocalEntryNotFoundError("not here")
-        error = errors.GatedRepoError.__new__(errors.GatedRepoError)
-        raise error
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", gated)
-    refused("hf:owner/arm@v2", "hf:owner/arm@v2 is gated: accept its licence.*--revision v2")
-
-
-def test_the_tokenizer_that_a_policy_names_comes_from_the_cache(
-    cache, copied, checkpoints, tmp_path
-):
-    directory = copied("pi05")
-    expected = load_policy(directory)
-    tokenizer = tmp_path / "tokenizer"
-    tokenizer.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        (directory / name).rename(tokenizer / name)
-    policy = load_policy(directory, tokenizer=tokenizer)
-    frame = observation(policy)
-    assert np.array_equal(policy.act_unpruned(frame), expected.act_unpruned(frame))
-    put(cache, "google/paligemma-3b-pt-224", tokenizer)
-    ours = load_policy(directory).act_unpruned(frame)
-    assert np.array_equal(ours, expected.act_unpruned(frame))
 
 
 def test_a_gpu_that_is_not_used_is_said(checkpoints, tmp_path, monkeypatch, caplog):

@@ -24,6 +24,39 @@ class Panic(BaseException):
 ERRORS = [ValueError("broken"), KeyError("key"), Panic("panicked"), MemoryError()]
 
 
+def fail_once(b, where: str, error: BaseException) -> None:
+    """Let one callback of a kind raise an error, and cause it to run."""
+    armed = threading.Event()
+
+    def fail(*_):
+        if armed.is_set():
+            armed.clear()
+            raise error
+
+    if where == "timer":
+        b.node.create_timer(0.01, fail)
+    elif where == "subscription":
+        b.node.create_subscription(Int32, "numbers", fail, 10)
+    elif where == "service":
+        b.node.runner.release = fail
+    else:
+        b.node.add_pre_set_parameters_callback(fail)
+    armed.set()
+    if where == "subscription":
+        # One side may match before the other: what is sent until then is lost.
+        numbers = b._publisher(Int32, "numbers", 10)
+        b.until(lambda: numbers.publish(Int32()) or not armed.is_set(), "a number to arrive")
+    if where == "service":
+        assert not b.call(Trigger, "/vla_pruner/reset", Trigger.Request()).success
+    if where == "parameter service":
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        change = Parameter("keep_ratio", value=0.4).to_parameter_msg()
+        request = SetParameters.Request(parameters=[change])
+        b.call(SetParameters, "/vla_pruner/set_parameters", request)
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
 @pytest.mark.parametrize("where", ["timer", "subscription", "service", "parameter service"])
 def test_a_failing_callback_stops_motion_and_nothing_else(where, error):
@@ -32,36 +65,7 @@ def test_a_failing_callback_stops_motion_and_nothing_else(where, error):
         actions = b.listen(EndEffectorAction, "/vla_pruner/action")
         b.activate()
         b.show_until(lambda: moving(actions), "motion")
-        armed = threading.Event()
-
-        def fail(*_):
-            if armed.is_set():
-                armed.clear()
-                raise error
-
-        if where == "timer":
-            b.node.create_timer(0.01, fail)
-        elif where == "subscription":
-            b.node.create_subscription(Int32, "numbers", fail, 10)
-        elif where == "service":
-            b.node.runner.release = fail
-        else:
-            b.node.add_pre_set_parameters_callback(fail)
-        armed.set()
-        if where == "subscription":
-            # One side may match before the other: what is sent until then is lost.
-            numbers = b._publisher(Int32, "numbers", 10)
-            b.until(lambda: numbers.publish(Int32()) or not armed.is_set(), "a number to arrive")
-        if where == "service":
-            assert not b.call(Trigger, "/vla_pruner/reset", Trigger.Request()).success
-        if where == "parameter service":
-            from rcl_interfaces.srv import SetParameters
-            from rclpy.parameter import Parameter
-
-            wish = Parameter("keep_ratio", value=0.4).to_parameter_msg()
-            b.call(SetParameters, "/vla_pruner/set_parameters", SetParameters.Request(
-                parameters=[wish]
-            ))  # fmt: skip
+        fail_once(b, where, error)
         b.until(lambda: b.count("callbacks_failed") == 1, "the failure to be counted")
         b.until(lambda: actions[-1].stop, "a stop")
         assert "A callback failed" in b.node.state()["problem"]

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT, LAB = "vla_pruner_ros", "vla_pruner_lab"
-MOST_FILES = 12
+MOST_FILES, MOST_LINES, MOST_STATEMENT_LINES = 12, 400, 50
 LOOSE_MODULES = {"__init__", "resources"}
 FLOORS = (
     {"resources"},
@@ -107,6 +107,44 @@ def test_no_folder_is_crowded(folder):
     assert len(files) <= MOST_FILES, (
         f"{folder.relative_to(ROOT)} holds {len(files)} files, more than {MOST_FILES}: group those "
         "that belong together in a subfolder with a docstring in its __init__.py"
+    )
+
+
+def sources() -> list[Path]:
+    """Return every Python file of product, lab, launch files and tests."""
+    tops = (PRODUCT, LAB, "launch", "test")
+    return sorted(path for top in tops for path in (ROOT / top).rglob("*.py"))
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function, its docstring not counted."""
+    lines = function.end_lineno - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - (docstring.end_lineno - docstring.lineno + 1)
+
+
+def test_no_file_is_long():
+    lines = {path: len(path.read_text().splitlines()) for path in sources()}
+    assert len(lines) > 450
+    long = {str(path.relative_to(ROOT)): n for path, n in lines.items() if n > MOST_LINES}
+    assert not long, f"split these files by idea ({MOST_LINES} lines at most): {long}"
+
+
+def test_no_function_is_long():
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    lengths = {
+        f"{path.relative_to(ROOT)}: {node.name}": length(node)
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, kinds)
+    }
+    assert len(lengths) > 4000
+    long = {name: n for name, n in lengths.items() if n > MOST_STATEMENT_LINES}
+    assert not long, (
+        f"split these functions by idea ({MOST_STATEMENT_LINES} lines at most, docstring not "
+        f"counted): {long}"
     )
 
 

@@ -48,8 +48,7 @@ def odd(text: str) -> int:
     return number
 
 
-@PROGRAM.main
-def main(argv: list[str]) -> int:
+def _arguments(argv: list[str]) -> argparse.Namespace:
     parser = PROGRAM.parser()
     add = parser.add_argument
     add("--checkpoint", type=checkpoint, default=SIMULATION_POLICY, help="folder or bundled name")
@@ -58,7 +57,58 @@ def main(argv: list[str]) -> int:
     add("--starts", type=odd, default=21, help="an odd number of starts to choose from")
     add("--every", type=COUNT, default=2, help="actions from frame to frame")
     parser.add_output("--out", default=Path("docs/reference/episode.webp"), help="the film")
-    given = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def _save(path: Path, images: list) -> None:
+    first, *rest = images
+    durations = [MILLISECONDS_A_FRAME] * len(rest) + [LAST_FRAME_MILLISECONDS]
+    first.save(
+        path, save_all=True, append_images=rest, duration=durations, loop=0, quality=70, method=4
+    )
+
+
+def _metadata(argv: list[str], given: argparse.Namespace) -> dict:
+    return {
+        "schema": "vla_pruner_lab.episode_animation/1",
+        "command": f"{PROGRAM.name} {shlex.join(argv)}".strip(),
+        "date": date.today().isoformat(),
+        "version": package_version(),
+        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "checkpoint": Path(given.checkpoint).name,
+        "task": given.task,
+        "instruction": instruction_for(given.task),
+        "rule": RULE.format(count=given.starts),
+    }
+
+
+def _results(settings: list[PruningConfig], pairs: list, seed: int) -> dict:
+    """Return the two sides of the film, and actions and success from every start."""
+    return {
+        "sides": [
+            {
+                "keep_ratio": pruning.keep_ratio,
+                "tokens_kept": side.tokens[0],
+                "tokens_total": side.tokens[1],
+                "success": side.success,
+                "actions": side.actions,
+            }
+            for pruning, side in zip(settings, pairs[seed], strict=True)
+        ],
+        "starts": [
+            {
+                "seed": number,
+                "actions": [one.actions for one in pair],
+                "success": [one.success for one in pair],
+            }
+            for number, pair in enumerate(pairs)
+        ],
+    }
+
+
+@PROGRAM.main
+def main(argv: list[str]) -> int:
+    given = _arguments(argv)
     from vla_pruner_lab.closed_loop.episode_film import MAX_ACTIONS, film_episode
 
     policy = load_policy(given.checkpoint)
@@ -72,42 +122,15 @@ def main(argv: list[str]) -> int:
     full, small = pairs[seed]
     title = f"“{instruction_for(given.task)}”"
     images = side_by_side([full.frames, small.frames], [full.success, small.success], title)
-    first, *rest = images
-    durations = [MILLISECONDS_A_FRAME] * len(rest) + [LAST_FRAME_MILLISECONDS]
-    first.save(
-        given.out, save_all=True, append_images=rest, duration=durations, loop=0,
-        quality=70, method=4,
-    )  # fmt: skip
-    facts = {
-        "schema": "vla_pruner_lab.episode_animation/1",
-        "command": f"{PROGRAM.name} {shlex.join(argv)}".strip(),
-        "date": date.today().isoformat(),
-        "version": package_version(),
-        "machine": f"{cpu_name()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-        "checkpoint": Path(given.checkpoint).name,
-        "task": given.task,
-        "instruction": instruction_for(given.task),
-        "rule": RULE.format(count=given.starts),
+    _save(given.out, images)
+    metadata = {
+        **_metadata(argv, given),
         "seed": seed,
         "preset": settings[0].preset,
         "frames": len(images),
-        "sides": [
-            {
-                "keep_ratio": pruning.keep_ratio,
-                "tokens_kept": side.tokens[0],
-                "tokens_total": side.tokens[1],
-                "success": side.success,
-                "actions": side.actions,
-            }
-            for pruning, side in zip(settings, (full, small), strict=True)
-        ],
-        "starts": [
-            {"seed": number, "actions": [one.actions for one in pair],
-             "success": [one.success for one in pair]}
-            for number, pair in enumerate(pairs)
-        ],
-    }  # fmt: skip
-    given.out.with_suffix(".json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+        **_results(settings, pairs, seed),
+    }
+    given.out.with_suffix(".json").write_text(json.dumps(metadata, indent=1) + "\n", "utf-8")
     print(f"Film: {given.out} ({len(images)} frames, {given.out.stat().st_size / 1e6:.2f} MB)")
     return 0
 

@@ -98,14 +98,12 @@ def load_policy(
         cameras = {"num_cameras": num_cameras} if num_cameras else {}
         defaults = known_options(family, {**(default_options or {}), **cameras})
         made = make_options(name, family, {**defaults, **options})
-        if threads:
-            torch.set_num_threads(threads)
-        device = _checked_device(device)
+        device, dtype = _placement(device, dtype, threads)
         request = Checkpoint(
             directory,
             config,
             device,
-            _checked_dtype(dtype, device),
+            dtype,
             unnorm_key or None,
             tokenizer or None,
             pruning or PruningConfig(),
@@ -114,8 +112,17 @@ def load_policy(
             policy = family.load(request, made)
             policy.robot = str(training_note(config).get("robot", ""))
     policy.set_execution(execution or ExecutionConfig())
-    logger.info("%s: %s on %s in %s", checkpoint, name, device, request.dtype)
+    logger.info("%s: %s on %s in %s", checkpoint, name, device, dtype)
     return policy
+
+
+def _placement(
+    device: str | torch.device, dtype: str | torch.dtype, threads: int
+) -> tuple[torch.device, torch.dtype]:
+    if threads:
+        torch.set_num_threads(threads)
+    device = _checked_device(device)
+    return device, _checked_dtype(dtype, device)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vla_pruner_ros.pruning.action_layers import ActionLayers
 from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.method import PruningMethod, Signals, select_evenly
@@ -18,7 +19,7 @@ from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
 from vla_pruner_ros.pruning.presets import preset_in_force, resolve
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
 from vla_pruner_ros.pruning.step import PruningStep
-from vla_pruner_ros.pruning.token_selection import TINY, Selection, combine, top_k
+from vla_pruner_ros.pruning.token_selection import Selection, top_k
 
 BUDGET_FIELDS = (
     "budget_mode",
@@ -196,7 +197,9 @@ class PruningState:
         expected = (len(plan.action_layers), self.num_visual)
         if tuple(action_rows.shape) != expected:
             raise ValueError(f"action_rows must be {list(expected)}, got {list(action_rows.shape)}")
-        self._relevance.push(self._reduce_layers(action_rows.float(), plan, selection))
+        kept = None if selection is None else selection.kept
+        rows = action_rows.float()
+        self._relevance.push(self._layers().reduce(rows, plan.action_layers, kept))
 
     def commit_step(self, plan: PruningStep) -> None:
         """Count a step whose action attention is remembered: the half on the host."""
@@ -204,7 +207,12 @@ class PruningState:
         self._steps_since_full = 0 if plan.full else self._steps_since_full + 1
 
     def record_step(self, latency_s: float | None, actions: np.ndarray | None) -> None:
-        """Tell the budget how the step last planned went: seconds, and actions [steps, 7]."""
+        """Report the step last planned to the budget.
+
+        Args:
+            latency_s: duration of the whole step (s), None if it was not measured.
+            actions: float [steps, 7], None if there are none.
+        """
         if self._planned is not None:
             planned = self._planned
             ratio = self._budget.ratio
@@ -323,36 +331,10 @@ class PruningState:
     def _action_layers(self) -> tuple[int, ...]:
         if not (self._remembers_action() or self.always_observe):
             return ()
-        return tuple(sorted({*self._early_layers(), *self._late_layers()}))
+        return self._layers().all
 
-    def _late_layers(self) -> range:
-        """Return the layers that give the action relevance: the decoder's second half, or one."""
-        layer = self.settings.action_layer
-        return (
-            range(layer, layer + 1) if layer >= 0 else range(self.num_layers // 2, self.num_layers)
-        )
-
-    def _early_layers(self) -> range:
-        """Return the layers that still see dropped tokens, if token_recovery reads them."""
-        layers = range(self._prune_layer())
-        starts = {"early_layers": 0, "last_full_layer": max(len(layers) - 1, 0)}
-        return layers[starts.get(self.settings.token_recovery, len(layers)) :]
-
-    def _reduce_layers(
-        self, rows: Tensor, plan: PruningStep, selection: Selection | None
-    ) -> Tensor:
-        """One action relevance [M] from the rows [layers, M].
-
-        With early_layers or last_full_layer a dropped token takes its relevance from below layer K,
-        scaled so that the kept tokens' relevance has the same sum there and in the late layers.
-        """
-        late = _mean_of(rows, plan.action_layers, self._late_layers())
-        if selection is None or not self._early_layers():
-            return late
-        early = _mean_of(rows, plan.action_layers, self._early_layers())
-        kept = combine(self.num_visual, selection.kept)
-        scale = (late * kept).sum() / (early * kept).sum().clamp_min(TINY)
-        return torch.where(kept, late, early * scale)
+    def _layers(self) -> ActionLayers:
+        return ActionLayers.of(self.settings, self.num_layers, self._prune_layer())
 
     def _is_refresh_due(self) -> bool:
         is_periodic = self.settings.token_recovery == "refresh"
@@ -401,12 +383,6 @@ class PruningState:
                     f"signal {name!r} must cover {self.num_visual} visual tokens, "
                     f"got shape {list(value.shape)}"
                 )
-
-
-def _mean_of(rows: Tensor, layers: tuple[int, ...], chosen: range) -> Tensor:
-    """Mean over the chosen layers, which lie next to one another in layers."""
-    first = layers.index(chosen[0])
-    return rows[first : first + len(chosen)].mean(dim=0)
 
 
 def _new_relevance(config: PruningConfig) -> TemporalRelevance:
