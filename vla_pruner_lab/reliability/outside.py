@@ -49,20 +49,26 @@ class Outside:
     """Observes a node from outside, shows it images and asks its services.
 
     seen: every action and twist in the order of receipt. clock_offset: seconds by which the
-    stamps of what is sent are ahead of this computer's clock. name: of the node, with namespace.
+    stamps of what is sent are ahead of this computer's clock. image_age: seconds by which those of
+    images lie back. frame_id: of images. encoding: of images. name: of the node, with namespace.
     """
 
-    def __init__(self, name: str = "", cameras: Sequence[str] = ("image_raw",)) -> None:
+    def __init__(
+        self, name: str = "", cameras: Sequence[str] = ("image_raw",), namespace: str = ""
+    ) -> None:
         self.name = name or f"subject_{os.getpid()}_{next(_NUMBERS)}"
         self.domain = int(os.environ["ROS_DOMAIN_ID"])
         self.seen: list[Seen] = []
         self.sentences: list[str] = []
         self.values: dict[str, str] = {}
-        self.clock_offset = 0.0
+        self.clock_offset = self.image_age = 0.0
+        self.frame_id, self.encoding = "", "rgb8"
         self.on_action: Callable[[EndEffectorAction], None] = lambda message: None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=self.domain)
-        self.node = rclpy.create_node(f"outside_{next(_NUMBERS)}", context=self._context)
+        self.node = rclpy.create_node(
+            f"outside_{next(_NUMBERS)}", context=self._context, namespace=namespace
+        )
         deep = QoSProfile(depth=1000)
         for kind, message_type, callback in (
             ("action", EndEffectorAction, self._on_action),
@@ -110,14 +116,16 @@ class Outside:
             self._camera = None
 
     def show(self) -> None:
-        image = Image(height=24, width=32, encoding="rgb8", step=96, data=bytes(24 * 96))
-        image.header.stamp = self.stamp()
+        image = Image(height=24, width=32, encoding=self.encoding, step=96, data=bytes(24 * 96))
+        image.header.stamp, image.header.frame_id = self.stamp(self.image_age), self.frame_id
         for publisher in self._images:
             publisher.publish(image)
 
-    def send_joint_state(self, count: int) -> None:
-        message = JointState(name=[f"joint_{i}" for i in range(count)], position=[0.1] * count)
-        message.header.stamp = self.stamp()
+    def send_joint_state(
+        self, names: Sequence[str], age: float = 0.0, position: float = 0.1
+    ) -> None:
+        message = JointState(name=list(names), position=[position] * len(names))
+        message.header.stamp = self.stamp(age)
         self._joints.publish(message)
 
     def stamp(self, age: float = 0.0) -> Any:

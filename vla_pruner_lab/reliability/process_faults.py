@@ -1,0 +1,189 @@
+"""What is done to the real process from outside, and how it is undone."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+
+from vla_pruner_lab.reliability.outside import CLEANUP, CONFIGURE, DEACTIVATE
+from vla_pruner_lab.reliability.process_world import (
+    CHECKPOINT,
+    INSTRUCTION,
+    NOT_A_NUMBER,
+    ProcessWorld,
+    burn,
+)
+
+
+def nothing() -> None:
+    """Undo nothing: the arm goes on by itself."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault: what begins it and what ends it.
+
+    begin: may return the moment of the cause, if it is not the moment of the call. stops: the arm
+    has to stop. goes_on: it moves again by itself. ends_life: a process ends.
+    """
+
+    begin: Callable[[], object]
+    end: Callable[[], object] = nothing
+    stops: bool = True
+    goes_on: bool = False
+    ends_life: bool = False
+
+
+def faults(world: ProcessWorld) -> dict[str, Fault]:
+    """Return all faults by name."""
+    return {**_inputs(world), **_clocks(world), **_requests(world), **_processes(world)}
+
+
+def _inputs(world: ProcessWorld) -> dict[str, Fault]:
+    outside = world.outside
+
+    def without(what: str) -> Fault:
+        return Fault(lambda: world.sends.discard(what), lambda: world.sends.add(what))
+
+    def wrong(owner: object, name: str, value: object, good: object, stops: bool = True) -> Fault:
+        return Fault(lambda: setattr(owner, name, value), lambda: setattr(owner, name, good), stops)
+
+    numbers = itertools.count()
+
+    def forge() -> None:
+        for _ in range(20):
+            outside.frame_id = f"camera\n[INFO] [1.0] [vla_pruner]: all is well {next(numbers)}"
+            time.sleep(0.05)
+
+    return {
+        "cameras fall silent": Fault(outside.stop_camera, world.camera_on),
+        "images repeated with an old stamp": wrong(outside, "image_age", 5.0, 0.0),
+        "images of an unknown encoding": wrong(outside, "encoding", "nv99", "rgb8"),
+        "forged frame names": Fault(forge, lambda: setattr(outside, "frame_id", ""), stops=False),
+        "joint states fall silent": without("joints"),
+        "joint states repeated with an old stamp": wrong(world, "joint_age", 5.0, 0.0),
+        "joint states that are no numbers": wrong(world, "joint_position", NOT_A_NUMBER, 0.1),
+        "pose falls silent": without("pose"),
+        "pose repeated with an old stamp": wrong(world, "pose_age", 5.0, 0.0),
+        "pose that is no number": wrong(world, "pose_height", NOT_A_NUMBER, 0.3),
+        "stamps 30 s old": wrong(outside, "clock_offset", -30.0, 0.0),
+        "stamps 30 s in the future": wrong(outside, "clock_offset", 30.0, 0.0),
+    }
+
+
+def _clocks(world: ProcessWorld) -> dict[str, Fault]:
+    def step(seconds: float) -> Fault:
+        return Fault(lambda: world.step_clock(seconds), lambda: world.step_clock(0.0))
+
+    return {
+        "clock of the computer set back 20 s": step(-20.0),
+        "clock of the computer set forward 1 h": step(3600.0),
+    }
+
+
+def _requests(world: ProcessWorld) -> dict[str, Fault]:
+    outside = world.outside
+
+    def down() -> None:
+        world.require(outside.change_state(DEACTIVATE), "deactivate failed")
+        world.require(outside.change_state(CLEANUP), "clean-up failed")
+
+    def up() -> None:
+        world.configure()
+        world.activate()
+
+    def bad_checkpoint() -> None:
+        down()
+        outside.set_parameter("checkpoint", "/dev/zero")
+        world.require(not outside.change_state(CONFIGURE), "configured from /dev/zero")
+        outside.set_parameter("checkpoint", CHECKPOINT)
+
+    def race() -> float:
+        client = outside.node.create_client(ChangeState, f"/{outside.name}/change_state")
+        outside.until(client.service_is_ready, "the service")
+        began = time.monotonic()
+        request = ChangeState.Request(transition=Transition(id=DEACTIVATE))
+        answers = [client.call_async(request) for _ in range(4)]
+        outside.until(lambda: all(answer.done() for answer in answers), "an answer to each")
+        outside.node.destroy_client(client)
+        done = sum(answer.result().success for answer in answers)
+        world.require(done == 1, f"{done} of 4 racing transitions succeeded")
+        return began
+
+    def misfits() -> None:
+        for wrong in (CONFIGURE, CLEANUP, 77):
+            world.require(not outside.change_state(wrong), f"transition {wrong} while active")
+
+    def parameters() -> None:
+        for number in range(40):
+            outside.set_parameter("seed", number)
+            outside.set_parameter("max_translation", 2.0 + number)  # refused
+
+    def unread() -> float:
+        world.is_read.clear()
+        parameters()
+        began = time.monotonic()
+        outside.change_state(DEACTIVATE)
+        return began
+
+    def read() -> None:
+        world.is_read.set()
+        world.activate()
+
+    def say(text: str) -> Callable[[], None]:
+        return lambda: outside.say(text)
+
+    def instruct() -> None:
+        outside.say(INSTRUCTION)
+
+    return {
+        "empty instruction": Fault(say(""), instruct),
+        "instruction of 1001 characters": Fault(say("x" * 1001), instruct),
+        "instruction beyond the model's context": Fault(
+            lambda: outside.say("\N{CJK UNIFIED IDEOGRAPH-5B57}" * 1000), instruct
+        ),
+        "~/reset": Fault(outside.reset, goes_on=True),
+        "deactivate": Fault(lambda: outside.change_state(DEACTIVATE), world.activate),
+        "deactivate, clean up": Fault(down, up),
+        "deactivate, configure from /dev/zero": Fault(bad_checkpoint, up),
+        "four deactivations at once": Fault(race, world.activate),
+        "transitions that do not fit": Fault(misfits, stops=False),
+        "80 parameters, half of them refused": Fault(parameters, stops=False),
+        "deactivate while nobody reads the terminal": Fault(unread, read),
+    }
+
+
+def _processes(world: ProcessWorld) -> dict[str, Fault]:
+    def ending(number: int, of_node: bool, code: int) -> Fault:
+        def end() -> None:
+            world.until_ended(code)
+            world.outside.stop_camera()
+            world.start()
+
+        return Fault(lambda: world.stop(number, of_node), end, ends_life=True)
+
+    def freeze() -> None:
+        world.stop(signal.SIGSTOP, of_node=True)
+        time.sleep(1.0)
+        world.stop(signal.SIGCONT, of_node=True)
+
+    def starve() -> None:
+        for process in burn(2.0, 4):
+            process.wait()
+
+    return {
+        "process frozen for 1 s": Fault(freeze, goes_on=True),
+        "four busy processes on two cores": Fault(starve, stops=False),
+        "SIGINT": ending(signal.SIGINT, True, 1),
+        "SIGTERM": ending(signal.SIGTERM, True, 1),
+        "SIGHUP": ending(signal.SIGHUP, True, 1),
+        "SIGTERM of the bring-up": ending(signal.SIGTERM, False, 0),
+        "SIGHUP of the bring-up": ending(signal.SIGHUP, False, 0),
+        "SIGKILL of the bring-up": ending(signal.SIGKILL, False, -signal.SIGKILL),
+    }
