@@ -31,6 +31,7 @@ class Fault:
 
     begin: may return the moment of the cause, if it is not the moment of the call. stops: the arm
     has to stop. goes_on: it moves again by itself. ends_life: a process ends.
+    ends_twist: it is enough if any message ends the twist that stood, as fresh inputs may be there.
     """
 
     begin: Callable[[], object]
@@ -38,6 +39,7 @@ class Fault:
     stops: bool = True
     goes_on: bool = False
     ends_life: bool = False
+    ends_twist: bool = False
 
 
 def faults(world: ProcessWorld) -> dict[str, Fault]:
@@ -178,7 +180,7 @@ def _processes(world: ProcessWorld) -> dict[str, Fault]:
             process.wait()
 
     return {
-        "process frozen for 1 s": Fault(freeze, goes_on=True),
+        "process frozen for 1 s": Fault(freeze, goes_on=True, ends_twist=True),
         "four busy processes on two cores": Fault(starve, stops=False),
         "SIGINT": ending(signal.SIGINT, True, 1),
         "SIGTERM": ending(signal.SIGTERM, True, 1),

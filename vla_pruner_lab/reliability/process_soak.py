@@ -97,6 +97,8 @@ class ProcessSoak:
         """Wait for the stop after a fault and keep its latency."""
 
         def stopped() -> float | None:
+            if fault.ends_twist:
+                return self._first_message(began + SLACK)
             return self._first_stop(began) if fault.goes_on else self._rests(began)
 
         try:
@@ -113,6 +115,10 @@ class ProcessSoak:
     def _first_stop(self, began: float) -> float | None:
         """Return when the first stop came after a time, None if there was none."""
         return next((s.at for s in self.outside.stops(began)), None)
+
+    def _first_message(self, since: float) -> float | None:
+        """Return when the first message of any kind came after a moment."""
+        return next((s.at for s in list(self.outside.seen) if s.at > since), None)
 
     def _rests(self, began: float) -> float | None:
         """Return when the arm came to rest for REST seconds after a time, None if it did not."""
