@@ -25,7 +25,8 @@ from vla_pruner_lab.reliability.outside import (
 from vla_pruner_ros.bringup.processes import find_executable
 
 __all__ = ["ACTIVATE", "CLEANUP", "CONFIGURE", "DEACTIVATE", "WAIT", "Outside", "subject"]
-SHIM = Path(__file__).parents[2] / "vla_pruner_lab" / "reliability" / "clock_shim.c"
+RELIABILITY = Path(__file__).parents[2] / "vla_pruner_lab" / "reliability"
+SHIM, DISK_SHIM = RELIABILITY / "clock_shim.c", RELIABILITY / "disk_shim.c"
 
 
 def arguments(name: str, **parameters: Any) -> list[str]:

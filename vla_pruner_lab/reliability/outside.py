@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,9 @@ from vla_pruner_ros.nodes.spin import spin_on
 
 WAIT = 30.0
 """Longest wait for anything (s)."""
+
+BEAT = 0.02
+"""Period (s) at which the observer looks whether it runs itself."""
 
 CONFIGURE, CLEANUP = Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_CLEANUP
 ACTIVATE, DEACTIVATE = Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE
@@ -85,10 +89,14 @@ class Outside:
         self._executor.add_node(self.node)
         self._spinner = threading.Thread(target=spin_on, args=(self._executor,))
         self._spinner.start()
+        self._gaps: deque[tuple[float, float]] = deque(maxlen=10_000)
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True).start()
         self._camera_stop = threading.Event()
         self._camera: threading.Thread | None = None
 
     def close(self) -> None:
+        self._closed.set()
         self.stop_camera()
         self._executor.shutdown()
         self._spinner.join()
@@ -198,6 +206,19 @@ class Outside:
         """Wait for an action from now on."""
         since = time.monotonic()
         self.until(lambda: self.motions(since), "motion", patience)
+
+    def late(self, begin: float, end: float) -> float:
+        """Return for how long (s) this observer itself did not run, at most, between two moments:
+        on a busy machine, what it received then came earlier than it noticed."""
+        return max((gap for at, gap in list(self._gaps) if begin < at <= end + gap), default=0.0)
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._closed.wait(BEAT):
+            now = time.monotonic()
+            if now - last > 2 * BEAT:
+                self._gaps.append((now, now - last))
+            last = now
 
     def _on_action(self, message: EndEffectorAction) -> None:
         self.seen.append(Seen(time.monotonic(), "action", not message.stop, message))

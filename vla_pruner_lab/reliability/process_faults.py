@@ -171,16 +171,21 @@ def _processes(world: ProcessWorld) -> dict[str, Fault]:
         return Fault(lambda: world.stop(number, of_node), end, ends_life=True)
 
     def freeze() -> None:
+        began = time.monotonic()
         world.stop(signal.SIGSTOP, of_node=True)
         time.sleep(1.0)
         world.stop(signal.SIGCONT, of_node=True)
+        world.frozen = time.monotonic() - began
+
+    def thaw() -> None:
+        world.frozen = 0.0
 
     def starve() -> None:
         for process in burn(2.0, 4):
             process.wait()
 
     return {
-        "process frozen for 1 s": Fault(freeze, goes_on=True, ends_twist=True),
+        "process frozen for 1 s": Fault(freeze, thaw, goes_on=True, ends_twist=True),
         "four busy processes on two cores": Fault(starve, stops=False),
         "SIGINT": ending(signal.SIGINT, True, 1),
         "SIGTERM": ending(signal.SIGTERM, True, 1),

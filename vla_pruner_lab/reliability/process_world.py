@@ -32,13 +32,15 @@ _TERMINAL_BYTES = 4096
 class ProcessWorld:
     """The process under test and what it sees.
 
-    sends: what the sensors send. violations: sentences about what went wrong.
+    sends: what the sensors send. violations: sentences about what went wrong. frozen: seconds for
+    which the node was frozen.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.violations: list[str] = []
         self.sends = {"images", "joints", "pose"}
+        self.frozen = 0.0
         self.pose_age = self.joint_age = 0.0
         self.pose_height, self.joint_position = 0.3, 0.1
         space = f"soak_{os.getpid()}"

@@ -16,6 +16,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from std_msgs.msg import String
 
+from vla_pruner_ros.nodes.process.log_file import without_file_of_rcl
 from vla_pruner_ros.nodes.spin import spin_on
 
 LOOK_PERIOD = 0.05
@@ -45,7 +46,7 @@ class PolicyClient:
         self._gives_up = gives_up
         if not rclpy.ok():
             # The program's own NAME:=VALUE arguments would be taken for remappings.
-            rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+            rclpy.init(args=without_file_of_rcl([]), signal_handler_options=SignalHandlerOptions.NO)
         self.node = rclpy.create_node(name)
         self._target = target
         self._executor = SingleThreadedExecutor()

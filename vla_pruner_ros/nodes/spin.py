@@ -24,6 +24,12 @@ from rclpy.signals import SignalHandlerOptions
 
 from vla_pruner_ros.nodes.overrides import explain_unparsable, parameter_files
 from vla_pruner_ros.nodes.process.host_memory import limit_arenas
+from vla_pruner_ros.nodes.process.log_file import (
+    LogFile,
+    decides_on_file,
+    log_directory,
+    without_file_of_rcl,
+)
 from vla_pruner_ros.nodes.process.terminal import OutputRelay
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -139,9 +145,10 @@ def init_rclpy(args: list[str] | None) -> threading.Event:
     """Initialise rclpy; return the event that STOP_SIGNALS set instead of ending it."""
     told_to_stop = threading.Event()
     set_on_stop_signals(told_to_stop)
-    OutputRelay().start()
+    given = sys.argv if args is None else args
+    OutputRelay(None if decides_on_file(given) else LogFile(log_directory())).start()
     limit_arenas()
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    rclpy.init(args=without_file_of_rcl(given), signal_handler_options=SignalHandlerOptions.NO)
     return told_to_stop
 
 

@@ -14,8 +14,9 @@ import termios
 import threading
 import time
 
-PIPE_BYTES = 2**20
-"""Output kept for a reader that is slow; what does not fit is dropped."""
+from vla_pruner_ros.nodes.process.log_file import LogFile
+from vla_pruner_ros.nodes.process.writer import KEPT_BYTES, Writer
+
 FLUSH_TIME = 0.5
 """Longest wait (s) at the end of the process for a reader to take what is left."""
 
@@ -28,15 +29,18 @@ class OutputRelay:
     rclpy writes its log while it holds Python's interpreter lock. If nobody reads the terminal
     (Ctrl-S, a stalled ssh), that write waits, and with it every thread of the node: the one that
     would stop the arm and the one that answers SIGTERM. With the relay all writes go to a pipe that
-    never makes a writer wait, and a thread of its own carries them on.
+    never makes a writer wait. One thread takes them out, another one writes to the terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, log_file: LogFile | None = None) -> None:
+        """log_file: gets a copy of everything."""
         self._reading, writing = os.pipe()
         with contextlib.suppress(OSError):  # above the system's limit for this user
-            fcntl.fcntl(writing, _F_SETPIPE_SZ, PIPE_BYTES)
+            fcntl.fcntl(writing, _F_SETPIPE_SZ, KEPT_BYTES)
         os.set_blocking(writing, False)
         self._writing = writing
+        self._log_file = log_file
+        self._sinks: list[Writer | LogFile] = [log_file] if log_file else []
         self._is_idle = True
 
     def start(self) -> None:
@@ -51,7 +55,7 @@ class OutputRelay:
         if one_reader:
             os.dup2(self._writing, 1)
         else:
-            other = OutputRelay()
+            other = OutputRelay(self._log_file)
             other._carry(other._reading, targets[0])
             os.dup2(other._writing, 1)
             atexit.register(other.flush)
@@ -62,7 +66,9 @@ class OutputRelay:
         """Wait until everything was taken, for FLUSH_TIME at most."""
         deadline = time.monotonic() + FLUSH_TIME
         # In this order: what left the pipe was marked as under way before it did.
-        while time.monotonic() < deadline and (self._waiting() or not self._is_idle):
+        while time.monotonic() < deadline and not (
+            not self._waiting() and self._is_idle and all(sink.is_idle for sink in self._sinks)
+        ):
             time.sleep(0.005)
 
     def _waiting(self) -> int:
@@ -70,6 +76,7 @@ class OutputRelay:
         return struct.unpack("i", fcntl.ioctl(self._reading, termios.FIONREAD, b"\0" * 4))[0]
 
     def _carry(self, source: int, target: int) -> None:
+        self._sinks.append(Writer(lambda: target, "terminal"))
         ready = select.poll()
         ready.register(source, select.POLLIN)
 
@@ -79,9 +86,8 @@ class OutputRelay:
                 ready.poll()
                 self._is_idle = False  # before the pipe is emptied, or flush() would miss this
                 data = os.read(source, 65536)
-                with contextlib.suppress(OSError):  # a terminal that was closed takes nothing
-                    while data:
-                        data = data[os.write(target, data) :]
+                for sink in self._sinks:
+                    sink.offer(data)
 
         threading.Thread(target=run, name="output", daemon=True).start()
 
