@@ -5,6 +5,8 @@ ros2 launch vla_pruner_ros bringup.launch.py checkpoint:=/path/to/checkpoint \\
 ros2 launch vla_pruner_ros bringup.launch.py sim:=true
 """
 
+import os
+
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -30,6 +32,7 @@ from vla_pruner_ros.bringup.parameters import (
     recorder_parameters,
     refuse_old_names,
 )
+from vla_pruner_ros.nodes.process.parent import VARIABLE as END_WITH
 
 PACKAGE = "vla_pruner_ros"
 
@@ -64,6 +67,8 @@ def make_nodes(context: LaunchContext) -> list:
         "namespace": given["namespace"],
         "output": "screen",
         "ros_arguments": ["--log-level", given["log_level"]],
+        # If this process is killed, the nodes stop the arm and end: launch alone leaves them.
+        "additional_env": {END_WITH: str(os.getpid())},
     }
     use_sim_time = {"use_sim_time": is_true(given["use_sim_time"])}
     policy = LifecycleNode(

@@ -55,3 +55,12 @@ def test_parameters_of_a_file(tmp_path):
         "workspace": [-0.3, 0, 1, 1, 1, 2],
         "instruction": "yes",
     }
+
+
+def test_lists_as_launch_ros_writes_them(tmp_path):
+    """Nothing of such a file was used, and configure was refused."""
+    written = yaml.dump({"/**": {"ros__parameters": {"image_topics": ("a", "b")}}})
+    assert "!!python/tuple" in written
+    path = tmp_path / "launch_params"
+    path.write_text(written)
+    assert parameters_of_file(path, "vla_pruner") == {"image_topics": ["a", "b"]}

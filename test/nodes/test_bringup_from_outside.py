@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import TransitionEvent
-from process_helpers import WAIT, Outside
+from process_helpers import ACTIVATE, CONFIGURE, WAIT, Outside, arguments
 
 from vla_pruner_ros.bringup.processes import find_executable
 
@@ -134,3 +134,58 @@ def test_motion_ends_with_the_bring_up(tmp_path, number):
         last = time.monotonic()
         made.outside.show()
         assert not made.outside.motions(last)
+
+
+LAUNCH = """
+import os, subprocess, sys, time
+environment = {**os.environ, "VLA_PRUNER_END_WITH": str(os.getpid())}
+print(subprocess.Popen(sys.argv[1:], env=environment).pid, flush=True)
+time.sleep(600)
+"""
+"""A stand-in for ros2 launch: it starts a node as bringup.launch.py does."""
+
+
+def test_motion_ends_with_the_launch_system():
+    """ros2 launch leaves its nodes running if it is killed; the arm went on."""
+    outside = Outside()
+    command = [sys.executable, "-c", LAUNCH, *arguments(outside.name)]
+    launch = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    node = int(launch.stdout.readline())
+    try:
+        assert outside.change_state(CONFIGURE)
+        assert outside.change_state(ACTIVATE)
+        outside.start_camera()
+        outside.until_moving()
+        killed = time.monotonic()
+        launch.kill()
+        launch.wait()
+        outside.until(lambda: not is_alive(node), "the end of the node")
+        outside.until(lambda: outside.stops(killed), "the stop")
+        assert not outside.motions(outside.stops(killed)[-1].at)
+        assert outside.moving_twist_stands() == 0.0
+    finally:
+        launch.kill()
+        launch.wait()
+        with suppress(ProcessLookupError):
+            os.kill(node, signal.SIGKILL)
+        outside.close()
+
+
+ORPHAN = """
+import os, signal, sys, threading
+from vla_pruner_ros.nodes.process.parent import end_with_launch
+told = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: told.set())
+end_with_launch()
+sys.exit(0 if told.wait(1.0) else 3)
+"""
+
+
+@pytest.mark.parametrize(("variable", "code"), [("gone", 0), ("", 3), ("here", 3)])
+def test_a_node_whose_launch_system_is_gone_already_ends(variable, code):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    value = {"gone": str(ended.pid), "here": str(os.getpid())}.get(variable, "")
+    environment = {**os.environ, "VLA_PRUNER_END_WITH": value}
+    command = [sys.executable, "-c", ORPHAN]
+    assert subprocess.run(command, env=environment, timeout=60).returncode == code

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +53,17 @@ def test_node_becomes_active_with_the_arguments_and_ends_cleanly(launched):
     text = log.read_text()
     assert "process has died" not in text
     assert text.count("process has finished cleanly") == 2
+
+
+def test_no_node_outlives_a_launch_that_is_killed(launched):
+    process, log = launched
+    with PolicyClient("launch_test") as client:
+        deadline = time.monotonic() + 60.0
+        while client.state(60.0) != "active":
+            assert time.monotonic() < deadline, log.read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 2
+        process.kill()
+        while any(Path(f"/proc/{child}/exe").exists() for child in children):
+            assert time.monotonic() < deadline + 30.0, log.read_text()
+            time.sleep(0.05)

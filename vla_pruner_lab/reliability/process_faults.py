@@ -1,4 +1,4 @@
-"""What is done to the real process from outside, and how it is undone."""
+"""Faults that are done to the real process from outside, and how each is undone."""
 
 from __future__ import annotations
 

@@ -45,3 +45,7 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
 
 
 RclLoader.add_constructor("tag:yaml.org,2002:str", _scalar)
+# launch_ros writes lists with this tag, which rcl passes over.
+RclLoader.add_constructor(
+    "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node)
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -11,9 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-STOP_TIMEOUT = 10.0
+from vla_pruner_ros.nodes.process.parent import signal_on_end_of_parent
 
-_PR_SET_PDEATHSIG = 1
+STOP_TIMEOUT = 10.0
 
 
 class Processes:
@@ -90,10 +89,10 @@ def _ending_with_parent() -> Callable[[], None] | None:
     """Return what a child runs before it becomes another program; None if not on Linux."""
     if sys.platform != "linux":
         return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+    parent = os.getpid()
 
     def ask_for_signal() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal_on_end_of_parent()
         if os.getppid() != parent:  # it was gone before the call
             os._exit(1)
 

@@ -30,6 +30,7 @@ from vla_pruner_ros.nodes.process.log_file import (
     log_directory,
     without_file_of_rcl,
 )
+from vla_pruner_ros.nodes.process.parent import end_with_launch
 from vla_pruner_ros.nodes.process.terminal import OutputRelay
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -145,6 +146,7 @@ def init_rclpy(args: list[str] | None) -> threading.Event:
     """Initialise rclpy; return the event that STOP_SIGNALS set instead of ending it."""
     told_to_stop = threading.Event()
     set_on_stop_signals(told_to_stop)
+    end_with_launch()
     given = sys.argv if args is None else args
     OutputRelay(None if decides_on_file(given) else LogFile(log_directory())).start()
     limit_arenas()
