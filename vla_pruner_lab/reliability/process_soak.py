@@ -24,10 +24,12 @@ from typing import Any
 
 import numpy as np
 
+from vla_pruner_lab.common.program import POSITIVE, lab_program
 from vla_pruner_lab.reliability.process_faults import Fault, faults
 from vla_pruner_lab.reliability.process_page import page, table
 from vla_pruner_lab.reliability.process_world import MAX_TRANSLATION, ProcessWorld
 
+PROGRAM = lab_program("reliability.process_soak", __doc__, "--minutes 2 --seed 1")
 FIRST_LIFE = 0.75
 """Share of the time without faults that end the process."""
 REST = 0.7
@@ -198,10 +200,11 @@ def _report(soak: ProcessSoak) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=0)
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
+    parser.add_argument("--minutes", type=POSITIVE, default=10.0, help="of running")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--one-life", action="store_true", help="never end the process")
     parser.add_output("--json", help="where the report goes")
     parser.add_argument("--markdown", type=Path, help="write docs/reference/process_soak.md here")
