@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from vla_pruner_lab.common.program import POSITIVE, lab_program
-from vla_pruner_lab.reliability.process_faults import Fault, faults
-from vla_pruner_lab.reliability.process_page import page, table
-from vla_pruner_lab.reliability.process_world import MAX_TRANSLATION, ProcessWorld
+from vla_pruner_lab.reliability.process.faults import Fault, faults
+from vla_pruner_lab.reliability.process.page import page, table
+from vla_pruner_lab.reliability.process.world import MAX_TRANSLATION, ProcessWorld
 
 PROGRAM = lab_program("reliability.process_soak", __doc__, "--minutes 2 --seed 1")
 FIRST_LIFE = 0.75

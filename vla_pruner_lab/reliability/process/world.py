@@ -129,7 +129,7 @@ class ProcessWorld:
         return next(map(int, children.read_text().split()), 0)
 
     def _make_clock(self) -> mmap.mmap | None:
-        source = Path(__file__).with_name("clock_shim.c")
+        source = Path(__file__).parents[1] / "clock_shim.c"
         command = ["cc", "-shared", "-fPIC", "-O2", str(source), "-o", str(self.folder / "shim.so")]
         try:
             subprocess.run([*command, "-ldl"], check=True, capture_output=True)

@@ -12,7 +12,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
 from vla_pruner_lab.reliability.outside import CLEANUP, CONFIGURE, DEACTIVATE
-from vla_pruner_lab.reliability.process_world import (
+from vla_pruner_lab.reliability.process.world import (
     CHECKPOINT,
     INSTRUCTION,
     NOT_A_NUMBER,

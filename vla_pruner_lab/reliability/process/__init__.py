@@ -1,0 +1,1 @@
+"""The real process under test: its world, its faults, the page about it."""
