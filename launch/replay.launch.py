@@ -8,6 +8,8 @@ active, and drives /clock. The recorded node's outputs are played on /recorded/.
 the running one. For a comparison frame by frame use vla_pruner_replay, which needs no ROS.
 """
 
+from collections.abc import Iterable
+
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -37,13 +39,15 @@ ARGUMENTS = (
 """Next to these, every argument of bringup.launch.py is taken: checkpoint, recorded_node, ..."""
 
 
-def play_command(bag: str, rate: str, loop: str, node: str, has_clock: bool = False) -> list[str]:
+def play_command(
+    bag: str, rate: str, loop: str, node: str, topics: Iterable[str] = (), has_clock: bool = False
+) -> list[str]:
     """Return `ros2 bag play` with the recorded node's outputs out of the running one's way.
 
     The /clock of a simulation is played as it was recorded: the stamps follow it.
     /clock must not move: the rule would move the player's own clock as well.
     """
-    remaps = [f"{name}:=/recorded{name}" for name in moved_aside(node)]
+    remaps = [f"{name}:=/recorded{name}" for name in moved_aside(node, topics)]
     looped = ["--loop"] if is_true(loop) else []
     clock = [] if has_clock else ["--clock", "100"]
     return ["ros2", "bag", "play", bag, *clock, "--rate", rate, *looped, "-m", *remaps]
@@ -53,6 +57,7 @@ def play_once_active(context: LaunchContext) -> list[RegisterEventHandler]:
     bag, rate, loop = (LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS)
     with BagReader(bag) as reader:
         node = find_node(reader.topics, LaunchConfiguration("recorded_node").perform(context))
+        topics = list(reader.topics)
         has_clock = "/clock" in reader.topics and reader.topics["/clock"].count > 0
     # handle_once: a person who deactivates and activates the node does not start a second player.
     return [
@@ -61,7 +66,8 @@ def play_once_active(context: LaunchContext) -> list[RegisterEventHandler]:
                 goal_state="active",
                 entities=[
                     ExecuteProcess(
-                        cmd=play_command(bag, rate, loop, node, has_clock), output="screen"
+                        cmd=play_command(bag, rate, loop, node, topics, has_clock),
+                        output="screen",
                     )
                 ],
                 handle_once=True,

@@ -6,16 +6,18 @@ import shutil
 import threading
 from collections import namedtuple
 
+import numpy as np
 import pytest
 import rclpy
 from geometry_msgs.msg import PoseStamped, TwistStamped
+from lifecycle_msgs.msg import Transition
 from node_helpers import DOMAIN, ControlledPolicy, bench
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from recorder_helpers import playing, recorder
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from vla_pruner_ros.bags.reader import BagReader
@@ -23,7 +25,7 @@ from vla_pruner_ros.bringup.parameters import recorder_parameters
 from vla_pruner_ros.nodes.messages import to_nanoseconds
 from vla_pruner_ros.nodes.recorder import RecorderNode
 from vla_pruner_ros.nodes.spin import EndNode
-from vla_pruner_ros.replay.live import COMMANDS, moved_aside
+from vla_pruner_ros.replay.live import COMMANDS, is_arm_command, moved_aside
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -170,6 +172,44 @@ def test_a_simulators_bag_is_played_on_its_recorded_clock(tmp_path, rate):
                 (to_nanoseconds(c.clock) for c in clocks[1:]), strict=False,
             )
         )  # fmt: skip
+
+
+def test_joint_states_with_a_prefix_and_each_arms_commands_are_recorded(tmp_path):
+    """The prefix was taken for a part of the topic's name, and ended the recorder."""
+    policy = ControlledPolicy(state_dim=14)
+    policy.robot = "aloha"
+    policy._follow_brightness = lambda seen: np.full((1, 14), 1e-6 * seen.images[0].mean())
+    entries = [f"{side}_=/{side}/joint_states" for side in ("left", "right")]
+    settings = {"separate_arms": True, "dry_run": True, "joint_state_topics": entries}
+    with bench(policy, **settings) as b, recorder(b.client.context, tmp_path / "bag") as r:
+        topics = {f"/{side}/joint_states" for side in ("left", "right")}
+        sensors = [b.client.create_publisher(JointState, topic, 10) for topic in sorted(topics)]
+        assert b.change_state(Transition.TRANSITION_CONFIGURE)
+        command = "/vla_pruner/preview/left/joint_command"
+
+        def all_recorded() -> bool:
+            for sensor in sensors:
+                sensor.publish(JointState(name=["waist"], position=[0.0]))
+            return topics <= set(r.recording.counts) and bool(b.client.count_subscribers(command))
+
+        b.until(all_recorded, "both drivers and the arms' commands")
+
+
+@pytest.mark.parametrize(
+    ("topic", "is_one"),
+    [
+        ("/vla_pruner/left/joint_trajectory", True),
+        ("/vla_pruner/preview/left/gripper_command", True),
+        ("/vla_pruner/joint_trajectory", False),
+        ("/vla_pruner/left/joint_states", False),
+        ("/other/left/joint_trajectory", False),
+        ("/vla_pruner/replay/full/action_chunk", False),
+    ],
+)
+def test_recorded_commands_of_one_arm_are_never_played_to_its_controller(topic, is_one):
+    assert is_arm_command(topic, "/vla_pruner") == is_one
+    shared = topic == "/vla_pruner/joint_trajectory"
+    assert (topic in moved_aside("/vla_pruner", [topic])) == (is_one or shared)
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *(f"preview/{name}" for name in COMMANDS), "overlay"])

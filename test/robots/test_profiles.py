@@ -188,6 +188,7 @@ arms:
         ("[a, b]", "[]", 19, "must name at least one joint"),
         ("[a, b]", "[a, a]", 19, "names 'a' twice"),
         ("one:", "One/:", 19, "arm 'One/' becomes part of topic names"),
+        ("one:", "preview:", 19, "arm 'preview' becomes part of topic names"),
         ("gripper: hand", "gripper: hand, prefix: left_", 19, "'a' of arm 'one' has no name after"),
         ("gripper: hand", "gripper: hand, prefix: a", 19, "'a' of arm 'one' has no name after 'a'"),
         ("gripper: hand", "gripper: hand, speed: 3", 19, "no field 'speed'"),

@@ -44,7 +44,7 @@ _SEPARATOR = "=" * 80 + "\n"
 def standard_store(distribution: Stores = Stores.LATEST) -> Typestore:
     """Return the message types of a ROS 2 distribution and of this package."""
     store = get_typestore(distribution)
-    store.register(_own_types())
+    store.register(own_types())
     return store
 
 
@@ -103,6 +103,11 @@ def standard_name(msgtype: str) -> str:
     return msgtype if "/" in name or not slash else f"{package}/msg/{name}"
 
 
+def is_embedded(connection: Connection) -> bool:
+    """Return whether the bag holds the definition of a topic's messages."""
+    return bool(connection.msgdef.data.strip())
+
+
 def _embedded_types(connection: Connection) -> dict:
     kind, text = connection.msgdef
     if not text.strip():  # the recorder did not know it; it is no type without fields
@@ -124,7 +129,8 @@ def _idl_types(text: str) -> dict:
     return types
 
 
-def _own_types() -> dict:
+def own_types() -> dict:
+    """Return the message types of this package, by name."""
     types: dict = {}
     for path in sorted((share_directory() / "msg").glob("*.msg")):
         types.update(get_types_from_msg(path.read_text("utf-8"), f"{PACKAGE}/msg/{path.stem}"))

@@ -20,12 +20,15 @@ from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
 
 from vla_pruner_ros.bags import foreign
-from vla_pruner_ros.bags.definitions import standard_name, store_for
+from vla_pruner_ros.bags.definitions import is_embedded, standard_name, store_for
+from vla_pruner_ros.bags.earlier import earlier_stores
 from vla_pruner_ros.bags.storage import Metadata, Storage, open_file, read_metadata
 from vla_pruner_ros.bags.storage.compression import ZSTD_MAGIC, decompress, unpack_file
 from vla_pruner_ros.bags.storage.files import SUFFIXES
 from vla_pruner_ros.bags.storage.mcap_records import MAX_RECORD
 
+_UNFIT = (SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError)
+"""Errors of rosbags if bytes do not fit a type."""
 _PACKED_SUFFIXES = (".zst", ".zstd")
 
 
@@ -85,6 +88,7 @@ class BagReader:
         self.topics = _topics(self._connections)
         self.custom_data = dict(self._metadata.custom_data)
         self._store = store_for(self._connections, self._metadata.distribution)
+        self._defined = {c.topic for c in self._connections if is_embedded(c)}
 
     def __enter__(self) -> BagReader:
         return self
@@ -129,11 +133,17 @@ class BagReader:
             raise BagError(
                 f"{record.topic} is encoded as {encoding!r}; only cdr (ROS 2) and ros1 are read"
             )
-        read = self._store.deserialize_ros1 if encoding == "ros1" else self._store.deserialize_cdr
-        try:
-            return read(plain_data(record), record.msgtype)
-        except (SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError) as error:
-            raise BagError(f"a message on {record.topic} is damaged: {_message(error)}") from None
+        stores = [self._store]
+        if record.topic not in self._defined:  # the recorder may have been of an earlier release
+            stores += earlier_stores(record.msgtype)
+        problem = ""
+        for store in stores:
+            read = store.deserialize_ros1 if encoding == "ros1" else store.deserialize_cdr
+            try:
+                return read(plain_data(record), record.msgtype)
+            except _UNFIT as error:
+                problem = problem or _message(error)
+        raise BagError(f"a message on {record.topic} is damaged: {problem}")
 
     @property
     def _connections(self) -> list[Connection]:

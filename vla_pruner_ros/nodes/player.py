@@ -104,7 +104,7 @@ class PlayerNode(Node):
 
     def _make_publishers(self) -> dict[str, Any]:
         node = find_node(self._reader.topics, self.settings.recorded_node)
-        aside = moved_aside(node) if node else []
+        aside = moved_aside(node, self._reader.topics) if node else []
         made = {}
         for topic in self._reader.topics.values():
             known_class = message_class(topic.msgtype)

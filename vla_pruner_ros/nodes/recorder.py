@@ -12,7 +12,7 @@ import shutil
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import EndNode, run_node
 from vla_pruner_ros.nodes.subscribing import LatchedSubscription
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
-from vla_pruner_ros.replay.live import COMMANDS
+from vla_pruner_ros.replay.live import COMMANDS, is_arm_command
 from vla_pruner_ros.settings import check_fields, setting
 
 DEFAULT_CAMERAS = NodeSettings.image_topics
@@ -217,6 +217,7 @@ class RecorderNode(Node):
             latched.look()
         self.snapshot.look()
         published = dict(self.get_topic_names_and_types()) if self._awaited else {}
+        self._await_arms(published)
         for topic, recorded in list(self._awaited.items()):
             msgtype = recorded.msgtype or next(iter(published.get(topic, [])), "")
             publishers = self.get_publishers_info_by_topic(topic)
@@ -226,6 +227,13 @@ class RecorderNode(Node):
             elif msgtype and (publishers or recorded.reliable is not None):
                 self._subscribe(topic, msgtype, self._reliability(recorded, publishers))
                 del self._awaited[topic]
+
+    def _await_arms(self, published: Iterable[str]) -> None:
+        """Record the commands of arms with topics of their own, too; a profile names them."""
+        node = self.resolve_topic_name(self.settings.node)
+        for topic in published:
+            if is_arm_command(topic, node) and topic not in self._recorded:
+                self._awaited.setdefault(topic, RecordedTopic(topic, "", None))
 
     def _check_disk(self) -> None:
         """End before the disk is full: other programs of the robot need it, too."""
@@ -305,8 +313,8 @@ class RecorderNode(Node):
     def _on_parameters(self, values: dict[str, Any], event: bytes) -> None:
         """Note the parameters in force, and record the cameras they name."""
         self._on_message("/parameter_events", types.PARAMETER_EVENT, event)
-        for topic in values.get("joint_state_topics") or []:
-            name = self.resolve_topic_name(topic)
+        for entry in values.get("joint_state_topics") or []:
+            name = self.resolve_topic_name(entry.rpartition("=")[2])  # without its prefix
             if name not in self._recorded:
                 self._awaited[name] = RecordedTopic(name, types.JOINT_STATE, None)
         if any(self.settings.image_topics):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,23 @@ def _transport(reader: BagReader, topic: str) -> str:
     return "mjpeg" if reader.topics[topic].msgtype == COMPRESSED_IMAGE else "raw"
 
 
-def moved_aside(node: str) -> list[str]:
+def moved_aside(node: str, topics: Iterable[str] = ()) -> list[str]:
     """Return the recorded topics that must not be played under their own names.
 
     The recorded node's outputs would mix with the running one's, and nodes would take recorded
     parameter events for their own.
+
+    Args:
+        node: full name of the recorded node.
+        topics: of the bag; those that command one arm of several are added.
     """
     names = [f"{node.rstrip('/')}/{output}" for output in RECORDED_OUTPUTS]
-    return [*names, "/parameter_events", "/diagnostics"]
+    arms = [topic for topic in topics if is_arm_command(topic, node)]
+    return [*names, *arms, "/parameter_events", "/diagnostics"]
+
+
+def is_arm_command(topic: str, node: str) -> bool:
+    """Return whether a topic commands one arm: <node>/left/joint_trajectory, or its preview."""
+    start, _, name = topic.rpartition("/")
+    parts = start.removeprefix(f"{node.rstrip('/')}/").removeprefix("preview/")
+    return name in COMMANDS and start.startswith(f"{node.rstrip('/')}/") and "/" not in parts

@@ -9,6 +9,8 @@ from vla_pruner_ros.robots.yaml_reader import Value
 
 TOPIC_WORD = re.compile(r"[a-z][a-z0-9_]*")
 """Form of an arm's name, which becomes part of topic names."""
+PREVIEW = "preview"
+"""Part of the topic names of a dry run."""
 
 
 def read_arms(
@@ -37,10 +39,10 @@ def read_arms(
 
 
 def _read_arm(name: str, entry: Value) -> ArmPart:
-    if not TOPIC_WORD.fullmatch(name):
+    if not TOPIC_WORD.fullmatch(name) or name == PREVIEW:
         entry.fail(
             f"arm {name!r} becomes part of topic names: use small letters, digits and underscores, "
-            "a letter first"
+            f"a letter first, and not {PREVIEW}"
         )
     fields = entry.mapping()
     arm = ArmPart(

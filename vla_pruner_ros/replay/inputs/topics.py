@@ -87,22 +87,31 @@ def choose_topics(
         status=_of_node(topics, node, "pruning"),
         parameters="/parameter_events" if "/parameter_events" in topics else None,
         node=node,
-        states=_states(topics, selection.state, recorded_states),
+        states=_states(topics, selection.state, recorded_states, node or ""),
         pose=_one(topics, types.POSE, "", "end_effector_pose"),
     )
 
 
 def _states(
-    topics: Mapping[str, Topic], chosen: str, recorded: Sequence[str]
+    topics: Mapping[str, Topic], chosen: str, recorded: Sequence[str], node: str
 ) -> tuple[tuple[str, str], ...]:
-    """Return prefix and topic of the joint states: the user's, the recorded node's, or all."""
-    there = [topic.name for topic in topics.values() if topic.msgtype == types.JOINT_STATE]
+    """Return prefix and topic of the joint states: the user's, the recorded node's, or all.
+
+    The recorded node listened in its own namespace. Only if nothing was recorded there (its topics
+    were remapped), every topic of that name counts.
+    """
+    namespace, there = (
+        node.rpartition("/")[0],
+        [topic.name for topic in topics.values() if topic.msgtype == types.JOINT_STATE],
+    )
     if chosen:
         return (("", chosen),)
     found = []
     for entry in recorded:
         prefix, _, name = entry.rpartition("=")
-        found += [(prefix, t) for t in there if t == name or t.endswith("/" + name.lstrip("/"))]
+        resolved = name if name.startswith("/") else f"{namespace}/{name}"
+        matches = [t for t in there if t.endswith("/" + name.lstrip("/"))]
+        found += [(prefix, t) for t in ([resolved] if resolved in there else matches)]
     return tuple(found) or tuple(("", name) for name in there)
 
 

@@ -1,4 +1,4 @@
-"""The topics of joints and grippers: all together, or each arm apart."""
+"""Assignment of joints and grippers to topics: all together, or each arm apart."""
 
 from __future__ import annotations
 
