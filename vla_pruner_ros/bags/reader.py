@@ -102,6 +102,7 @@ class BagReader:
 
     @property
     def damage(self) -> list[str]:
+        """Sentences about what could not be read, each once; empty if nothing is missing."""
         found = [storage.damage for storage in self._storages if storage.damage]
         return list(dict.fromkeys([*self._damage, *found, *self._shortfall()]))
 

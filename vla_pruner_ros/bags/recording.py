@@ -72,6 +72,7 @@ class BagRecording:
 
     @property
     def path(self) -> Path:
+        """Directory of the bag."""
         return self._writer.path
 
     @property

@@ -86,6 +86,11 @@ def parameter(name: str, value: object) -> list[str]:
 
 
 def common_arguments(given: dict[str, str]) -> list[str]:
+    """Return the ROS arguments that every started node gets.
+
+    Args:
+        given: launch argument -> value, as text.
+    """
     arguments = ["--log-level", given["log_level"]]
     arguments += parameter("use_sim_time", is_true(given["use_sim_time"]))
     if given["namespace"]:

@@ -65,15 +65,19 @@ class PolicyClient:
         rclpy.try_shutdown()
 
     def configure(self, timeout: float = 600.0) -> bool:
+        """Configure the node; return whether it is inactive within the timeout (s)."""
         return self._change_state(Transition.TRANSITION_CONFIGURE, timeout)
 
     def activate(self, timeout: float = 10.0) -> bool:
+        """Activate the node; return whether it is active within the timeout (s)."""
         return self._change_state(Transition.TRANSITION_ACTIVATE, timeout)
 
     def deactivate(self, timeout: float = 10.0) -> bool:
+        """Deactivate the node; return whether it is inactive within the timeout (s)."""
         return self._change_state(Transition.TRANSITION_DEACTIVATE, timeout)
 
     def cleanup(self, timeout: float = 10.0) -> bool:
+        """Clean the node up; return whether it is unconfigured within the timeout (s)."""
         return self._change_state(Transition.TRANSITION_CLEANUP, timeout)
 
     def state(self, timeout: float = 10.0) -> str:
@@ -93,6 +97,7 @@ class PolicyClient:
             raise ValueError(result.reason)
 
     def instruct(self, text: str) -> None:
+        """Publish an instruction."""
         self._instructions.publish(String(data=text))
 
     def wait_until_alone(self, timeout: float = 30.0) -> bool:

@@ -20,6 +20,7 @@ class Executable:
     examples: Sequence[str]
 
     def help(self, name: str) -> str:
+        """Return the help text of the executable under this name."""
         examples = "\n".join(f"  {name} {example}".rstrip() for example in self.examples)
         return (
             f"{self.summary}\n\nExamples:\n{examples}\n\n"

@@ -14,6 +14,7 @@ COMPRESSIONS = ("none", "png", "jpeg", "zstd")
 
 
 def is_true(value: str) -> bool:
+    """Return whether a launch argument is true, 1, yes or on."""
     return value.lower() in ("true", "1", "yes", "on")
 
 
@@ -107,4 +108,5 @@ def recorder_parameters(given: dict[str, str]) -> dict[str, object]:
 
 
 def is_recording(given: dict[str, str]) -> bool:
+    """Return whether the launch arguments ask for a recording."""
     return bool(given["record"]) and given["record"].lower() != "false"

@@ -85,9 +85,11 @@ class ActionQueue:
         self._waiting = blend(old, new, blend_steps)
 
     def pop(self) -> PlannedAction | None:
+        """Remove and return the next action, None if the queue is empty."""
         return self._waiting.pop(0) if self._waiting else None
 
     def clear(self) -> None:
+        """Remove all actions."""
         self._waiting.clear()
 
     @staticmethod

@@ -53,6 +53,7 @@ class MotionClock:
 
     @property
     def is_simulated(self) -> bool:
+        """True if the node follows /clock."""
         return self._is_simulated()
 
     def read(self) -> Instant:

@@ -83,6 +83,7 @@ class FrameBuffer:
         return [camera for camera, there in enumerate(present) if not there and any(present)]
 
     def clear(self) -> None:
+        """Drop all frames, and count the time without a set from now on."""
         with self._lock:
             self._since = self._since_set = time.monotonic()
             self._smallest_spread = math.inf

@@ -22,20 +22,24 @@ class MotionGate:
 
     @property
     def epoch(self) -> int:
+        """Number of the present epoch; it grows with every reset, opening and closing."""
         with self.lock:
             return self._epoch
 
     @property
     def is_open(self) -> bool:
+        """True if motion may pass."""
         with self.lock:
             return self._is_open
 
     def open(self) -> None:
+        """Let motion pass; a new epoch begins."""
         with self.lock:
             self._epoch += 1
             self._is_open = True
 
     def close(self) -> None:
+        """Let nothing pass; a new epoch begins."""
         with self.lock:
             self._epoch += 1
             self._is_open = False

@@ -33,6 +33,7 @@ class Health:
         self.overhead = LatencyWindow()
 
     def clear(self) -> None:
+        """Set all counts to zero and drop the present problem."""
         with self._lock:
             self._counts.clear()
             self._forgive()
@@ -40,14 +41,17 @@ class Health:
             self.overhead.clear()
 
     def count(self, name: str, by: int = 1) -> None:
+        """Add to a count by its name."""
         with self._lock:
             self._counts[name] += by
 
     def count_clamps(self, limits: list[str]) -> None:
+        """Count one clamp for each limit that was met."""
         for limit in limits:
             self.count(f"clamped_{limit}")
 
     def counts(self) -> dict[str, int]:
+        """Return a copy of all counts by name."""
         with self._lock:
             return dict(self._counts)
 
@@ -59,11 +63,13 @@ class Health:
 
     @property
     def problem(self) -> str:
+        """The present problem, a sentence; empty if there is none."""
         with self._lock:
             return self._problem
 
     @property
     def waiting(self) -> bool:
+        """True if an input is awaited."""
         with self._lock:
             return self._waiting
 
@@ -120,6 +126,7 @@ class Health:
             return self._failures_in_a_row
 
     def succeeded(self) -> None:
+        """Count an inference that succeeded; failures in a row begin at zero again."""
         with self._lock:
             self._failures_in_a_row = 0
             self._counts["inferences"] += 1
@@ -153,4 +160,5 @@ class LatencyWindow:
         return float(np.percentile(list(self._durations), q)) if self._durations else float("nan")
 
     def clear(self) -> None:
+        """Drop all durations."""
         self._durations.clear()

@@ -49,6 +49,7 @@ class JointStates:
         return True
 
     def clear(self) -> None:
+        """Drop the readings of all joints."""
         with self._lock:
             self._readings = {}
 

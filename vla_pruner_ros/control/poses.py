@@ -49,12 +49,16 @@ class Pose:
 
 
 def conjugate(quaternion: np.ndarray) -> np.ndarray:
-    """Return the inverse of a unit quaternion x y z w."""
+    """Return the inverse of a unit quaternion, float [4] x y z w."""
     return quaternion * np.array([-1.0, -1.0, -1.0, 1.0])
 
 
 def quaternion_from_rpy(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """Return the rotation by roll, then pitch, then yaw about the fixed x, y, z axes (rad)."""
+    """Return the rotation by roll, then pitch, then yaw about the fixed x, y, z axes (rad).
+
+    Returns:
+        Unit quaternion, float [4] x y z w.
+    """
     half = np.array([roll, pitch, yaw], dtype=float) / 2.0
     about_x, about_y, about_z = (
         np.append(axis * np.sin(angle), np.cos(angle))
@@ -64,6 +68,11 @@ def quaternion_from_rpy(roll: float, pitch: float, yaw: float) -> np.ndarray:
 
 
 def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the Hamilton product a b: the rotation b followed by a."""
+    """Return the Hamilton product a b: the rotation b followed by a.
+
+    Args:
+        a: unit quaternion, float [4] x y z w.
+        b: the same.
+    """
     vector = a[3] * b[:3] + b[3] * a[:3] + np.cross(a[:3], b[:3])
     return np.append(vector, a[3] * b[3] - a[:3] @ b[:3])

@@ -35,11 +35,13 @@ class Worker:
 
     @property
     def busy(self) -> bool:
+        """True if a task is running."""
         with self._condition:
             return self._busy
 
     @property
     def alive(self) -> bool:
+        """True if the thread is running."""
         return self._thread.is_alive()
 
     def busy_for(self) -> float:
@@ -48,6 +50,7 @@ class Worker:
             return time.monotonic() - self._last_start if self._busy else 0.0
 
     def wake(self) -> None:
+        """Let the thread look for work now."""
         with self._condition:
             self._woken = True
             self._condition.notify_all()

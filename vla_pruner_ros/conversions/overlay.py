@@ -113,7 +113,15 @@ def draw_kept(
 
 
 def shrink(image_rgb: np.ndarray, max_side: int) -> np.ndarray:
-    """Scale an image down so that its longer side is at most max_side pixels."""
+    """Scale an image down so that its longer side is at most max_side pixels.
+
+    Args:
+        image_rgb: uint8 [H, W, 3].
+        max_side: pixels.
+
+    Returns:
+        Uint8 [h, w, 3].
+    """
     height, width = image_rgb.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1.0:

@@ -32,12 +32,12 @@ class Layout:
 
 
 def rgb_to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Keep RGB, drop a fourth channel."""
+    """Keep RGB, drop a fourth channel: [H, W, 3 or 4] -> [H, W, 3]."""
     return pixels if pixels.shape[2] == 3 else _gather(pixels, (0, 1, 2))
 
 
 def bgr_to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Swap red and blue, drop a fourth channel."""
+    """Swap red and blue, drop a fourth channel: [H, W, 3 or 4] -> [H, W, 3]."""
     return _gather(pixels, (2, 1, 0))
 
 
@@ -49,17 +49,17 @@ def _gather(pixels: np.ndarray, channels: tuple[int, int, int]) -> np.ndarray:
 
 
 def grey_to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Repeat one channel three times."""
+    """Repeat one channel three times: [H, W, 1] -> [H, W, 3]."""
     return _gather(pixels[..., None], (0, 0, 0))
 
 
 def uyvy_to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Unpack U Y V Y (4:2:2)."""
+    """Unpack U Y V Y (4:2:2): uint8 [H, W, 2] -> [H, W, 3]."""
     return _yuv422_to_rgb(luma=pixels[..., 1], chroma=pixels[..., 0])
 
 
 def yuyv_to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Unpack Y U Y V (4:2:2)."""
+    """Unpack Y U Y V (4:2:2): uint8 [H, W, 2] -> [H, W, 3]."""
     return _yuv422_to_rgb(luma=pixels[..., 0], chroma=pixels[..., 1])
 
 

@@ -32,6 +32,7 @@ PROGRAM = Program(
 
 
 def make_parser() -> ProgramParser:
+    """Return the parser of the command line."""
     parser = PROGRAM.parser()
     add = parser.add_argument
     add("--params", type=Path, metavar="FILE", help="the node's parameter file")

@@ -30,18 +30,22 @@ class Finding:
         return f"{shown}  {self.area:<10}  {self.text}{below}"
 
     def record(self) -> dict[str, str]:
+        """Return the finding as a dict of texts, for JSON."""
         return asdict(self)
 
 
 def green(area: str, text: str) -> Finding:
+    """Return a finding that needs nothing."""
     return Finding(area, GREEN, text)
 
 
 def yellow(area: str, text: str, remedy: str) -> Finding:
+    """Return a finding to look at, with its remedy."""
     return Finding(area, YELLOW, text, remedy)
 
 
 def red(area: str, text: str, remedy: str) -> Finding:
+    """Return a finding that prevents running, with its remedy."""
     return Finding(area, RED, text, remedy)
 
 

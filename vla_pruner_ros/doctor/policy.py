@@ -28,6 +28,7 @@ class Weights:
     files: tuple[str, ...] = field(default=())
 
     def bytes_in(self, dtype: str) -> int:
+        """Return the size of the weights (bytes) in a dtype."""
         return self.parameters * BYTES[dtype]
 
 

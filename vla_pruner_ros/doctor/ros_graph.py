@@ -30,6 +30,7 @@ class HeardTopic:
     form: str = ""
 
     def add(self, message: Any, now: float) -> None:
+        """Record the arrival of a message and its age (s) at `now`."""
         stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
         self.arrivals.append(now)
         self.ages.append(now - stamp)

@@ -30,6 +30,7 @@ PROGRAM = Program(
 
 
 def make_parser() -> ProgramParser:
+    """Return the parser of the command line."""
     parser = PROGRAM.parser()
     add = parser.add_argument
     add("bag", type=Path, help="rosbag2 directory, or one .mcap or .db3 file")

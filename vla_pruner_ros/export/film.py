@@ -87,7 +87,15 @@ def _av() -> Any:
 
 
 def side_by_side(images: list[np.ndarray], caption: str) -> np.ndarray:
-    """Return images of any size next to each other, with a caption in the corner."""
+    """Return images next to each other, with a caption in the corner.
+
+    Args:
+        images: uint8 [H, W, 3] each, of any size.
+        caption: one line.
+
+    Returns:
+        Uint8 [h, w, 3].
+    """
     height = max(image.shape[0] for image in images)
     padded = [np.pad(i, ((0, height - i.shape[0]), (0, 0), (0, 0))) for i in images]
     return mark(np.concatenate(padded, axis=1), caption)

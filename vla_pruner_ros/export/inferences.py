@@ -81,10 +81,12 @@ class ExportSource:
 
     @property
     def expected(self) -> int:
+        """Number of inferences that are expected."""
         return self.session.expected
 
     @property
     def robot(self) -> str:
+        """Name of the robot profile, empty if none."""
         return self.session.robot
 
     def action_names(self) -> list[str]:

@@ -64,10 +64,12 @@ class LeRobotWriter:
 
     @property
     def episodes(self) -> int:
+        """Number of episodes written."""
         return len(self._episodes)
 
     @property
     def frames(self) -> int:
+        """Number of frames written."""
         return len(self._columns["index"])
 
     def add(self, frame: ExecutedFrame) -> None:

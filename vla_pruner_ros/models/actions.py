@@ -80,6 +80,7 @@ class Bounds:
 
     @property
     def size(self) -> int:
+        """Numbers of one action."""
         return len(self.low)
 
     def to_units(self, normalized: np.ndarray) -> np.ndarray:

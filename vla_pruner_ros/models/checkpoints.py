@@ -137,7 +137,10 @@ class WeightFiles:
             assign(module, name, tensor)
 
     def read(self, name: str) -> Tensor:
-        """One small tensor as the file holds it, on the host. Raises KeyError."""
+        """Return one small tensor (any shape) as the file holds it, on the host.
+
+        Raises KeyError.
+        """
         path = self._file_of[name]
         with _open(path) as tensors:
             return _get(tensors, path, self._stored_as[name]).clone()
@@ -191,7 +194,7 @@ class WeightFiles:
 
 
 def load_component(path: Path, prefixes: tuple[str, ...] = ("module.",)) -> dict[str, Tensor]:
-    """A .pt file of plain tensors, leading prefixes (of wrappers used in training) stripped.
+    """Load a .pt file of plain tensors (any shape), leading prefixes of wrappers stripped.
 
     Raises:
         CheckpointError: damaged, or holding anything but tensors; pickled code is never run.
@@ -214,7 +217,18 @@ def load_component(path: Path, prefixes: tuple[str, ...] = ("module.",)) -> dict
 def fill_component(
     module: nn.Module, path: Path, tensors: dict[str, Tensor], device: torch.device, dtype
 ) -> nn.Module:
-    """Fill a small module built on the meta device from the tensors of a component file."""
+    """Fill a small module built on the meta device from a component file.
+
+    Args:
+        module: on the meta device.
+        path: of the file, for messages.
+        tensors: name -> tensor of the parameter's shape; any shape.
+        device: where the module goes.
+        dtype: of its parameters.
+
+    Raises:
+        CheckpointError: names, shapes or values that do not fit.
+    """
     expected = module.state_dict()
     missing = [name for name in expected if name not in tensors]
     unexpected = [name for name in tensors if name not in expected]
@@ -230,7 +244,7 @@ def fill_component(
 
 
 def assign(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Put a tensor instead of a (meta) parameter given by its dotted name."""
+    """Put a tensor (any shape) instead of a (meta) parameter given by its dotted name."""
     owner, _, leaf = name.rpartition(".")
     setattr(module.get_submodule(owner), leaf, nn.Parameter(tensor, requires_grad=False))
 
@@ -242,7 +256,11 @@ def check_shape(name: str, expected: tuple[int, ...], found: tuple[int, ...]) ->
 
 
 def check_floating(name: str, tensor: Tensor) -> None:
-    """Raises CheckpointError for integer weights: without their scales they mean nothing."""
+    """Refuse integer weights, any shape: without their scales they mean nothing.
+
+    Raises:
+        CheckpointError: the tensor is not floating-point.
+    """
     if not tensor.dtype.is_floating_point:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
@@ -252,7 +270,11 @@ def check_floating(name: str, tensor: Tensor) -> None:
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Raises CheckpointError where a tensor holds NaN or infinity."""
+    """Refuse weights, any shape, that hold NaN or infinity.
+
+    Raises:
+        CheckpointError: the tensor holds one.
+    """
     # Sums of short pieces: whole-tensor operations would need as much memory again.
     sums = [piece.sum(dtype=torch.float32) for piece in tensor.flatten().split(PIECE)]
     if not torch.isfinite(torch.stack(sums)).all():

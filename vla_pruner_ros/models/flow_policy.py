@@ -101,7 +101,10 @@ class FlowPolicy(PrunedPolicy):
         self._prompt_ids(check_instruction(instruction), state)
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """Shrunk without distortion and padded with black, see images/padding.py."""
+        """Return what the model sees of an image, uint8 [H, W, 3] -> [S, S, 3].
+
+        Shrunk without distortion and padded with black, see images/padding.py.
+        """
         return self.parts.fit_image.preview(image)
 
     def act(self, observation: Observation) -> ActionChunk:
@@ -109,7 +112,7 @@ class FlowPolicy(PrunedPolicy):
         return super().act(self.with_present_cameras(observation))
 
     def act_unpruned(self, observation: Observation) -> np.ndarray:
-        """See PrunedPolicy.act_unpruned."""
+        """Return the unpruned actions, float64 [steps, width]; see PrunedPolicy.act_unpruned."""
         return super().act_unpruned(self.with_present_cameras(observation))
 
     def with_present_cameras(self, observation: Observation) -> Observation:

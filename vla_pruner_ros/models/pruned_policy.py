@@ -183,6 +183,7 @@ class PrunedPolicy(ABC):
 
     @property
     def pruning(self) -> PruningConfig:
+        """Pruning settings; may be replaced between steps."""
         return self.pruning_state.config
 
     @pruning.setter

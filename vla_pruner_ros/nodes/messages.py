@@ -29,15 +29,18 @@ def message_class(msgtype: str) -> type | None:
 
 
 def to_time(nanoseconds: int) -> Time:
+    """Return a time message; negative nanoseconds become zero."""
     seconds, rest = divmod(max(0, int(nanoseconds)), _NANOSECONDS)
     return Time(sec=seconds, nanosec=rest)
 
 
 def to_nanoseconds(stamp: Any) -> int:
+    """Return a time message in nanoseconds."""
     return stamp.sec * _NANOSECONDS + stamp.nanosec
 
 
 def to_duration(seconds: float) -> Duration:
+    """Return a duration message."""
     whole, rest = divmod(round(seconds * _NANOSECONDS), _NANOSECONDS)
     return Duration(sec=int(whole), nanosec=int(rest))
 

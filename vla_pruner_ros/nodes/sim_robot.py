@@ -114,6 +114,7 @@ class SimRobotNode(Node):
         self._simulation.close()
 
     def on_frame(self, camera: str, image: np.ndarray) -> None:
+        """Publish a camera's image, uint8 [H, W, 3] RGB."""
         height, width, channels = image.shape
         message = Image(height=height, width=width, encoding="rgb8", step=width * channels)
         message.header.stamp = self.get_clock().now().to_msg()
@@ -122,6 +123,7 @@ class SimRobotNode(Node):
         self._image_publishers[camera].publish(message)
 
     def on_state(self, state: SimState) -> None:
+        """Publish joint states and the pose of the end effector."""
         stamp = self.get_clock().now().to_msg()
         joints = JointState(name=list(state.joint_names), position=state.joint_positions.tolist())
         joints.header.stamp = stamp
@@ -129,6 +131,7 @@ class SimRobotNode(Node):
         self._poses.publish(self._pose_message(state, stamp))
 
     def on_episode(self, episode: Episode) -> None:
+        """Publish task, instruction and number of a new episode."""
         status = {
             "task": self._task,
             "instruction": instruction_for(self._task),

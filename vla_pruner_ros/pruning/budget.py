@@ -60,7 +60,7 @@ class FixedBudget:
         self.ratio = ratio
 
     def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
-        pass
+        """Ignore the step: a fixed share learns nothing. actions: float [steps, 7], or None."""
 
 
 class DeadlineBudget:
@@ -104,7 +104,13 @@ class DeadlineBudget:
         self.target_s, self._moved_at = target_s, self._step
 
     def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
-        """latency_s that is None, not finite or not positive teaches nothing."""
+        """Learn the latency of a step.
+
+        Args:
+            ratio: share of tokens that the step kept.
+            latency_s: seconds; None, not finite or not positive is ignored.
+            actions: float [steps, 7], not used.
+        """
         if latency_s is None or not math.isfinite(latency_s) or latency_s <= 0.0:
             return
         self._step += 1
@@ -236,7 +242,7 @@ class MotionGate:
         self._smallest, self._largest = math.inf, -math.inf
 
     def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
-        """actions: as in MotionBudget.record."""
+        """Learn the motion of a step; actions: float [steps, 7], as in MotionBudget.record."""
         for motion in motion_of(_finite_rows(actions), MotionBudget.LEVER):
             self._motions.append(float(motion))
             if len(self._motions) == self.WINDOW:

@@ -48,7 +48,16 @@ def extend_max_min(features: Tensor, chosen: Tensor, count: int) -> Tensor:
 
 
 def extend_on_device(features: Tensor, chosen: Tensor, count: int) -> Tensor:
-    """extend_max_min without a look at a value."""
+    """Run extend_max_min without reading a value on the host.
+
+    Args:
+        features: float [M, D].
+        chosen: int64 [c], chosen so far.
+        count: further ones to choose.
+
+    Returns:
+        Int64 [count].
+    """
     distances = torch.nan_to_num(cosine_distances(features), nan=0.0)
     nearest = distances.index_select(0, chosen).amin(dim=0)
     # A virtual token that is as far from each as the chosen set, and is drawn first.
@@ -130,7 +139,16 @@ def _greedy_numpy(distances: Tensor, first_scores: Tensor, k: int) -> Tensor:
 
 
 def greedy_torch(distances: Tensor, first_scores: Tensor, k: int) -> Tensor:
-    """The choice in plain torch, for accelerators without Triton; see greedy_max_min."""
+    """Choose greedily in plain torch, for accelerators without Triton; see greedy_max_min.
+
+    Args:
+        distances: float [M, M].
+        first_scores: float [M], which decide the first choice.
+        k: number of choices.
+
+    Returns:
+        Int64 [k].
+    """
     order = torch.empty(k, dtype=torch.int64, device=distances.device)
     barred = first_scores == -torch.inf
     nearest = torch.full_like(first_scores, torch.inf)

@@ -102,11 +102,11 @@ class PruningMethod(ABC):
         """Clear what the method carries between steps, if anything."""
 
     def buffers(self) -> list[Tensor]:
-        """Return the tensors that hold what it carries."""
+        """Return the tensors (any shape) that hold what it carries from step to step."""
         return []
 
     def load(self, values: list[Tensor]) -> None:  # noqa: B027 - most carry nothing
-        """Go on with what buffers() held in another method of the same kind."""
+        """Go on with what buffers() held in another method of the same kind; any shape."""
 
 
 def select_evenly(
@@ -139,6 +139,6 @@ def even_parts(total: int, parts: int) -> list[int]:
 
 
 def semantic_selection(scores: Tensor, keep: int) -> Selection:
-    """Return the top-k of one semantic score."""
+    """Return the top-k of one semantic score, float [M]."""
     semantic_set = top_k(scores, keep)
     return Selection(semantic_set.sort().values, semantic_set)

@@ -39,6 +39,7 @@ class StatisticsTracker:
         self._last_action: Tensor | None = None  # bool [M], all False before the first
 
     def track(self, selection: Selection) -> None:
+        """Add the sets of a step; device work that does not wait."""
         self._allocate(selection.kept.device)
         kept = self._mask(selection.kept)
         semantic = self._mask(selection.semantic_set)
@@ -63,12 +64,13 @@ class StatisticsTracker:
         )
 
     def reset(self) -> None:
+        """Clear the sets; the buffers stay where they are."""
         if self._values is not None:
             self._values.fill_(nan)
             self._last_action.zero_()
 
     def buffers(self) -> list[Tensor]:
-        """The tensors that hold the state, for a caller that has to save and restore it."""
+        """Return the tensors (any shape) that hold the state, to save and restore it."""
         return [] if self._values is None else [self._values, self._last_action]
 
     def _allocate(self, device: torch.device) -> None:

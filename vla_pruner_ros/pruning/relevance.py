@@ -50,7 +50,7 @@ class TemporalRelevance:
         self.commit_step()
 
     def push(self, scores: Tensor) -> None:
-        """The device half of update(): what a captured graph holds."""
+        """Do the device half of update(), which a captured graph holds; scores: [M]."""
         self._check(scores)
         if self._rows is None:
             self._allocate(scores.shape[0], scores.device)
@@ -101,7 +101,7 @@ class TemporalRelevance:
         return other
 
     def buffers(self) -> list[Tensor]:
-        """The tensors that hold the state, for a caller that has to save and restore it."""
+        """Return the tensors (any shape) that hold the state, to save and restore it."""
         return [] if self._rows is None else [self._rows, self._held]
 
     def _allocate(self, num_visual: int, device: torch.device) -> None:

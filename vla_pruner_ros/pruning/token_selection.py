@@ -90,7 +90,14 @@ def combine_then_filter(
 def select_by_relevance(
     features: Tensor, semantic: Tensor, action: Tensor | None, keep: int
 ) -> Selection:
-    """combine_then_filter without its checks, with the two sets it started from."""
+    """Run combine_then_filter without its checks, and return the two sets it started from.
+
+    Args:
+        features: float [M, D].
+        semantic: float [M].
+        action: float [M], or None.
+        keep: tokens to keep.
+    """
     semantic_set = top_k(semantic, keep)
     if action is None:
         return Selection(semantic_set.sort().values, semantic_set)
@@ -103,10 +110,15 @@ def select_by_relevance(
 def select_with_coverage(
     features: Tensor, semantic: Tensor, action: Tensor | None, keep: int, coverage: float
 ) -> Selection:
-    """select_by_relevance for most of the budget, diversity over all tokens for the rest.
+    """Select by relevance for most of the budget, by diversity over all tokens for the rest.
 
-    coverage: share of the budget, 0 to 1, for tokens as far as possible from those chosen so far,
-    whatever their relevance; at least one token is chosen by relevance.
+    Args:
+        features: float [M, D].
+        semantic: float [M].
+        action: float [M], or None.
+        keep: tokens to keep.
+        coverage: share of the budget, 0 to 1, for tokens as far as possible from those chosen so
+            far, whatever their relevance; at least one token is chosen by relevance.
     """
     extra = min(round(coverage * keep), keep - 1)
     core = select_by_relevance(features, semantic, action, keep - extra)

@@ -60,10 +60,12 @@ class Run:
 
     @property
     def done(self) -> list[Step]:
+        """Steps with actions."""
         return [step for step in self.steps if step.actions is not None]
 
     @property
     def problems(self) -> list[Step]:
+        """Steps that failed."""
         return [step for step in self.steps if step.problem]
 
 

@@ -34,10 +34,12 @@ class Axes:
 
     @property
     def right(self) -> int:
+        """Right end of the plot area, pixels."""
         return self.width - self.margin_right
 
     @property
     def bottom(self) -> int:
+        """Lower end of the plot area, pixels."""
         return self.height - self.margin_bottom
 
     def x(self, value: float) -> float:

@@ -26,9 +26,9 @@ def histogram_svg(
     bins: int = 80,
     width: int = FULL_WIDTH,
 ) -> Markup:
-    """Return a row for each (name, values), with its median.
+    """Return a row for each (name, values), with its median; values: float [n].
 
-    Rows share the axis and the bins; each is drawn to its own height, the cross-hair reads the
+    Rows share the axis and the bins. Each is drawn to its own height. The cross-hair reads the
     share of values per bin (%).
     """
     finite = [(name, np.asarray(v, float)[np.isfinite(v)]) for name, v in groups if len(v)]

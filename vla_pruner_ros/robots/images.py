@@ -12,9 +12,11 @@ from vla_pruner_ros.robots.profile import Camera, RobotProfile
 def as_seen(
     images: Sequence[np.ndarray | None], profile: RobotProfile | None
 ) -> list[np.ndarray | None]:
-    """Turn and crop one image a camera as the profile defines it; None stays None.
+    """Turn and crop one image a camera as the profile defines it.
 
-    Images of cameras that the profile does not name, and all without a profile, stay as they are.
+    Args:
+        images: uint8 [H, W, 3] of each camera; None stays None.
+        profile: without one, and for cameras that it does not name, images stay as they are.
     """
     cameras = profile.cameras if profile else ()
     known = dict(enumerate(cameras))

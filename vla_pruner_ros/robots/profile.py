@@ -111,6 +111,7 @@ class Field:
 
     @property
     def width(self) -> int:
+        """Numbers of the field."""
         return len(self.names)
 
 
@@ -197,14 +198,17 @@ class RobotProfile:
 
     @property
     def action_dim(self) -> int:
+        """Numbers of one action."""
         return sum(part.width for part in self.action)
 
     @property
     def state_dim(self) -> int:
+        """Numbers of the state."""
         return sum(part.width for part in self.state)
 
     @cached_property
     def action_names(self) -> tuple[str, ...]:
+        """Name of each number of an action."""
         return tuple(chain.from_iterable(part.names for part in self.action))
 
     @cached_property
@@ -214,6 +218,7 @@ class RobotProfile:
 
     @cached_property
     def state_names(self) -> tuple[str, ...]:
+        """Name of each number of the state."""
         return tuple(chain.from_iterable(part.names for part in self.state))
 
     @cached_property
@@ -250,6 +255,7 @@ class RobotProfile:
 
     @property
     def commands_joints(self) -> bool:
+        """True if actions command joints."""
         return bool(self.joints)
 
 
@@ -259,6 +265,7 @@ def default_names(representation: str, prefix: str = "") -> tuple[str, ...]:
 
 
 def width_of(representation: str) -> int:
+    """Return how many numbers a representation has."""
     return WIDTHS[representation]
 
 

@@ -56,6 +56,12 @@ def axis_angle_of(quaternion: np.ndarray) -> np.ndarray:
 
     The quaternion's sign is not changed first: q and -q give two vectors for one rotation, as in
     robosuite, from whose states the policies for LIBERO have learned.
+
+    Args:
+        quaternion: float [4] x y z w.
+
+    Returns:
+        Float [3].
     """
     sine = float(np.linalg.norm(quaternion[:3]))
     if sine < SMALL:
@@ -67,6 +73,13 @@ def nearest_axis_angle(vector: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Return the vector of the same rotation that lies nearest to a reference (rad).
 
     Vectors whose lengths differ by 2 pi along one axis are one rotation.
+
+    Args:
+        vector: float [3].
+        reference: float [3].
+
+    Returns:
+        Float [3].
     """
     angle = float(np.linalg.norm(vector))
     if angle < SMALL:

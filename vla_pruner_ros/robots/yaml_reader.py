@@ -47,6 +47,7 @@ class Value:
 
     @property
     def is_list(self) -> bool:
+        """Return whether the value is a list."""
         return isinstance(self._node, yaml.SequenceNode)
 
     def text(self) -> str:

@@ -28,16 +28,19 @@ class GuardedConnection(ServerConnection):
     most = MAX_OPENING
 
     def connection_made(self, transport: Any) -> None:
+        """Count the connection, and refuse it if there are too many; called by asyncio."""
         type(self).open_connections += 1
         super().connection_made(transport)
         if self.open_connections > self.most:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Count the connection's end; called by asyncio."""
         type(self).open_connections -= 1
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Bound the size of unfinished messages; called by asyncio."""
         super().data_received(data)
         # The second name is of websockets before 17.
         fragments = getattr(self.protocol, "current_size", getattr(self.protocol, "cur_size", None))

@@ -58,6 +58,7 @@ class RequestHandler:
         self._sessions = 0
 
     def new_session(self, address: str) -> Session:
+        """Return a session with a history of its own."""
         self._sessions += 1
         return Session(self._sessions, address, self._first_pruning)
 

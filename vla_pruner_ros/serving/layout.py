@@ -30,7 +30,7 @@ class GripperNumbers:
     threshold: float
 
     def close_positive(self, numbers: np.ndarray) -> np.ndarray:
-        """Return -1 for open and +1 for closed, as robosuite has it."""
+        """Return -1 for open and +1 for closed, as robosuite has it: float [n] -> [n]."""
         is_open = (numbers - self.threshold) * (self.open - self.closed) > 0
         return np.where(is_open, -1.0, 1.0)
 

@@ -173,6 +173,7 @@ def read_frame(data: bytes, handler: RequestHandler) -> Frame:
 
 
 def pack_frame(kind: str, payload: dict[str, Any], seq: int) -> bytes:
+    """Return a frame of vla-eval's protocol, packed."""
     fields = {"type": kind, "payload": payload, "seq": seq, "timestamp": time.time()}
     return msgpack.packb(fields, default=arrays.encode_vla_eval)
 

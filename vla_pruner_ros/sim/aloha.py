@@ -112,6 +112,7 @@ class AlohaArms:
         return f'<?xml version="1.0"?><robot name="aloha"><link name="base"/>{joints}</robot>'
 
     def close(self) -> None:
+        """Free the renderer."""
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None

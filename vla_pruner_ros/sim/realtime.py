@@ -80,7 +80,7 @@ class RealTimeSimulation:
             raise self.failure
 
     def command(self, action: np.ndarray, duration: float) -> None:
-        """Start an action, see SimulatedRobot.command; ignored between two episodes."""
+        """Start an action, float [7], see SimulatedRobot.command; ignored between two episodes."""
         self._request(lambda: self._obey(action, duration))
 
     def halt(self) -> None:

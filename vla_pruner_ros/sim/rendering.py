@@ -50,6 +50,11 @@ class CameraView:
         )
 
     def mujoco_camera(self, hand: np.ndarray):
+        """Return MuJoCo's camera for this view.
+
+        Args:
+            hand: float [3], position of the hand (m), for views that follow it.
+        """
         camera = mujoco.MjvCamera()
         camera.type = mujoco.mjtCamera.mjCAMERA_FREE
         camera.lookat[:] = np.add(self.lookat, hand if self.follows_hand else 0.0)
@@ -141,6 +146,7 @@ class SceneRenderer:
         return np.ascontiguousarray(image[::-1])  # OpenGL counts rows from below
 
     def close(self) -> None:
+        """Free the rendering context."""
         if self._context is not None:
             _process_context().make_current()
             self._context.free()

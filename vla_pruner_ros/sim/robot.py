@@ -36,12 +36,12 @@ FINGERTIP_SITES = ("rightEndEffector", "leftEndEffector")
 
 
 def to_base(vector: np.ndarray) -> np.ndarray:
-    """Convert world axes (MetaWorld) to base axes (REP-103)."""
+    """Convert float [3] from world axes (MetaWorld) to base axes (REP-103)."""
     return BASE_FROM_WORLD @ vector
 
 
 def to_world(vector: np.ndarray) -> np.ndarray:
-    """Convert base axes (REP-103) to world axes (MetaWorld)."""
+    """Convert float [3] from base axes (REP-103) to world axes (MetaWorld)."""
     return BASE_FROM_WORLD.T @ vector
 
 
@@ -111,6 +111,7 @@ class SimulatedRobot:
 
     @property
     def instruction(self) -> str:
+        """The instruction of the task."""
         return instruction_for(self.task)
 
     @property
@@ -176,7 +177,7 @@ class SimulatedRobot:
         return self.state()
 
     def step(self, action: np.ndarray, duration: float = ACTION_PERIOD) -> SimState:
-        """Command a displacement (see command) and simulate until its duration has passed."""
+        """Command a displacement, float [7], and simulate until its duration (s) is over."""
         self.command(action, duration)
         for _ in range(self._steps_left):
             state = self.tick()
@@ -221,6 +222,7 @@ class SimulatedRobot:
         self.views[camera] = view
 
     def state(self) -> SimState:
+        """Return the present joint positions and pose."""
         data = self._env.data
         names = tuple(name for name, _ in self._joints())
         return SimState(
@@ -350,7 +352,7 @@ def _quaternion(rotation: np.ndarray) -> np.ndarray:
 
 
 def axis_angle(quaternion: np.ndarray) -> np.ndarray:
-    """Convert a quaternion x y z w to a rotation vector (rad), length at most pi."""
+    """Convert a quaternion, float [4] x y z w, to a rotation vector [3] (rad), at most pi long."""
     rotation = np.empty(3)
     mujoco.mju_quat2Vel(rotation, np.roll(quaternion, 1), 1.0)
     return rotation

@@ -61,6 +61,9 @@ def unpack_file(path: Path, directory: Path) -> tuple[Path, str]:
     Returns:
         The unpacked file, and what was wrong with the data ("" if nothing); what could be unpacked
         before the damage is kept.
+
+    Raises:
+        ValueError: not a regular file, or one that unpacks to more than the limit.
     """
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")

@@ -68,6 +68,7 @@ class Indexed:
 
     @property
     def damage(self) -> str:
+        """Sentence about what could not be read, empty if nothing is missing."""
         return self._scan.damage if self._scan else ""
 
     def messages(self, topics: Collection[str]) -> Iterator[tuple[str, str, int, bytes]]:
@@ -83,6 +84,7 @@ class Indexed:
             yield from self._rest(topics, read)
 
     def close(self) -> None:
+        """Close the file, and the scan if there was one."""
         self._reader.close()
         if self._scan is not None:
             self._scan.close()

@@ -73,6 +73,7 @@ class McapScan:
 
     @property
     def damage(self) -> str:
+        """The first problem and the number of further ones, empty if there are none."""
         if not self._problems:
             return ""
         more = len(self._problems) - 1

@@ -33,7 +33,13 @@ class ArmLatency:
         self._actions: deque[tuple[float, float, np.ndarray]] = deque()
 
     def command(self, at: float, duration: float, translation: np.ndarray) -> None:
-        """Note an action (m) that begins at a time and lasts; it replaces the one before."""
+        """Record an action; it replaces the one before.
+
+        Args:
+            at: when it begins (s).
+            duration: seconds.
+            translation: float [3], displacement (m).
+        """
         with self._lock:
             self._cut(at)
             self._actions.append((at, at + duration, translation / duration))

@@ -22,6 +22,7 @@ class PendingMotions:
         return len(self._times)
 
     def clear(self) -> None:
+        """Drop all motions."""
         self._times: list[int] = []
         self._sums = [np.zeros((2, 3))]  # running sums before each motion, and after the last
 

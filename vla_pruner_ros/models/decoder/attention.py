@@ -26,7 +26,15 @@ def heads_first(flat: Tensor, head_dim: int) -> Tensor:
 
 
 def rotate(tensor: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding, halves convention; tables as from rotary_tables."""
+    """Apply the rotary position embedding, halves convention.
+
+    Args:
+        tensor: [..., rows, head_dim].
+        cos, sin: tables as from rotary_tables, [rows, head_dim] or broadcastable.
+
+    Returns:
+        The same shape and dtype.
+    """
     return torch.addcmul(tensor * cos, tensor.roll(tensor.shape[-1] // 2, dims=-1), sin)
 
 

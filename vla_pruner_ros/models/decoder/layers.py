@@ -44,6 +44,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Normalise [..., width] in float32; return the same shape and dtype."""
         normed = F.rms_norm(hidden.float(), self.weight.shape, self.weight.float(), self.eps)
         return normed.to(hidden.dtype)
 
@@ -113,6 +114,7 @@ class DecoderStack(nn.Module):
 
     @property
     def rotary_emb(self) -> RotaryTables:
+        """Rotary tables of this decoder, made anew."""
         return RotaryTables(self.shape.head_dim, self.shape.rotary_base)
 
     def add_one_to_norms(self) -> None:

@@ -79,7 +79,7 @@ class ActionAttention:
         self._pending[layer] = weights.narrow(1, self.visual.start, held)
 
     def accept(self, count: int, rows: Tensor | None = None) -> None:
-        """The last pass counts: its first `count` rows, or those that `rows` names."""
+        """Count the last pass: its first `count` rows, or those of `rows`, int64 [count]."""
         self.rows += count
         for layer, weights in self._pending.items():
             chosen = weights[:count] if rows is None else weights.index_select(0, rows)

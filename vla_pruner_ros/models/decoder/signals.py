@@ -23,13 +23,15 @@ class Span:
 
     @property
     def stop(self) -> int:
+        """Index after the last position."""
         return self.start + self.size
 
     def of(self, tensor: Tensor, dim: int = -1) -> Tensor:
-        """This stretch of one dimension, as a view."""
+        """Return this stretch of one dimension of a tensor of any shape, as a view."""
         return tensor.narrow(dim, self.start, self.size)
 
     def moved(self, offset: int) -> Span:
+        """Return the span moved by an offset."""
         return Span(self.start + offset, self.size)
 
 
@@ -71,6 +73,7 @@ class Prompt:
 
     @property
     def rows(self) -> int:
+        """Rows of the prompt, padding included."""
         return self.embeddings.shape[1]
 
 
@@ -86,6 +89,7 @@ class SignalReader:
 
     @property
     def reads_attention(self) -> bool:
+        """True if a signal comes from attention."""
         return bool(ATTENTION & self.signals)
 
     def before_layers(self) -> Signals:

@@ -70,6 +70,7 @@ class StaticInputs:
 
 
 def tensors_of(inputs: Any) -> dict[str, Tensor]:
+    """Return the fields of a dataclass that are tensors (any shape), by name."""
     values = ((field.name, getattr(inputs, field.name)) for field in fields(inputs))
     return {name: value for name, value in values if isinstance(value, Tensor)}
 
@@ -96,6 +97,7 @@ class GraphStore:
 
     @property
     def bytes(self) -> int:
+        """Device memory of all graphs (bytes)."""
         return sum(size for _, size in self._kept.values())
 
     def find(self, key: Hashable) -> Any | None:

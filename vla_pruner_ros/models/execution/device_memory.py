@@ -7,6 +7,7 @@ import sys
 
 
 def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error means that host or device memory is used up."""
     torch = sys.modules.get("torch")
     return isinstance(error, MemoryError) or bool(
         torch and isinstance(error, torch.cuda.OutOfMemoryError)
@@ -22,6 +23,7 @@ def free_device_memory() -> None:
 
 
 def device_memory_mb() -> float:
+    """Return the device memory that torch has allocated (MiB), 0 without a GPU."""
     torch = sys.modules.get("torch")
     used = torch.cuda.memory_allocated() if torch and torch.cuda.is_available() else 0
     return used / 2**20

@@ -148,6 +148,7 @@ class DraftGate:
 
     @property
     def is_due(self) -> bool:
+        """Return whether the coming step is to be drafted."""
         return self._wait == 0
 
     def record(self, accepted: int | None) -> None:

@@ -103,6 +103,7 @@ class GraphedSteps:
         return GraphedSteps(self._policy, self._memory_mb, self._record)
 
     def find(self, inputs: Any, plan: PruningStep) -> GraphedStep | None:
+        """Return the graph of such a step, None if none was captured."""
         return self.store.find(self._key(inputs, plan))
 
     def add(self, inputs: Any, plan: PruningStep) -> None:

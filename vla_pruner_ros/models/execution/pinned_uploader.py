@@ -16,9 +16,11 @@ class PinnedUploader:
         self._slots: dict[str, _Slot] = {}
 
     def upload(self, name: str, array: np.ndarray) -> Tensor:
-        """A tensor of the same shape and dtype on the device.
+        """Return a tensor of the same (any) shape and dtype on the device, without waiting.
 
-        name: of the slot; two arrays of one step must not share one, or they wait for each other.
+        Args:
+            name: of the slot; arrays of one step that share one wait for each other.
+            array: any shape.
         """
         if self.device.type != "cuda":
             return torch.from_numpy(array).to(self.device)

@@ -25,7 +25,10 @@ ORDER_PROBES = 8
 
 
 def resize_bicubic(image: Tensor, height: int, width: int) -> Tensor:
-    """Image.resize(BICUBIC), equal to the pixel: integers, rounded to 8 bits after each pass."""
+    """Resize as Pillow's BICUBIC does, equal to the pixel: uint8 [H, W, 3] -> [height, width, 3].
+
+    Integers, rounded to 8 bits after each pass.
+    """
     order = _pillow_order(*image.shape[:2], height, width)
     return _pillow_passes(image, (height, width), order)
 
@@ -63,7 +66,10 @@ def _pillow_pass(image: Tensor, new: int, dim: int) -> Tensor:
 
 
 def resize_lanczos(image: Tensor, size: int) -> Tensor:
-    """resampling.resize_lanczos: equal but for a level where the sum lies between two levels."""
+    """Resize as tensorflow_resize.resize_lanczos does: uint8 [H, W, 3] -> [size, size, 3].
+
+    Equal but for a level where the sum lies between two levels.
+    """
     values = image.to(torch.float32)
     for dim in (0, 1):
         inputs, weights = _lanczos_taps(values.shape[dim], size, image.device)
@@ -72,7 +78,7 @@ def resize_lanczos(image: Tensor, size: int) -> Tensor:
 
 
 def crop_center(image: Tensor, area: float) -> Tensor:
-    """resampling.crop_center."""
+    """Crop as tensorflow_resize.crop_center does: uint8 [S, S, 3] -> [S, S, 3]."""
     low, high, weight = _crop_tables(image.shape[0], area, image.device)
     values = image.to(torch.float32) * np.float32(1.0 / 255.0).item()
     for dim, shape in ((1, (1, -1, 1)), (0, (-1, 1, 1))):

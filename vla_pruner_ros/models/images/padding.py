@@ -52,7 +52,7 @@ class ImageFitter:
         return _scaled(torch.from_numpy(self.preview(frame)))
 
     def fit_on_device(self, frame: Tensor) -> Tensor:
-        """Return the same of a frame on a GPU, made there."""
+        """Return the same for a frame on a GPU, made there: uint8 [H, W, 3] -> [S, S, 3]."""
         if self.padding in IN_FLOAT:
             return self._fit_in_float(frame)
         size = self._size(*frame.shape[:2])

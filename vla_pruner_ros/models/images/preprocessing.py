@@ -63,10 +63,13 @@ class Normalization:
 
     @classmethod
     def read(cls, directory: Path, device: torch.device) -> Normalization:
-        """From preprocessor_config.json.
+        """Read preprocessor_config.json.
 
         tvf_normalize_params win over means and stds: the official files hold bf16-rounded
         constants there, and those are what the models saw in training.
+
+        Raises:
+            CheckpointError: the file has no usable mean and std.
         """
         config = read_json(directory / "preprocessor_config.json")
         try:

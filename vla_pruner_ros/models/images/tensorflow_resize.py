@@ -87,7 +87,12 @@ def _blend(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndar
 
 @lru_cache(maxsize=4)
 def crop_samples(size: int, area: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each output row: the input rows below and above its sample, and the weight between."""
+    """Return where the rows of a crop come from.
+
+    Returns:
+        Three arrays [size]: the input rows below and above each output row's sample, and the weight
+        between them.
+    """
     side = np.sqrt(np.float32(area))
     begin = (np.float32(1.0) - side) / np.float32(2.0)
     end = begin + side

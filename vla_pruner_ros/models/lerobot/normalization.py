@@ -36,6 +36,7 @@ class Normalizer:
 
     @property
     def size(self) -> int:
+        """Numbers of the feature."""
         return len(self.offset)
 
     def normalize(self, values: np.ndarray) -> np.ndarray:
@@ -103,7 +104,7 @@ def by_mode(
     Args:
         name: what is normalised, for messages.
         mode: key of STATISTICS.
-        statistics: mean, std, q01 etc. of this feature.
+        statistics: mean, std, q01 etc. of this feature, float [size] each.
         size: numbers, for IDENTITY.
         epsilon: of MEAN_STD, from the processor's file.
 

@@ -38,6 +38,7 @@ class Processor:
 
     @property
     def exists(self) -> bool:
+        """Return whether the checkpoint has this processor's file."""
         return self.path.exists()
 
     def step(self, name: str) -> dict | None:
@@ -52,7 +53,7 @@ class Processor:
         return (self.step(name) or {}).get("config") or {}
 
     def state(self, name: str) -> dict[str, np.ndarray]:
-        """Return the tensors of a step's state file.
+        """Return the arrays (any shape) of a step's state file, by name.
 
         Raises:
             CheckpointError: no such step, no state file, or one that cannot be read.

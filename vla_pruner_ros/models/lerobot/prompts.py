@@ -88,5 +88,12 @@ def with_state(instruction: str, state: np.ndarray) -> str:
 
 
 def state_bins(state: np.ndarray) -> np.ndarray:
-    """Number the 256 bins of -1..1 that a normalised state falls in; below -1 the number is -1."""
+    """Number the 256 bins of -1..1 that a normalised state falls in.
+
+    Args:
+        state: float [n].
+
+    Returns:
+        Int64 [n]; below -1 the number is -1.
+    """
     return np.digitize(state, np.linspace(-1.0, 1.0, BINS + 1)[:-1]) - 1

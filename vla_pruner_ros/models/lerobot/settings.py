@@ -19,7 +19,11 @@ def count(config: Mapping, name: str, default: int) -> int:
 
 
 def periods(config: Mapping) -> tuple[float, float]:
-    """Return the shortest and longest period of the flow time's embedding."""
+    """Return the shortest and longest period of the flow time's embedding.
+
+    Raises:
+        CheckpointError: one that is not above 0.
+    """
     names = zip(("min_period", "max_period"), PERIODS, strict=True)
     short, long = (config.get(name, usual) for name, usual in names)
     if not all(isinstance(value, (int, float)) and value > 0 for value in (short, long)):

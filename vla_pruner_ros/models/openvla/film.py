@@ -65,7 +65,14 @@ def unwrapped(name: str) -> str:
 
 
 def merged(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Add the low-rank additions to their weights; return the tensors without them."""
+    """Add the low-rank additions to their weights, [rows, columns] each.
+
+    Returns:
+        The tensors by name, without the additions.
+
+    Raises:
+        CheckpointError: an addition without its weight or its other half.
+    """
     made = {name: tensor for name, tensor in tensors.items() if ".lora_" not in name}
     for name, down in tensors.items():
         module, found, _ = name.partition(".lora_A.")

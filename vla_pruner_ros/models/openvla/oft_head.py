@@ -50,11 +50,14 @@ class L1ActionHead(nn.Module):
 
 
 class ResidualBlock(nn.Module):
+    """A residual block: layer norm, linear, ReLU."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.ffn = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return [..., width] for [..., width]."""
         return features + F.relu(self.ffn(features))
 
 
@@ -71,7 +74,14 @@ def refuse_unsupported(directory: Path) -> None:
 def load_head(
     directory: Path, hidden_size: int, device: torch.device, dtype: torch.dtype
 ) -> L1ActionHead | None:
-    """The directory's action head, or None: then the action tokens are read as OpenVLA's."""
+    """Load the directory's action head.
+
+    Returns:
+        None if there is none: then the action tokens are read as OpenVLA's.
+
+    Raises:
+        CheckpointError: a diffusion head, or one that does not fit.
+    """
     path = find_component(directory, HEAD_FILES)
     if path is None:
         return None

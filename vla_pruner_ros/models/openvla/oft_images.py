@@ -36,12 +36,15 @@ class ImagePath:
         return crop_center(resized, CROP_AREA) if self.center_crop else resized
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Images of the right size pass unchanged, without JPEG, as in the official code."""
+        """Resize an image, uint8 [H, W, 3] -> [S, S, 3].
+
+        Images of the right size pass unchanged, without JPEG, as in the official code.
+        """
         image = self._through_jpeg(image)
         return image if _has_size(image) else resize_lanczos(image, IMAGE_SIZE)
 
     def on_host(self, image: np.ndarray) -> np.ndarray:
-        """Apply the steps before resizing, if the device resizes."""
+        """Apply the steps before resizing to uint8 [H, W, 3], if the device resizes."""
         return self._through_jpeg(self._upright(image))
 
     def on_device(self, image: Tensor) -> Tensor:

@@ -34,7 +34,11 @@ USUAL_PROMPT = 128
 
 
 def load(checkpoint: Checkpoint) -> OpenVlaPolicy:
-    """See families.Family.load."""
+    """Load OpenVLA, see families.Family.load.
+
+    Raises:
+        CheckpointError: weights, statistics or settings that do not fit.
+    """
     parts = PrismaticParts.load(checkpoint)
     if parts.bounds.size != ACTION_DIM:
         raise CheckpointError(
@@ -56,6 +60,8 @@ class OpenVlaInputs:
 
 
 class OpenVlaPolicy(PrismaticPolicy):
+    """OpenVLA (arXiv 2406.09246): seven action tokens, decoded one by one."""
+
     decodes_token_by_token = True
 
     def __init__(self, parts: PrismaticParts, pruning: PruningConfig) -> None:
@@ -73,6 +79,7 @@ class OpenVlaPolicy(PrismaticPolicy):
 
     @property
     def buffer_generation(self) -> int:
+        """Grows when the cache's buffers move, which makes captured graphs invalid."""
         return self.cache.generation
 
     def reset(self) -> None:
@@ -81,7 +88,14 @@ class OpenVlaPolicy(PrismaticPolicy):
             self.drafter.reset()
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """Bicubic to 224x224 with Pillow, equal to the official processor to the pixel."""
+        """Resize bicubically with Pillow, equal to the official processor to the pixel.
+
+        Args:
+            image: uint8 [H, W, 3].
+
+        Returns:
+            Uint8 [224, 224, 3].
+        """
         return resize_bicubic(image)
 
     def _view(self, image: Tensor) -> Tensor:

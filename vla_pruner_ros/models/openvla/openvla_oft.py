@@ -39,7 +39,11 @@ BOUNDS_EPSILON = 1e-8
 
 
 def load(checkpoint: Checkpoint, options: Options) -> OpenVlaOftPolicy:
-    """See families.Family.load."""
+    """Load OpenVLA-OFT, see families.Family.load.
+
+    Raises:
+        CheckpointError: weights, statistics or options that do not fit.
+    """
     directory, device, dtype = checkpoint.directory, checkpoint.device, checkpoint.dtype
     oft_head.refuse_unsupported(directory)
     film_path = oft_head.find_component(directory, FILM_FILES)
@@ -89,6 +93,8 @@ class OftInputs:
 
 
 class OpenVlaOftPolicy(PrismaticPolicy):
+    """OpenVLA-OFT (arXiv 2502.19645): a chunk of actions in one parallel pass."""
+
     decodes_in_parallel = True
 
     def __init__(
@@ -122,7 +128,14 @@ class OpenVlaOftPolicy(PrismaticPolicy):
         return bounds
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """Lanczos to 224x224 and the centre crop of training, see oft_images.py."""
+        """Resize with Lanczos and crop the centre as in training, see oft_images.py.
+
+        Args:
+            image: uint8 [H, W, 3].
+
+        Returns:
+            Uint8 [224, 224, 3].
+        """
         return self.images(image)
 
     @property

@@ -82,6 +82,7 @@ class PrismaticModel(nn.Module):
         llama.rotary_emb.to(device)
 
     def new_decoder(self) -> PrunedDecoder:
+        """Return a pruned decoder over the language model's layers."""
         llama = self.language_model.model
         return PrunedDecoder(llama, llama.config.max_position_embeddings)
 
@@ -179,6 +180,7 @@ class RmsNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Normalise [..., width]; return the same shape and dtype."""
         return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
 
 

@@ -109,6 +109,7 @@ class PatchEmbedding(nn.Module):
         self.proj = nn.Conv2d(3, shape.width, shape.patch_size, stride=shape.patch_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Return [n, patches, width] for pixels [n, 3, height, width]."""
         return self.proj(pixels).flatten(2).transpose(1, 2)
 
     def forward_patches(self, patches: Tensor) -> Tensor:
@@ -135,6 +136,7 @@ class Block(nn.Module):
             self.shift = nn.Linear(shape.task_width, shape.width)
 
     def forward(self, hidden: Tensor, task: Tensor | None = None) -> Tensor:
+        """Return [n, tokens, width] for the same; task: FiLM's embedding [n, width], or None."""
         hidden = hidden + self.ls1(self.attn(self.norm1(hidden)))
         if task is not None:
             hidden = hidden * (1 + self.scale(task)) + self.shift(task)
@@ -142,6 +144,8 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
+    """Self-attention of all tokens, as in timm."""
+
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -149,6 +153,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Return [n, tokens, width] for [n, tokens, width]."""
         batch, tokens, width = hidden.shape
         qkv = self.qkv(hidden).view(batch, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
@@ -157,22 +162,28 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with GELU between them, as in timm."""
+
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, inner)
         self.fc2 = nn.Linear(inner, width)
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Return [..., width] for [..., width]."""
         # The exact (erf) GELU: the tanh form moves the first logits by 1e-2.
         return self.fc2(F.gelu(self.fc1(hidden)))
 
 
 class LayerScale(nn.Module):
+    """A learned factor for each number of a token."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.scale_factor = nn.Parameter(torch.empty(width))
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Return [..., width] for [..., width]."""
         return hidden * self.scale_factor
 
 

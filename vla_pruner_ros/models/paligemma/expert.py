@@ -32,13 +32,25 @@ class ActionExpert(ABC):
     def norm_before_attention(
         self, layer: int, hidden: Tensor, step: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the normed tokens, and what the attention's output is multiplied by, or None."""
+        """Norm the tokens before the attention of a layer.
+
+        Args:
+            layer: index of the layer.
+            hidden: [1, rows, width].
+            step: flow step.
+
+        Returns:
+            The normed tokens, and what the attention's output is multiplied by, or None.
+        """
 
     @abstractmethod
     def norm_before_mlp(
         self, layer: int, hidden: Tensor, step: int
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the same for the MLP."""
+        """Norm the tokens [1, rows, width] before the MLP.
+
+        Returns the same as before the attention.
+        """
 
     @abstractmethod
     def velocity(self, hidden: Tensor, step: int) -> Tensor:

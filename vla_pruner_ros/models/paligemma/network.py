@@ -145,4 +145,5 @@ class ImageProjector(nn.Module):
         self.linear = nn.Linear(vision_width, width)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Return [..., text width] for [..., vision width]."""
         return self.linear(features)

@@ -60,6 +60,7 @@ class PaliGemmaPolicy(FlowPolicy):
 
     @property
     def buffer_generation(self) -> int:
+        """Grows when the cache's buffers move, which makes captured graphs invalid."""
         return self.decoder.cache.generation
 
     def _inputs(

@@ -43,6 +43,7 @@ class ImageMarks:
 
     @property
     def count(self) -> int:
+        """Number of marks of one image."""
         return len(self.before) + len(self.after)
 
 

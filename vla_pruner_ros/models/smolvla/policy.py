@@ -41,6 +41,7 @@ class SmolVlaPolicy(FlowPolicy):
 
     @property
     def buffer_generation(self) -> int:
+        """Grows when the cache's buffers move, which makes captured graphs invalid."""
         return self.decoder.cache.generation
 
     def _prompt_ids(self, instruction: str, state: np.ndarray) -> list[int]:

@@ -41,7 +41,10 @@ class LowRank:
     scale: float
 
     def add_to(self, weight: Tensor) -> Tensor:
-        """Return the merged weight in float32; a convolution's is seen as a matrix."""
+        """Return the merged weight, float32 [rows, columns].
+
+        A convolution's is seen as a matrix.
+        """
         delta = self.scale * (self.up.float().flatten(1) @ self.down.float().flatten(1))
         return weight.float() + delta.view(weight.shape)
 
@@ -60,10 +63,15 @@ class Adapter:
 
     @property
     def names(self) -> set[str]:
+        """Names of the tensors that the adapter changes."""
         return {*self.low_rank, *self.replaced}
 
     def apply(self, name: str, weight: Tensor) -> Tensor:
-        """Return the tensor of this name as the adapter makes it."""
+        """Return the tensor of this name, of any shape, as the adapter changes it.
+
+        Raises:
+            CheckpointError: the adapter does not fit its shape.
+        """
         if name in self.replaced:
             return self.replaced[name].to(weight.dtype)
         if name not in self.low_rank:

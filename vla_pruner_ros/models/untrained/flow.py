@@ -128,7 +128,7 @@ def siglip_of(size: TinySize, heads: int, patch_size: int, image_size: int) -> S
 
 
 def random_flow_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
-    """One parameter of pi0 or pi0.5, by its role; see random_tensor."""
+    """Return one parameter of pi0 or pi0.5 of the shape of `like`, any shape, by its role."""
     if ".dense." in name:
         noise = torch.randn(like.shape, generator=generator, device=generator.device)
         gate = 2 * len(noise) // 3

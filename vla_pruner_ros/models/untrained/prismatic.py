@@ -51,6 +51,7 @@ class TinySize:
 
 
 def write_openvla(directory: Path, seed: int, size: TinySize) -> None:
+    """Write an OpenVLA checkpoint of random weights."""
     _write_prismatic(directory, seed, size, {UNNORM_KEY: {"action": action_statistics()}})
 
 
@@ -108,7 +109,7 @@ def state_statistics(size: int = STATE_DIM) -> dict:
 
 
 def random_weights(config: dict, seed: int, size: TinySize) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of a PrismaticModel, scaled so that attention is far from uniform."""
+    """Yield name and tensor (any shape) of a PrismaticModel, scaled so that attention varies."""
     from transformers import LlamaConfig
 
     dino = _tower(size, registers=4, layer_scale=True)
@@ -120,7 +121,11 @@ def random_weights(config: dict, seed: int, size: TinySize) -> Iterator[tuple[st
 
 
 def random_tensor(name: str, like: nn.Parameter, generator: torch.Generator) -> Tensor:
-    """One parameter, by its role: float32 on the generator's device."""
+    """Return a parameter of the shape of `like`, any shape, by its role.
+
+    Returns:
+        Float32 on the generator's device.
+    """
     noise = torch.randn(like.shape, generator=generator, device=generator.device)
     if "norm" in name or "scale_factor" in name:
         return noise * 0.05 + (0.0 if name.endswith("bias") else 1.0)
@@ -223,6 +228,7 @@ def _overrides(size: TinySize) -> dict:
 
 
 def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file with an indent of two."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 

@@ -37,21 +37,26 @@ class Log:
     # Each level has its own line below: rclpy ties a line of code to one level.
 
     def debug(self, text: str) -> None:
+        """Log what a person asked for; tracebacks keep their lines."""
         self._logger.debug(text)  # a person asked for these; tracebacks keep their lines
 
     def info(self, text: str) -> None:
+        """Log one line, unless too many were logged."""
         if self._may_pass():
             self._logger.info(printable(text))
 
     def warning(self, text: str) -> None:
+        """Log one line, unless too many were logged."""
         if self._may_pass():
             self._logger.warning(printable(text))
 
     def error(self, text: str) -> None:
+        """Log one line, unless too many were logged."""
         if self._may_pass():
             self._logger.error(printable(text))
 
     def fatal(self, text: str) -> None:
+        """Log one line, however many were logged."""
         self._logger.fatal(printable(text))
 
     def traceback(self, text: str) -> None:

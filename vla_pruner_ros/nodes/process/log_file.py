@@ -36,6 +36,7 @@ class LogFile:
 
     @property
     def is_idle(self) -> bool:
+        """Return whether nothing waits to be written."""
         return self._writer.is_idle
 
     def _open(self) -> int:

@@ -50,6 +50,7 @@ class Reporter:
         self._counts_reported: dict[str, int] = {}
 
     def report(self) -> None:
+        """Publish the present state."""
         node = self._node
         node.runner.motion.measure_arm()
         state = self.state()

@@ -44,6 +44,7 @@ class Task:
 
     @property
     def present(self) -> list[CameraFrame]:
+        """Frames of the cameras that are there."""
         return [frame for frame in self.frames if frame]
 
     @property

@@ -122,6 +122,7 @@ class NodeInputs:
         return self._doctor.is_published("/clock")
 
     def destroy(self) -> None:
+        """Destroy the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()

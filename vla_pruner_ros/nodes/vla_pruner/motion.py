@@ -60,6 +60,7 @@ class Motion:
 
     @property
     def queue_length(self) -> int:
+        """Actions that wait."""
         with self._gate.lock:
             return len(self._queue)
 
@@ -184,6 +185,7 @@ class Motion:
         return getattr(self._arm, "latency_measured", None)
 
     def stop_timers(self) -> None:
+        """Destroy the timers that play actions."""
         for timer in self._timers:
             self._node.destroy_timer(timer)
         self._timers.clear()

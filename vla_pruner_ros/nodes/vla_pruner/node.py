@@ -154,6 +154,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the policy and subscribe; called by rclpy on *configure*."""
         self.lifecycle = "configuring"
         try:
             if self._unread.refusals:
@@ -180,6 +181,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Open the gate, unless something forbids motion; called by rclpy on *activate*."""
         refused = self._why_not_activate()
         if refused:
             self.health.set_problem(refused)
@@ -198,6 +200,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arm and close the gate; called by rclpy on *deactivate*."""
         self._stop_moving()
         if not self.runner.wait_idle(self._patience):
             self._warn_of_hanging()
@@ -206,12 +209,14 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Release the policy and its memory; called by rclpy on *cleanup*."""
         self._dismantle()
         self.health.forgive()
         return super().on_cleanup(state)
 
     @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arm and release everything; called by rclpy on *shutdown*."""
         self._stop_moving()
         self._dismantle()
         self.lifecycle = "finalized"
@@ -219,6 +224,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
 
     @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop the arm and release everything; called by rclpy after a failed transition."""
         self._stop_moving()
         self._dismantle()
         super().on_error(state)

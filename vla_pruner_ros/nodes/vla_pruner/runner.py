@@ -62,6 +62,7 @@ class PolicyRunner:
 
     @property
     def instruction(self) -> str:
+        """The instruction in force, empty if there is none."""
         return self._instruction
 
     @instruction.setter
@@ -190,6 +191,7 @@ class PolicyRunner:
         self.clear("the clock jumped back")
 
     def clear(self, reason: str) -> None:
+        """Stop motion and clear the temporal relevance; the reason is logged."""
         self._memory += 1
         self.motion.halt()
         self._node.log.info(f"Starting anew: {reason}")

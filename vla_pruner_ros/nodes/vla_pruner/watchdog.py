@@ -33,6 +33,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def beat(self) -> None:
@@ -41,6 +42,7 @@ class Watchdog:
 
     @property
     def executor_stalled(self) -> bool:
+        """True if the callbacks have not run for too long."""
         return self._looks_without_beat > STALLED_LOOKS
 
     def stop(self) -> None:

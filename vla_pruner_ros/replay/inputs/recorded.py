@@ -28,6 +28,7 @@ class Kept:
 
     @property
     def count(self) -> int:
+        """Kept tokens of all cameras."""
         return sum(len(one) for one in self.indices)
 
     @property
@@ -75,6 +76,7 @@ class Recorded:
         return next((stamp for stamp in self.image_stamps if stamp), 0)
 
     def went_without(self, camera: int) -> bool:
+        """Return whether the inference went on without this camera."""
         return camera < len(self.image_stamps) and not self.image_stamps[camera]
 
     @property

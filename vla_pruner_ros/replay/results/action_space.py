@@ -40,6 +40,7 @@ class ActionSpace:
 
     @property
     def width(self) -> int:
+        """Numbers of one action."""
         return len(self.names)
 
     def are_open(self, actions: np.ndarray) -> np.ndarray:

@@ -124,6 +124,7 @@ class Reference:
 
     @classmethod
     def of_run(cls, run: Run) -> Reference:
+        """Make a reference of a run's actions."""
         return cls(
             run.setting.name,
             {step.index: step.actions for step in run.done},

@@ -18,7 +18,7 @@ MAX_SIDE = 320
 
 
 def collect(inputs: Iterable[ReplayInput], indices: Collection[int]) -> dict[int, list[np.ndarray]]:
-    """Return the small RGB images, one per camera, of the inputs with these indices."""
+    """Return the small images, uint8 [h, w, 3], a list for each input with these indices."""
     found: dict[int, list[np.ndarray]] = {}
     last = max(indices, default=-1)
     for replay_input in inputs:
@@ -38,7 +38,15 @@ def _small(message: Any) -> np.ndarray:
 
 
 def side_by_side(images: list[np.ndarray], kept: Kept | None) -> np.ndarray:
-    """Return the cameras side by side, pruned patches dimmed if they are known."""
+    """Return the cameras side by side, pruned patches dimmed if they are known.
+
+    Args:
+        images: uint8 [h, w, 3], one per camera.
+        kept: tokens of each camera, or None.
+
+    Returns:
+        Uint8 [h, w, 3].
+    """
     if kept is not None and len(kept.indices) == len(images) and min(kept.grid) > 0:
         pairs = zip(images, kept.indices, strict=True)
         images = [draw_kept(image, indices, kept.grid) for image, indices in pairs]

@@ -35,6 +35,7 @@ class Parity:
 
     @property
     def holds(self) -> bool:
+        """True if all comparable inferences are equal, and there is one."""
         return self.comparable > 0 and self.equal == self.comparable
 
 

@@ -64,11 +64,13 @@ class ReplayResult:
 
     @property
     def runs(self) -> list[Run]:
+        """All runs, the parity run first."""
         first = [self.parity_run] if self.parity_run else []
         return first + [one.run for one in self.swept]
 
     @property
     def is_empty(self) -> bool:
+        """True if no run has a step with actions."""
         return not any(run.done for run in self.runs)
 
     @property

@@ -50,6 +50,7 @@ class Link:
 
     @property
     def is_open(self) -> bool:
+        """True if the link is connected."""
         return self._socket is not None
 
     def open(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ class RemotePolicy:
         self._reset = True
 
     def preview(self, image: np.ndarray) -> np.ndarray:
-        """Return the image at the usual size; the server's own view may be cropped."""
+        """Return the image at the usual size, uint8 [S, S, 3]; the server's view may be cropped."""
         side = (PREVIEW_SIDE, PREVIEW_SIDE)
         return np.asarray(Image.fromarray(image).resize(side, Image.Resampling.BICUBIC))
 
@@ -125,6 +125,7 @@ class RemotePolicy:
         return self._link.state()
 
     def close(self) -> None:
+        """Close the connection."""
         self._link.close()
 
     def _reopen(self) -> None:

@@ -49,7 +49,11 @@ def unpack(data: bytes, limits: WireLimits) -> Any:
 
 
 def check_structure(data: bytes, limits: WireLimits) -> None:
-    """Walk over the headers; see unpack."""
+    """Walk over the headers; see unpack.
+
+    Raises:
+        WireError: beyond the limits, or damaged.
+    """
     if len(data) > limits.message_bytes:
         raise WireError(f"the message has {len(data)} bytes, at most {limits.message_bytes} go")
     position, values, open_containers = 0, 0, [1]

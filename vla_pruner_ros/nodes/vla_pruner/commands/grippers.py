@@ -64,6 +64,7 @@ class Grippers:
         return [ActionClient(self._node, action, f"{name}/gripper_cmd") for name in names]
 
     def destroy(self) -> None:
+        """Destroy the action clients."""
         for client in self._clients:
             client.destroy()
         self._clients = []

@@ -53,5 +53,6 @@ class ArmTopics:
         self.gripper_trajectory = make(JointTrajectory, "gripper_trajectory")
 
     def destroy(self, node: Host) -> None:
+        """Destroy the publishers."""
         for publisher in vars(self).values():
             node.destroy_publisher(publisher)
