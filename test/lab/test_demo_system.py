@@ -18,7 +18,17 @@ from vla_pruner_ros.resources import SIMULATION_POLICY
 def demo(tmp_path_factory):
     """Run the demonstration once; returns (finished process, output directory)."""
     out = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "vla_pruner_lab.demo", "--out", str(out), "--inferences", "12"]
+    command = [
+        sys.executable,
+        "-m",
+        "vla_pruner_lab.demo",
+        "--out",
+        str(out),
+        "--inferences",
+        "12",
+        "--rounds",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     return done, out
 
@@ -31,6 +41,24 @@ def test_every_budget_was_obeyed(demo):
         row = next(line for line in lines if line[:1] == [f"{ratio:g}"])
         assert row[3] == str(tokens)
         assert int(row[2]) > 0
+
+
+def test_the_last_line_names_the_report_and_episodes_belong_to_budgets(demo):
+    done, out = demo
+    lines = done.stdout.strip().splitlines()
+    assert lines[-1] == f"Report: {out / 'report.html'}"
+    assert any(line.startswith("Next: ") and "vla_pruner_replay" in line for line in lines)
+    assert "budgets in turns, load " in done.stdout
+    report = (out / "report.html").read_text()
+    assert "close the drawer" in report
+    assert report.index("keep_ratio 0.25: 128") < report.index("keep_ratio 1: 512")
+    assert "What to do next" in report
+
+
+def test_turns_alternate_and_every_budget_has_as_many():
+    from vla_pruner_lab.demo.cli import turns_of
+
+    assert turns_of((1.0, 0.5, 0.25), 3) == [1.0, 0.5, 0.25, 0.25, 0.5, 1.0, 1.0, 0.5, 0.25]
 
 
 def test_report_is_one_file_of_a_trained_policy(demo):

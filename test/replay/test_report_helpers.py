@@ -199,3 +199,16 @@ def test_indices_outside_the_grid_are_refused(indices, grid):
 def test_shrink_keeps_the_aspect_and_never_enlarges():
     assert shrink(np.zeros((480, 640, 3), np.uint8), 320).shape == (240, 320, 3)
     assert shrink(np.zeros((48, 64, 3), np.uint8), 320).shape == (48, 64, 3)
+
+
+def test_one_outlier_does_not_ruin_a_clipped_axis():
+    values = [*([10.0] * 99), 5000.0]
+    from vla_pruner_ros.report import Series, line_plot_svg
+
+    series = [Series("latency", np.arange(100), values)]
+    clipped = str(line_plot_svg(series, "inference", "ms", y_from_zero=True, clip=True))
+    full = str(line_plot_svg(series, "inference", "ms", y_from_zero=True))
+    assert ">4000<" in full
+    assert ">20<" in clipped
+    assert ">4000<" not in clipped
+    assert "5000" in clipped  # the cross-hair reads it

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import os
-import platform
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,11 +21,14 @@ from vla_pruner_ros.bringup.cli import parameter
 from vla_pruner_ros.bringup.client import PolicyClient
 from vla_pruner_ros.bringup.executables import missing_part
 from vla_pruner_ros.bringup.processes import Processes
+from vla_pruner_ros.report import run_info
 from vla_pruner_ros.resources import SIMULATION_POLICY
 from vla_pruner_ros.sim.tasks import INSTRUCTIONS, instruction_for
 
 PROGRAM = lab_program("demo", __doc__, "", "--task window-open --out out/window")
 RATIOS = (1.0, 0.5, 0.25)
+EPISODE_PATIENCE = 20.0
+"""Longest wait (s) for the end of a turn's first episode; an episode takes at most 15 s."""
 SECONDS_PER_INFERENCE = 1.0
 """Patience for one inference on a slow machine."""
 
@@ -50,6 +52,9 @@ def parse_arguments(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--inferences", type=COUNT, default=80, help="inferences to watch under each keep_ratio"
+    )
+    parser.add_argument(
+        "--rounds", type=COUNT, default=3, help="turns of each keep_ratio, which alternate"
     )
     return parser.parse_args(given)
 
@@ -101,57 +106,90 @@ def _watch(
     instruction = instruction_for(arguments.task)
     print(f"Instruction: {instruction}")
     client.instruct(instruction)
-    for ratio in RATIOS:
-        _watch_ratio(processes, client, observer, ratio, arguments.inferences)
+    turns = turns_of(RATIOS, arguments.rounds)
+    count = -(-arguments.inferences // arguments.rounds)
+    with tqdm(total=len(turns) * count, unit="inference") as bar:
+        for ratio in turns:
+            bar.set_description(f"keep_ratio {ratio:g}")
+            _watch_turn(processes, client, observer, ratio, count, bar)
     return observer
+
+
+def turns_of(ratios: Sequence[float], rounds: int) -> list[float]:
+    """Return the budgets in turns, every second round backwards: a busy time meets all alike."""
+    return [r for number in range(rounds) for r in (ratios if number % 2 == 0 else ratios[::-1])]
 
 
 def _parameters(values: dict[str, object]) -> list[str]:
     return [part for name, value in values.items() for part in parameter(name, value)]
 
 
-def _watch_ratio(
-    processes: Processes, client: PolicyClient, observer: Observer, ratio: float, count: int
+def _watch_turn(
+    processes: Processes,
+    client: PolicyClient,
+    observer: Observer,
+    ratio: float,
+    count: int,
+    bar: tqdm,
 ) -> None:
-    observer.expect(ratio)
+    """Watch `count` inferences, and one whole episode, under one budget."""
     client.set_parameter("keep_ratio", ratio)
-    deadline = time.monotonic() + 10.0 + count * SECONDS_PER_INFERENCE
-    with tqdm(total=count, desc=f"keep_ratio {ratio:g}", unit="inference") as bar:
-        while bar.n < count:
-            seen = observer.wait_for_samples(ratio, bar.n + 1, timeout=1.0)
-            bar.update(min(seen, count) - bar.n)
-            if processes.ended():
-                raise RuntimeError(f"{', '.join(processes.ended())} ended unexpectedly")
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"only {bar.n} of {count} inferences at keep_ratio {ratio}")
+    before = observer.expect(ratio)
+    observer.reset_robot()
+    begun, done = time.monotonic(), 0
+    while done < count or not observer.has_finished_episode():
+        seen = min(count, observer.wait_for_samples(ratio, before + done + 1, 1.0) - before)
+        bar.update(seen - done)
+        done, waited = seen, time.monotonic() - begun
+        if processes.ended():
+            raise RuntimeError(f"{', '.join(processes.ended())} ended unexpectedly")
+        if done < count and waited > 10.0 + count * SECONDS_PER_INFERENCE:
+            raise TimeoutError(f"only {done} of {count} inferences at keep_ratio {ratio}")
+        if done >= count and waited > EPISODE_PATIENCE:
+            return
 
 
 def _conclude(observer: Observer, arguments: argparse.Namespace, bag: Path) -> int:
     rows = summarise(observer, RATIOS)
     report = arguments.out / "report.html"
-    write_report(report, observer, rows, _metadata(arguments, bag))
+    write_report(report, observer, rows, _metadata(observer, arguments, bag))
     print("\n" + summary_table(rows))
-    print("Latencies: p50 / p95 per inference; warm-up inferences left out.\n")
-    if observer.episodes_done():
-        print(
-            f"Episodes of {arguments.task} done: {observer.episodes_done()}, all budgets together\n"
-        )
-    print(f"Report: {report}\nBag:    {bag}")
+    print(
+        "Latencies: p50 / p95 of an inference (ms); budgets in turns, load "
+        f"{observer.load_before:.1f} before and {os.getloadavg()[0]:.1f} after on "
+        f"{os.cpu_count()} cores.\n"
+        f'Episodes: of "{instruction_for(arguments.task)}", succeeded of finished.\n'
+    )
+    print(
+        f"Next: {next_step(arguments.checkpoint or SIMULATION_POLICY, arguments.out)}\nBag: {bag}"
+    )
     problems = [row.problem for row in rows if row.problem]
     for problem in problems:
         print(f"FAILED: {problem}", file=sys.stderr)
+    print(f"Report: {report}")
     return 1 if problems else 0
 
 
-def _metadata(arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
-    import torch
+def next_step(checkpoint: object, out: Path) -> str:
+    """Return the command that goes on from here: other budgets on the recorded images."""
+    return (
+        f". ./env.sh && vla_pruner_replay {out / 'bag'} --checkpoint {checkpoint} "
+        f"--out {out / 'replay'} --keep-ratio 1.0 0.25 0.125"
+    )
 
+
+def _metadata(observer: Observer, arguments: argparse.Namespace, bag: Path) -> dict[str, str]:
+    info = run_info(PROGRAM.name)
     return {
-        "Date": datetime.datetime.now().astimezone().isoformat(" ", "seconds"),
-        "Command": "python -m vla_pruner_lab.demo " + " ".join(sys.argv[1:]),
-        "Machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-        "Python, torch": f"{platform.python_version()}, {torch.__version__}",
+        "Date": info["date"],
+        "Command": info["command"],
+        "Machine": info["machine"],
+        "Load average": f"{observer.load_before:.1f} before, {os.getloadavg()[0]:.1f} after "
+        f"(all programs; {os.cpu_count()} cores)",
+        "Versions": info["versions"],
+        "Instruction": instruction_for(arguments.task),
         "Task": arguments.task,
         "Checkpoint": str(arguments.checkpoint or SIMULATION_POLICY),
         "Bag": str(bag),
+        "Next step": next_step(arguments.checkpoint or SIMULATION_POLICY, arguments.out),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from vla_pruner_ros.report import (
     HALF_WIDTH,
     Series,
     animation_slider,
+    code,
     columns,
     figure,
     histogram_svg,
@@ -22,6 +24,7 @@ from vla_pruner_ros.report import (
     page,
     section,
     table,
+    text,
     tiles,
     write_page,
 )
@@ -39,23 +42,36 @@ def write_report(
     """
     trained = all(m.status.trained for row in rows for m in observer.seen[row.keep_ratio].samples)
     sections = [
-        section("At a glance", _tiles(rows, observer.episodes_done()), _training_note(trained)),
+        section(
+            "At a glance",
+            text(f"Instruction: “{metadata['Instruction']}”"),
+            _tiles(rows),
+            _training_note(trained),
+            _load_note(observer),
+        ),
         section(
             "Budgets",
             table(*cells(rows)),
-            lead="Latencies are p50 / p95 per inference. Prefill includes the selection; warm-up "
-            "inferences, which run unpruned, are left out.",
+            lead="Latencies are p50 / p95 of an inference (ms). Budgets were measured in turns. "
+            f"Load average: {metadata['Load average']}. Prefill includes the selection. "
+            "Episodes: succeeded of finished, each under one budget.",
         ),
         section(
             "What the policy saw",
             _animation(observer, rows),
-            lead="Left the camera, right the same image with pruned patches dimmed, one budget "
-            "after the other. The untouched patches are the tokens that go on after the pruning "
-            "layer.",
+            lead="Above: the cameras. Below: the same images with pruned patches dimmed, the "
+            "smallest budget first. Untouched patches are the tokens that go on after the "
+            "pruning layer.",
         ),
         section("Latency", _latency_plots(observer, rows)),
         section("Where the kept tokens come from", _overlap_plots(observer, rows)),
-        section("This run", table(["", ""], metadata.items())),
+        section("This run", table(["", ""], metadata.items(), wrap=True)),
+        section(
+            "What to do next",
+            text("Ask what other budgets would have done on the recorded images:"),
+            code(metadata["Next step"]),
+            text("Then try another task: make demo is python -m vla_pruner_lab.demo --task NAME."),
+        ),
     ]
     badge = "" if trained else "untrained weights"
     subtitle = "A simulated robot under a pruned vision-language-action model, over ROS 2"
@@ -72,7 +88,18 @@ def _training_note(trained: bool) -> str:
     )
 
 
-def _tiles(rows: list[SummaryRow], episodes: str) -> str:
+def _load_note(observer: Observer) -> str:
+    load, cores = max(observer.load_before, os.getloadavg()[0]), os.cpu_count() or 1
+    if load <= cores:
+        return ""
+    return note(
+        f"The machine was busy: a load of {load:.1f} on {cores} cores. Latencies are longer than "
+        "alone, and a difference below their spread means nothing.",
+        "warning",
+    )
+
+
+def _tiles(rows: list[SummaryRow]) -> str:
     full, last = rows[0], rows[-1]
     figures = [
         ("Inferences", sum(row.inferences for row in rows), "settled, all budgets"),
@@ -81,15 +108,17 @@ def _tiles(rows: list[SummaryRow], episodes: str) -> str:
     if "total" in full.latency and "total" in last.latency:
         ratio = full.latency["total"][0] / last.latency["total"][0]
         figures.append((f"Speed-up at {last.keep_ratio:g}", f"{ratio:.2f}x", "median, whole step"))
-    if episodes:
-        figures.append(("Episodes done", episodes, "of the simulated task, all budgets"))
+    for row in (full, last):
+        if row.episodes[1]:
+            done = f"{row.episodes[0]} of {row.episodes[1]}"
+            figures.append((f"Episodes at {row.keep_ratio:g}", done, "succeeded of finished"))
     figures.append(("Tokens", f"{full.tokens_expected} to {last.tokens_expected}", "per inference"))
     return tiles(figures)
 
 
 def _animation(observer: Observer, rows: list[SummaryRow]) -> str:
     images, captions = [], []
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.keep_ratio):
         for sample in _spread_out(observer.seen[row.keep_ratio].settled):
             images.append(_overlay(sample))
             captions.append(
@@ -102,16 +131,18 @@ def _animation(observer: Observer, rows: list[SummaryRow]) -> str:
 
 
 def _spread_out(samples: list[InferenceSample]) -> list[InferenceSample]:
-    shown = [sample for sample in samples if sample.image is not None]
+    shown = [sample for sample in samples if sample.images]
     step = max(1, len(shown) // FRAMES_PER_RATIO)
     return shown[::step]
 
 
 def _overlay(sample: InferenceSample) -> np.ndarray:
-    status = sample.status
-    first_camera = status.kept_indices[: status.kept_per_camera[0]]
-    drawn = draw_kept(sample.image, first_camera, (status.grid_rows, status.grid_columns))
-    return np.concatenate([sample.image, drawn], axis=1).repeat(2, axis=0).repeat(2, axis=1)
+    status, grid = sample.status, (sample.status.grid_rows, sample.status.grid_columns)
+    ends = np.cumsum(status.kept_per_camera)
+    kept = np.split(np.asarray(status.kept_indices), ends[:-1])
+    drawn = [draw_kept(i, k, grid) for i, k in zip(sample.images, kept, strict=False)]
+    rows = [np.concatenate(images, axis=1) for images in (list(sample.images), drawn)]
+    return np.concatenate(rows, axis=0)
 
 
 def _latency_plots(observer: Observer, rows: list[SummaryRow]) -> str:
@@ -122,7 +153,9 @@ def _latency_plots(observer: Observer, rows: list[SummaryRow]) -> str:
         for name, values in zip(names, totals, strict=True)
     ]
     plots = [
-        figure(line_plot_svg(by_time, "inference", "ms", HALF_WIDTH, 220, True), "Step by step"),
+        figure(
+            line_plot_svg(by_time, "inference", "ms", HALF_WIDTH, 220, True, True), "Step by step"
+        ),
         figure(
             histogram_svg(list(zip(names, totals, strict=True)), "ms", width=HALF_WIDTH),
             "Distribution of the whole step",

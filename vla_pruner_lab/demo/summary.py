@@ -14,7 +14,10 @@ STAGES = ("preprocess", "vision", "prefill", "decode", "total")
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One keep ratio: counts, tokens, and per stage the median and 95th percentile (s)."""
+    """One keep ratio: counts, tokens, and per stage the median and 95th percentile (s).
+
+    episodes: succeeded and finished ones.
+    """
 
     keep_ratio: float
     frames: int
@@ -22,6 +25,7 @@ class SummaryRow:
     inferences: int
     tokens_kept: tuple[int, ...]
     tokens_expected: int
+    episodes: tuple[int, int]
     latency: dict[str, tuple[float, float]]
 
     @property
@@ -55,6 +59,7 @@ def _row(ratio: float, seen: Seen, actions: int) -> SummaryRow:
         inferences=len(settled),
         tokens_kept=tuple(sorted({m.status.tokens_kept for m in settled})),
         tokens_expected=max(1, round(ratio * total)),
+        episodes=(seen.episodes_succeeded, seen.episodes_finished),
         latency={
             name: (float(np.percentile(values, 50)), float(np.percentile(values, 95)))
             for name, values in times.items()
@@ -62,7 +67,7 @@ def _row(ratio: float, seen: Seen, actions: int) -> SummaryRow:
     )
 
 
-HEADERS = ("keep_ratio", "frames", "actions", "tokens kept")
+HEADERS = ("keep_ratio", "frames", "actions", "tokens kept", "episodes")
 
 
 def cells(rows: list[SummaryRow]) -> tuple[list[str], list[list[str]]]:
@@ -75,6 +80,7 @@ def cells(rows: list[SummaryRow]) -> tuple[list[str], list[list[str]]]:
             str(row.frames),
             str(row.actions),
             "/".join(map(str, row.tokens_kept)) or "-",
+            f"{row.episodes[0]} of {row.episodes[1]}" if row.episodes[1] else "-",
             *(_milliseconds(row.latency.get(stage)) for stage in stages),
         ]
         for row in rows

@@ -31,7 +31,7 @@ from vla_pruner_ros.replay.results.result import ReplayResult, Source, sweep
 from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
 from vla_pruner_ros.replay.sweep import sweep_settings
-from vla_pruner_ros.report import write_page
+from vla_pruner_ros.report import run_info, write_page
 from vla_pruner_ros.robots import CheckpointLayout, RobotProfile, load_profile, with_cameras_of
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
@@ -76,6 +76,7 @@ def replay_with(
     arguments.out.mkdir(parents=True, exist_ok=True)
     session = Session(reader, policy.num_cameras, choice_of(arguments))
     outcome = ReplayResult(_source(arguments, policy, session))
+    outcome.run_info = run_info(PROGRAM.name)
     _replay_all(arguments, reader, policy, session, outcome)
     outcome.remarks += [*session.remarks, *reader.remarks, *recorder_remarks(reader.custom_data)]
     outcome.damage, outcome.skipped = reader.damage, session.skipped

@@ -7,8 +7,19 @@ write_page(path, html)
 from vla_pruner_ros.report.histograms import histogram_svg
 from vla_pruner_ros.report.images import data_uri, encode_jpeg
 from vla_pruner_ros.report.page import Section, page, section, write_page
-from vla_pruner_ros.report.parts import columns, figure, image, legend, note, table, text, tiles
+from vla_pruner_ros.report.parts import (
+    code,
+    columns,
+    figure,
+    image,
+    legend,
+    note,
+    table,
+    text,
+    tiles,
+)
 from vla_pruner_ros.report.plots import FULL_WIDTH, HALF_WIDTH, Series, line_plot_svg
+from vla_pruner_ros.report.run_info import run_info
 from vla_pruner_ros.report.slider import animation_slider
 
 __all__ = [
@@ -17,6 +28,7 @@ __all__ = [
     "Section",
     "Series",
     "animation_slider",
+    "code",
     "columns",
     "data_uri",
     "encode_jpeg",
@@ -27,6 +39,7 @@ __all__ = [
     "line_plot_svg",
     "note",
     "page",
+    "run_info",
     "section",
     "table",
     "text",

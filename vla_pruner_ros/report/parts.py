@@ -17,6 +17,11 @@ def text(message: str) -> Markup:
     return part("text", message)
 
 
+def code(command: str) -> Markup:
+    """Return a command to copy, in lines of its own."""
+    return part("code", command)
+
+
 def note(message: str, kind: str = "info") -> Markup:
     """Return a highlighted remark; kind is info, warning or error."""
     return part("note", message, kind)
@@ -27,12 +32,17 @@ def tiles(figures: Iterable[tuple[str, Cell, str]]) -> Markup:
     return part("tiles", [(label, cell_text(value), remark) for label, value, remark in figures])
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "") -> Markup:
-    """Return a table; numbers are aligned right, None and NaN show as a dash."""
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[Cell]], caption: str = "", wrap: bool = False
+) -> Markup:
+    """Return a table; numbers are aligned right, None and NaN show as a dash.
+
+    wrap: break long texts instead of letting the table scroll sideways.
+    """
     rows = [list(row) for row in rows]
     numeric = [all(_is_number(row[place]) for row in rows) for place in range(len(headers))]
     cells = [[(cell_text(value), _is_number(value)) for value in row] for row in rows]
-    return part("table", list(zip(headers, numeric, strict=True)), cells, caption)
+    return part("table", list(zip(headers, numeric, strict=True)), cells, caption, wrap)
 
 
 def _is_number(value: Cell) -> bool:

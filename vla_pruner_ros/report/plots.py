@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -16,6 +16,8 @@ from vla_pruner_ros.report.axes import Axes, decimate, format_tick, ticks
 FULL_WIDTH = 1040
 """Drawing width that fills the page at normal text size; HALF_WIDTH for two side by side."""
 HALF_WIDTH = 500
+OUTLIER = 2.0
+"""Multiple of the 95th percentile above which a clipped plot ends."""
 NOTHING = Markup("<p class='note'>There is nothing to plot.</p>")
 
 
@@ -41,10 +43,13 @@ def line_plot_svg(
     width: int = FULL_WIDTH,
     height: int = 280,
     y_from_zero: bool = False,
+    clip: bool = False,
 ) -> Markup:
     """Return curves over a common axis, with a cross-hair that reads the values.
 
     width, height: of the drawing; give HALF_WIDTH and about 220 within columns().
+    clip: let a few outliers leave the drawing at its top instead of squeezing the rest; the
+    cross-hair still reads them.
     Long curves are thinned to the width by smallest and largest value, so peaks stay.
     """
     curves = [_finite(one, place, width) for place, one in enumerate(series)]
@@ -54,8 +59,11 @@ def line_plot_svg(
     if not len(xs) or not len(ys):
         return NOTHING
     low = min(0.0, ys.min()) if y_from_zero else ys.min()
-    axes = Axes.around((xs.min(), xs.max()), (low, ys.max()), width, height)
-    drawn = "".join(_curve(axes, curve) for curve in curves)
+    high = min(ys.max(), OUTLIER * np.percentile(ys, 95)) if clip else ys.max()
+    axes = Axes.around((xs.min(), xs.max()), (low, high), width, height)
+    drawn = "".join(
+        _curve(axes, replace(curve, y=np.minimum(curve.y, axes.y_range[1]))) for curve in curves
+    )
     frame = _rows(axes, y_label) + below(axes, x_label)
     return with_cross_hair(axes, x_label, y_label, frame + drawn, [_readout(c) for c in curves])
 

@@ -16,6 +16,9 @@ from vla_pruner_ros.replay.results.comparison import Compared, Summary
 from vla_pruner_ros.replay.results.parity import Parity
 from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 
+SCHEMA = "vla_pruner_ros.replay/1"
+"""Name and version of the result files; docs/reference/result_files.md describes them."""
+
 
 def columns(space: ActionSpace) -> tuple[str, ...]:
     """Return the columns of inferences.csv; the last ones follow from the action's numbers."""
@@ -51,6 +54,8 @@ def write_json(path: Path, outcome: ReplayResult) -> None:
 def summary_values(outcome: ReplayResult) -> dict[str, Any]:
     """Return the results as plain values."""
     return {
+        "schema": SCHEMA,
+        "run": outcome.run_info,
         "source": vars(outcome.source),
         "parity": _parity(outcome.parity) if outcome.parity else None,
         "settings": [_setting(one, outcome.space) for one in outcome.swept],

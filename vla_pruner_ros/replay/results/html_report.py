@@ -54,6 +54,7 @@ def make_report(outcome: ReplayResult, inferences: list[Recorded], images: Image
         _worst_frames(outcome, images),
         _per_instruction(outcome),
         _notes(outcome),
+        _run(outcome),
     ]
     source = outcome.source
     return report.page(
@@ -307,6 +308,12 @@ def _per_instruction(outcome: ReplayResult) -> report.Section | None:
         ]
         parts.append(report.table(headers(outcome.space), rows, instruction))
     return report.section("Per instruction", *parts)
+
+
+def _run(outcome: ReplayResult) -> report.Section | None:
+    if not outcome.run_info:
+        return None
+    return report.section("This run", report.table(["", ""], outcome.run_info.items(), wrap=True))
 
 
 def _notes(outcome: ReplayResult) -> report.Section | None:

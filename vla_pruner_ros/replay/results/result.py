@@ -61,6 +61,8 @@ class ReplayResult:
     damage: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     interrupted: bool = False
+    run_info: dict[str, str] = field(default_factory=dict)
+    """Date, command, machine, load and versions, by name."""
 
     @property
     def runs(self) -> list[Run]:
