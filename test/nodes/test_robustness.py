@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -164,6 +165,16 @@ def stamp_of_age(b, message, age: float):
     return message
 
 
+def repeated(b, publisher, message, age: list[float], condition):
+    """Return a condition that first publishes the message again, age[0] seconds old."""
+
+    def publish_and_look():
+        publisher.publish(stamp_of_age(b, message, age[0]))
+        return condition()
+
+    return publish_and_look
+
+
 def test_a_pose_that_is_repeated_with_an_old_stamp_stops_motion():
     """An arm followed a republisher that was stuck 291 mm out of its box."""
     box = [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]
@@ -173,13 +184,7 @@ def test_a_pose_that_is_repeated_with_an_old_stamp_stops_motion():
         pose, age = PoseStamped(), [0.0]
         pose.header.frame_id, pose.pose.orientation.w = "base_link", 1.0
 
-        def shown(condition):
-            def publish():
-                poses.publish(stamp_of_age(b, pose, age[0]))
-                return condition()
-
-            return publish
-
+        shown = partial(repeated, b, poses, pose, age)
         b.activate()
         b.show_until(shown(lambda: moving(actions)), "motion")
         age[0] = 2.0
@@ -197,13 +202,7 @@ def test_a_joint_state_that_is_repeated_with_an_old_stamp_stops_motion():
         joints = b.client.create_publisher(JointState, "joint_states", 10)
         state, age = JointState(name=["joint"], position=[0.0]), [0.0]
 
-        def shown(condition):
-            def publish():
-                joints.publish(stamp_of_age(b, state, age[0]))
-                return condition()
-
-            return publish
-
+        shown = partial(repeated, b, joints, state, age)
         b.activate()
         b.show_until(shown(lambda: moving(actions)), "motion")
         age[0] = 2.0

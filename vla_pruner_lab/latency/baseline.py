@@ -18,9 +18,11 @@ from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.checkpoints import assign
 from vla_pruner_ros.models.decoder.pruned_decoder import ActionAttention
 from vla_pruner_ros.models.decoder.signals import Prompt
+from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.inference import InferenceOutput
 from vla_pruner_ros.models.openvla.openvla import OpenVlaPolicy
 from vla_pruner_ros.models.openvla.openvla_oft import OpenVlaOftPolicy
+from vla_pruner_ros.models.openvla.prismatic_policy import PrismaticPolicy
 from vla_pruner_ros.models.paligemma.names import module_name
 from vla_pruner_ros.models.pi0.policy import Pi0Policy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
@@ -42,6 +44,13 @@ def make_baseline(model: Model, attention: str) -> PrunedPolicy:
     return policy
 
 
+def _prompt(policy: PrismaticPolicy, inputs, clock: StageClock) -> Prompt:
+    pixels = policy.normalize(inputs.images, policy.decoder.dtype)
+    visual = policy.model.visual_tokens(pixels)
+    clock.mark("vision")
+    return policy._prompt(visual, inputs)
+
+
 class PlainOpenVla(OpenVlaPolicy):
     """plain: transformers' LlamaForCausalLM."""
 
@@ -49,9 +58,7 @@ class PlainOpenVla(OpenVlaPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
-        clock.mark("vision")
-        prompt = self._prompt(visual, inputs)
+        prompt = _prompt(self, inputs, clock)
         done = self._forward(inputs_embeds=prompt.embeddings)
         clock.mark("prefill")
         tokens, maps = [_likeliest(done.logits)], [done.attentions]
@@ -74,9 +81,7 @@ class PlainOpenVlaOft(OpenVlaOftPolicy):
     with_maps: bool
 
     def _infer(self, inputs, plan, select, clock) -> InferenceOutput:
-        visual = self.model.visual_tokens(self.normalize(inputs.images, self.decoder.dtype))
-        clock.mark("vision")
-        prompt = self._prompt(visual, inputs)
+        prompt = _prompt(self, inputs, clock)
         done = self.plain.model(
             inputs_embeds=prompt.embeddings,
             attention_mask=prompt.embeddings.new_zeros(1, 1, prompt.length, prompt.length),

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vla_pruner_ros.models.checkpoints import WeightFiles, read_optional_json
+from vla_pruner_ros.models.decoder.layers import RmsNorm
 from vla_pruner_ros.models.decoder.pruned_decoder import PrunedDecoder
 from vla_pruner_ros.models.openvla.vision_backbone import (
     FusedVisionBackbone,
@@ -171,13 +172,8 @@ def _heads(tower: str, width: int, overrides: dict) -> int:
     return heads
 
 
-class RmsNorm(nn.Module):
+class FusedRmsNorm(RmsNorm):
     """LLaMA's norm as one fused operation; equal to transformers' in float32."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(width))
-        self.eps = eps
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Normalise [..., width]; return the same shape and dtype."""
@@ -186,7 +182,7 @@ class RmsNorm(nn.Module):
 
 def _fuse_norms(llama: nn.Module) -> None:
     width, eps = llama.config.hidden_size, llama.config.rms_norm_eps
-    llama.norm = RmsNorm(width, eps)
+    llama.norm = FusedRmsNorm(width, eps)
     for layer in llama.layers:
-        layer.input_layernorm = RmsNorm(width, eps)
-        layer.post_attention_layernorm = RmsNorm(width, eps)
+        layer.input_layernorm = FusedRmsNorm(width, eps)
+        layer.post_attention_layernorm = FusedRmsNorm(width, eps)

@@ -7,12 +7,12 @@ read from the embedding, because training in LeRobot 0.6 moves them apart and ru
 
 from __future__ import annotations
 
-import re
+from vla_pruner_ros.models.lerobot.networks import TRAINING_ONLY, WRAPPERS, renamed
 
 PREFIXES = (
-    (r"^(?:module\.|_orig_mod\.)+", ""),
+    WRAPPERS,
     (r"^model\.(?!vlm\.|dit\.)", ""),
-    (r"^(?:module\.|_orig_mod\.)+", ""),
+    WRAPPERS,
     (r"^embed_action_time\.(?=state_proj|action_)", ""),
     (r"^paligemma_with_expert\.gemma_expert\.lm_head\.", "expert.lm_head."),
     (r"^(?:paligemma_with_expert\.gemma_expert(?:\.model)?|model\.dit)\.", "expert."),
@@ -23,26 +23,13 @@ PREFIXES = (
 )
 """Pattern -> replacement, applied in this order."""
 EMBEDDING, OUTPUT = "language_model.embed_tokens.weight", "language_model.lm_head.weight"
-NOT_RUN = (
-    OUTPUT,
-    "language_model.norm.*",
-    "expert.lm_head.*",
-    "expert.embed_tokens.*",
-    "*.rotary_emb.inv_freq",
-    "*.position_ids",
-    "vision_tower.head.*",
-    "normalize_inputs.*",
-    "normalize_targets.*",
-    "unnormalize_outputs.*",
-)
+NOT_RUN = (OUTPUT, *TRAINING_ONLY)
 """Tensors that inference does not run."""
 
 
 def module_name(stored: str) -> str:
     """Turn a tensor's name in a file into its name in the network."""
-    for pattern, replacement in PREFIXES:
-        stored = re.sub(pattern, replacement, stored)
-    return stored
+    return renamed(stored, PREFIXES)
 
 
 def stored_name(name: str) -> str:

@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from vla_pruner_ros.models.checkpoints import WeightFiles
 from vla_pruner_ros.models.decoder.layers import DecoderShape, DecoderStack, decoder_shape
 from vla_pruner_ros.models.images.siglip import SiglipShape, SiglipTower, siglip_shape
+from vla_pruner_ros.models.lerobot.networks import drop_last_layer, unused_names
 from vla_pruner_ros.models.paligemma.names import NOT_RUN
 from vla_pruner_ros.models.policy import CheckpointError
-
-LAST_LAYER_NOT_RUN = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp")
-"""Unused parts of the language model's last layer: the expert reads only keys and values."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,7 @@ class PaliGemmaNetwork(nn.Module):
         self.expert = DecoderStack(shape.expert)
         self.action_in_proj = nn.Linear(shape.action_dim, shape.expert.width)
         self.action_out_proj = nn.Linear(shape.expert.width, shape.action_dim)
-        last = self.language_model.layers[-1]
-        for name in LAST_LAYER_NOT_RUN:
-            last.set_submodule(name, nn.Identity())
+        drop_last_layer(self.language_model.layers)
 
     @classmethod
     def load(
@@ -110,9 +106,8 @@ class PaliGemmaNetwork(nn.Module):
         """
         with torch.device("meta"):
             network = cls(shape)
-        last = f"language_model.layers.{shape.text.layers - 1}"
-        unused = (f"{last}.{name}.*" for name in LAST_LAYER_NOT_RUN)
-        weights.load_into(network, device, dtype, unused=(*NOT_RUN, *unused))
+        unused = (*NOT_RUN, *unused_names(shape.text.layers))
+        weights.load_into(network, device, dtype, unused=unused)
         network.finish()
         return network.eval()
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from vla_pruner_ros.models.checkpoints import WeightFiles
 from vla_pruner_ros.models.decoder.layers import DecoderShape, decoder_shape
 from vla_pruner_ros.models.images.siglip import SiglipShape, siglip_shape
+from vla_pruner_ros.models.lerobot.networks import TRAINING_ONLY, WRAPPERS, renamed
 from vla_pruner_ros.models.policy import CheckpointError
 
 PREFIXES = (
-    (r"^(?:module\.|_orig_mod\.)+", ""),
+    WRAPPERS,
     (r"^model\.", ""),
-    (r"^(?:module\.|_orig_mod\.)+", ""),
+    WRAPPERS,
     (r"^vlm_with_expert\.", ""),
     (r"^vlm\.(?:model\.)?vision_model\.", "vision_tower."),
     (r"^vlm\.(?:model\.)?connector\.modality_projection\.", "connector."),
@@ -23,25 +23,12 @@ PREFIXES = (
     (r"^lm_expert\.(?:model\.)?", "expert."),
 )
 """Pattern -> replacement, applied in this order."""
-NOT_RUN = (
-    "language_model.lm_head.*",
-    "language_model.norm.*",
-    "expert.lm_head.*",
-    "expert.embed_tokens.*",
-    "*.rotary_emb.inv_freq",
-    "*.position_ids",
-    "vision_tower.head.*",
-    "normalize_inputs.*",
-    "normalize_targets.*",
-    "unnormalize_outputs.*",
-)
+NOT_RUN = ("language_model.lm_head.*", *TRAINING_ONLY)
 
 
 def module_name(stored: str) -> str:
     """Turn a tensor's name in a file into its name in SmolVlaNetwork."""
-    for pattern, replacement in PREFIXES:
-        stored = re.sub(pattern, replacement, stored)
-    return stored
+    return renamed(stored, PREFIXES)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,8 @@ from vla_pruner_ros.models.checkpoints import WeightFiles
 from vla_pruner_ros.models.decoder.flow_matching import PERIODS, flow_times, time_embeddings
 from vla_pruner_ros.models.decoder.layers import Attention, DecoderStack
 from vla_pruner_ros.models.images.siglip import SiglipTower
+from vla_pruner_ros.models.lerobot.networks import drop_last_layer, unused_names
 from vla_pruner_ros.models.smolvla.names import NOT_RUN, SmolVlaShape
-
-LAST_LAYER_NOT_RUN = ("self_attn.q_proj", "self_attn.o_proj", "post_attention_layernorm", "mlp")
-"""Unused parts of the language model's last layer: the expert reads only keys and values."""
 
 
 class SmolVlaNetwork(nn.Module):
@@ -43,9 +41,7 @@ class SmolVlaNetwork(nn.Module):
         self.action_time_mlp_in = nn.Linear(2 * width, width)
         self.action_time_mlp_out = nn.Linear(width, width)
         self.action_out_proj = nn.Linear(width, shape.action_dim)
-        last = self.language_model.layers[-1]
-        for name in LAST_LAYER_NOT_RUN:
-            last.set_submodule(name, nn.Identity())
+        drop_last_layer(self.language_model.layers)
 
     @classmethod
     def load(
@@ -62,9 +58,8 @@ class SmolVlaNetwork(nn.Module):
         """
         with torch.device("meta"):
             network = cls(shape)
-        last = f"language_model.layers.{shape.text.layers - 1}"
-        unused = (f"{last}.{name}.*" for name in LAST_LAYER_NOT_RUN)
-        weights.load_into(network, device, dtype, unused=(*NOT_RUN, *unused))
+        unused = (*NOT_RUN, *unused_names(shape.text.layers))
+        weights.load_into(network, device, dtype, unused=unused)
         return network.eval()
 
     @property
