@@ -1,0 +1,21 @@
+"""Settings of the documents' site: sphinx-build -W -c docs/site . out/site."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+project = "vla_pruner_ros"
+release = re.search(r"<version>([^<]+)</version>", (ROOT / "package.xml").read_text())[1]
+author = "vla_pruner_ros maintainers"
+extensions = ["myst_parser"]
+source_suffix = {".md": "markdown"}
+root_doc = "docs/README"
+include_patterns = ["docs/**.md", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md",
+                    "CODE_OF_CONDUCT.md"]  # fmt: skip
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+suppress_warnings = ["toc.not_included", "misc.highlighting_failure"]
+html_theme = "furo"
+html_title = f"{project} {release}"
+html_baseurl = ""
