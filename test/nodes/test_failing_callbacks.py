@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 import rclpy
+from geometry_msgs.msg import PoseStamped
 from node_helpers import DOMAIN, ControlledPolicy, bench, moving
 from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
-from std_msgs.msg import Int32
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Int32, String
 from std_srvs.srv import Trigger
 
 from vla_pruner_ros.msg import EndEffectorAction
 from vla_pruner_ros.nodes.spin import EndNode, NodeExecutor, spin_on
+
+BEST_EFFORT = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 class Panic(BaseException):
@@ -133,3 +140,105 @@ def test_a_callback_that_never_works_ends_the_node_in_the_end():
     ended, reported = executor_of(make)
     assert isinstance(ended, ValueError)
     assert len(reported) > 100
+
+
+# --- Messages that cannot be read -----------------------------------------------------------------
+
+
+class Unreadable:
+    """A class instead of a message's own: rclpy cannot make an instance, whatever came."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        raise TypeError("another version of this type")
+
+
+@pytest.mark.parametrize("kind", ["instruction", "image_raw", "joint_states"])
+def test_a_message_that_rclpy_cannot_take_is_named_and_the_next_one_is_taken(kind, monkeypatch):
+    """The topic was left out of every later wait, and its callback group stayed occupied."""
+    module = {"instruction": "std_msgs.msg._string", "image_raw": "sensor_msgs.msg._image",
+              "joint_states": "sensor_msgs.msg._joint_state"}[kind]  # fmt: skip
+    message = {"instruction": String, "image_raw": Image, "joint_states": JointState}[kind]
+    with bench(ControlledPolicy(), max_image_age=5.0) as b:
+        actions = b.listen(EndEffectorAction, "/vla_pruner/action")
+        log = b.listen(Log, "/rosout", 200)
+        b.activate()
+        b.show_until(lambda: moving(actions), "motion")
+        publisher = b._publisher(message, kind, 10 if kind == "instruction" else BEST_EFFORT)
+        data = serialize_message(message())
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{module}.{message.__name__}", Unreadable)
+
+            def sent():
+                publisher.publish(data)
+                return b.count("callbacks_failed")
+
+            b.until(sent, "the failure to be counted")
+            for _ in range(300):  # in a burst: neither the log nor the node may drown
+                publisher.publish(data)
+            b.until(lambda: any(f"a message on /{kind} cannot be read" in m.msg for m in log),
+                    "the log to name the topic")  # fmt: skip
+        assert b.count("callbacks_failed") == 1
+        b.until(lambda: any(a.stop for a in actions), "a stop")
+        before = len(moving(actions))
+        b.instruct("go on")
+        b.send_joint_state(["a"], [0.25])
+        b.until(lambda: b.node.runner.instruction == "go on", "an instruction")
+        b.until(lambda: b.joint_positions() == [0.25], "a joint state")
+        b.show_until(lambda: len(moving(actions)) > before, "motion again")
+
+
+CUT = {
+    "few bytes": lambda data: data[:12],
+    "no bytes": lambda data: data[:4],
+    "noise": lambda data: data[:4] + b"\xff" * 60,
+    "another type": lambda _: bytes(serialize_message(Int32(data=7))),
+}
+
+
+@pytest.mark.parametrize("how", CUT)
+@pytest.mark.parametrize("kind", ["image_raw", "joint_states", "end_effector_pose"])
+def test_bytes_of_another_version_of_a_type_are_named(kind, how):
+    """Fast DDS drops what it cannot read: the topic only seemed silent."""
+    message = {"image_raw": Image, "joint_states": JointState, "end_effector_pose": PoseStamped}
+    good = message[kind]()
+    box = [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]
+    with bench(ControlledPolicy(state_dim=1), max_image_age=0.2, workspace=box) as b:
+        b.activate()
+        data = CUT[how](bytes(serialize_message(good)))
+        publisher = b._publisher(message[kind], kind, BEST_EFFORT)
+
+        def sent():
+            publisher.publish(data)
+            problem = b.node.state()["problem"]
+            return f"what comes on /{kind} ({len(data)} bytes) cannot be read as" in problem
+
+        b.until(sent, "the reason")
+        b.show()
+        b.send_joint_state(["a"], [0.25])
+        b.send_pose(0.0)
+
+        def well():
+            b.show()
+            b.send_joint_state(["a"], [0.25])
+            b.send_pose(0.0)
+            return not b.node.state()["problem"] and b.count("inferences")
+
+        b.until(well, "inferences after good messages")
+
+
+def test_a_publisher_with_another_hash_of_the_type_is_named():
+    """Distributions may have different versions of one type; Humble knows no hashes."""
+    with bench(ControlledPolicy(), max_image_age=0.2) as b:
+        b.client.create_publisher(Image, "image_raw", BEST_EFFORT)
+        b.activate()
+        node = b.node
+        inputs = node.runner.inputs
+        b.until(lambda: node.get_publishers_info_by_topic("/image_raw"), "the publisher")
+        doctor = inputs._doctor
+        publishers = node.get_publishers_info_by_topic("/image_raw")
+        assert not doctor._other_version("/image_raw", publishers)
+        for value, expected in (("RIHS01_0", True), (None, False)):
+            other = SimpleNamespace(topic_type_hash=value)
+            assert doctor._other_version("/image_raw", [other]) == expected
+            assert not doctor._other_version("/image_raw", [other, *publishers])
+        assert not doctor._other_version("/image_raw", [SimpleNamespace()])

@@ -44,6 +44,14 @@ MAX_ERRORS, ERROR_WINDOW = 200, 10.0
 """Failed callbacks within so many seconds after which a node cannot go on."""
 
 
+TAKE_QUIET = 10.0
+"""Seconds for which a topic whose messages cannot be taken is not reported again."""
+
+
+class UnreadableMessage(Exception):  # noqa: N818 - named by what came
+    """A message, request or answer that rclpy could not take from the middleware."""
+
+
 class EndNode(Exception):  # noqa: N818 - raised by a callback to end its node
     """The node cannot go on and must end; the message gives the reason."""
 
@@ -84,6 +92,7 @@ class NodeExecutor(MultiThreadedExecutor):
         self._executor = _PatientPool(num_threads, self._on_panic)
         self._on_error: Callable[[BaseException], None] | None = None
         self._errors: deque[float] = deque(maxlen=MAX_ERRORS)
+        self._unreadable_at: dict[str, float] = {}
 
     def add_node(self, node: Any) -> bool:
         """Add a node; its `on_callback_error` is called with what a callback raises."""
@@ -101,6 +110,38 @@ class NodeExecutor(MultiThreadedExecutor):
             return False
         self._on_error(error)
         return True
+
+    def _make_handler(
+        self, entity: Any, node: Any, take_from_wait_list: Callable[[Any], Any], *rest: Any
+    ) -> Any:
+        """Take nothing if taking fails.
+
+        rclpy would leave the entity out of every later wait, and its callback group occupied: one
+        message of another version of its type would silence all topics of the group for good.
+        """
+
+        def take(entity: Any) -> Any:
+            try:
+                return take_from_wait_list(entity)
+            except BaseException as error:
+                self._report_unreadable(entity, error)
+                return None
+
+        return super()._make_handler(entity, node, take, *rest)
+
+    def _report_unreadable(self, entity: Any, error: BaseException) -> None:
+        """Report once in a while: such a publisher sends on, and the node must outlive it."""
+        name = getattr(entity, "topic_name", None) or getattr(entity, "srv_name", "a timer")
+        now = time.monotonic()
+        if now - self._unreadable_at.get(name, float("-inf")) < TAKE_QUIET:
+            return
+        self._unreadable_at[name] = now
+        what = UnreadableMessage(f"a message on {name} cannot be read: {error!r}")
+        what.__cause__ = error
+        if self._on_error is None:
+            print(what, file=sys.stderr)
+        else:
+            self._on_error(what)
 
     def _on_panic(self, error: BaseException) -> None:
         if not self.survive(error):

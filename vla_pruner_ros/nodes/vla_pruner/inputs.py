@@ -111,7 +111,8 @@ class NodeInputs:
 
     def why_silent(self, topic: str) -> str:
         """Return what the ROS graph shows about a silent topic, "" if nothing."""
-        return self._doctor.why_silent(self._by_topic[topic])
+        # A publisher of instructions may be silent for hours, and a probe would wait with it.
+        return self._doctor.why_silent(self._by_topic[topic], probe=topic != "instruction")
 
     def why_camera_silent(self, camera: int) -> str:
         """Return what the ROS graph shows about a silent camera, "" if nothing."""
@@ -126,6 +127,7 @@ class NodeInputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+        self._doctor.destroy()
         if self._latched:
             self._latched.destroy()
 

@@ -191,7 +191,8 @@ class Readiness:
         yield from self._clock_reasons(settings)
         if not self.instruction:
             graph = self._inputs.why_silent("instruction")
-            hint = f" ({graph})" if "carries" in graph or "offers" in graph else ""
+            heard = any(word in graph for word in ("carries", "offers", "version"))
+            hint = f" ({graph})" if heard else ""
             yield Reason(
                 "instruction",
                 f"Waiting for an instruction: publish one on the instruction topic{hint}",
@@ -202,7 +203,8 @@ class Readiness:
             try:
                 self.pose()
             except NotReady as reason:
-                yield Reason("pose", str(reason))
+                graph = _in_brackets(self._inputs.why_silent("end_effector_pose"))
+                yield Reason("pose", f"{reason}{graph}")
 
     def _profile_needs_pose(self) -> bool:
         profile = self.profile
