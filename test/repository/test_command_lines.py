@@ -272,3 +272,64 @@ def test_sentences_of_errors(tmp_path):
 def test_numbers_out_of_range_are_refused(reader, text):
     with pytest.raises(argparse.ArgumentTypeError, match=text):
         reader(text)
+
+
+# --- Programs of the package that need ROS --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["sim:=perhaps"], "sim must be true, false or aloha, got 'perhaps'"),
+        (["sim:=true", "task:=fly"], "choose one of reach, push"),
+        (["sim:=true", "checkpoint:=openvla_small", "task:=fly"], "choose one of reach, push"),
+        (["log_level:=loud"], "log_level must be one of debug, info, warn, error, fatal"),
+        (["record:=true", "record_compression:=rar"], "record_compression must be one of none"),
+        (["keep_ratio:=half"], "keep_ratio must be a number, got 'half'"),
+        (["rate:=fast"], "rate must be a number, got 'fast'"),
+        (["--sim"], "is not one of the arguments NAME:=VALUE"),
+        (["bag:=/nowhere"], "/nowhere"),
+    ],
+)
+def test_bringup_refuses_in_one_sentence_before_it_starts_a_node(
+    arguments, words, capsys, monkeypatch
+):
+    """sim:=perhaps and log_level:=loud ended in tracebacks or a node that never came up."""
+    pytest.importorskip("rclpy", reason="ROS 2 is not installed: bring-up needs it")
+    from vla_pruner_ros.bringup import cli
+
+    monkeypatch.setattr(cli, "Processes", lambda: pytest.fail("a node was started"))
+    monkeypatch.setattr("sys.argv", ["vla_pruner_bringup", *arguments])
+    assert cli.main() == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "expected"),
+    [
+        ("", {"checkpoint": "openvla_oft_small", "instruction": "open the window"}),
+        ("openvla_small", {"checkpoint": "openvla_small", "instruction": "open the window"}),
+    ],
+)
+def test_the_task_of_the_simulated_robot_gives_the_instruction(checkpoint, expected):
+    """With checkpoint:=NAME, the node waited for an instruction that nobody sent."""
+    from vla_pruner_ros.bringup.simulation import policy_parameters
+
+    found = policy_parameters("window-open", checkpoint)
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("name", ["vla_pruner_node", "sim_robot_node", "vla_pruner_recorder"])
+def test_a_node_does_not_ignore_stray_arguments(name, capsys, monkeypatch):
+    """sim_robot_node task:=window-open ran another task and said nothing."""
+    from vla_pruner_ros.bringup import executables
+
+    monkeypatch.setattr(executables, "import_module", lambda module: pytest.fail("it was run"))
+    monkeypatch.setattr("sys.argv", [name, "task:=window-open"])
+    assert getattr(executables, name)() == 2
+    assert "'task:=window-open' is not understood" in capsys.readouterr().err
+    given = ["--ros-args", "-p", "a:=b", "--", "--ros-args", "-r", "c:=d"]
+    assert executables.stray_arguments(given) == []
+    assert executables.stray_arguments(["--ros-args", "-p", "a:=b", "--", "x"]) == ["x"]

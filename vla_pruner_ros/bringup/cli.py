@@ -51,6 +51,7 @@ DEFAULTS = {
     "recorded_node": "",
 }
 """The arguments of launch/bringup.launch.py, with its defaults."""
+LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 REPLAY_DEFAULTS = {"bag": "", "rate": "1.0", "loop": "false"}
 """The further ones of launch/replay.launch.py."""
 
@@ -77,6 +78,19 @@ def parse_arguments(arguments: list[str]) -> dict[str, str]:
     if not Path(given["params_file"]).is_file():
         raise ValueError(f"params_file {given['params_file']} does not exist")
     return given
+
+
+def check_arguments(given: dict[str, str]) -> None:
+    """Check what is not passed on to a node that checks it.
+
+    Raises:
+        ValueError: the sentence names the argument and what is allowed.
+    """
+    is_simulated(given["sim"])
+    recorder_parameters(given)
+    if given["log_level"].lower() not in LOG_LEVELS:
+        allowed = ", ".join(LOG_LEVELS)
+        raise ValueError(f"log_level must be one of {allowed}, got {given['log_level']!r}")
 
 
 def parameter(name: str, value: object) -> list[str]:
@@ -159,6 +173,7 @@ def main() -> int:
         return 0
     try:
         given = parse_arguments(sys.argv[1:])
+        check_arguments(given)
         policy_arguments(given), player_arguments(given)
     except (ValueError, BagError) as error:
         print(error, file=sys.stderr)

@@ -80,9 +80,29 @@ def _needs_ros(name: str) -> Callable[[], int]:
         if missing:
             print(f"{name} cannot run: {missing}", file=sys.stderr)
             return 2
+        if executable.summary and (stray := stray_arguments(sys.argv[1:])):
+            print(
+                f"{name}: {stray[0]!r} is not understood; parameters are given as --ros-args -p "
+                "NAME:=VALUE",
+                file=sys.stderr,
+            )
+            return 2
         return import_module(f"vla_pruner_ros.{executable.module}").main()
 
     return main
+
+
+def stray_arguments(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments outside of --ros-args ... [--]: a node would ignore them silently."""
+    stray, inside = [], False
+    for argument in arguments:
+        if argument == "--ros-args":
+            inside = True
+        elif inside and argument == "--":
+            inside = False
+        elif not inside:
+            stray.append(argument)
+    return stray
 
 
 def missing_part() -> str:
