@@ -10,6 +10,8 @@ from markupsafe import Markup
 from vla_pruner_ros.report.rendering import part
 
 Cell = str | float | int | None
+BELOW = 1e-5
+"""Numbers closer to zero than this are rounding of float32, and are written as 0."""
 
 
 def text(message: str) -> Markup:
@@ -53,7 +55,9 @@ def cell_text(value: Cell) -> str:
     """Return a value as text, floats with four significant digits."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "0" if abs(value) < BELOW else f"{value:.4g}"
+    return str(value)
 
 
 def figure(html: Markup, caption: str = "") -> Markup:

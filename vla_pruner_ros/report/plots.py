@@ -44,12 +44,13 @@ def line_plot_svg(
     height: int = 280,
     y_from_zero: bool = False,
     clip: bool = False,
+    noise: float = 0.0,
 ) -> Markup:
     """Return curves over a common axis, with a cross-hair that reads the values.
 
     width, height: of the drawing; give HALF_WIDTH and about 220 within columns().
     clip: let a few outliers leave the drawing at its top instead of squeezing the rest; the
-    cross-hair still reads them.
+    cross-hair still reads them. noise: values that differ by no more are said, not drawn.
     Long curves are thinned to the width by smallest and largest value, so peaks stay.
     """
     curves = [_finite(one, place, width) for place, one in enumerate(series)]
@@ -58,6 +59,10 @@ def line_plot_svg(
     ys = ys[np.isfinite(ys)]
     if not len(xs) or not len(ys):
         return NOTHING
+    if noise and ys.max() - ys.min() <= noise:
+        middle = float((ys.max() + ys.min()) / 2)
+        shown = 0.0 if abs(middle) <= noise else middle
+        return Markup("<p class='note'>Always {:.4g}, within {:g}.</p>").format(shown, noise)
     low = min(0.0, ys.min()) if y_from_zero else ys.min()
     high = min(ys.max(), OUTLIER * np.percentile(ys, 95)) if clip else ys.max()
     axes = Axes.around((xs.min(), xs.max()), (low, high), width, height)
@@ -121,9 +126,10 @@ def with_cross_hair(
         "label": x_label,
         "series": readouts,
     }
+    wide = " wide" if axes.width > HALF_WIDTH else ""
     embedded = escape(json.dumps(data, separators=(",", ":")), quote=True)
     return Markup(
-        f'<div class="plot" data-plot="{embedded}">'
+        f'<div class="plot{wide}" data-plot="{embedded}">'
         f"<svg viewBox='0 0 {axes.width} {axes.height}' role='img' "
         f"aria-label='{escape(label or x_label, quote=True)}'>"
         f"{drawn}<line class='cross' y1='{axes.top}' y2='{axes.bottom}'/></svg>"

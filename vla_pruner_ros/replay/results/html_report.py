@@ -24,6 +24,8 @@ from vla_pruner_ros.report import HALF_WIDTH, Series
 
 SLIDER_FRAMES = 48
 SLIDERS = 3
+NOISE = 1e-6
+"""Actions that differ by less (m, rad) are equal to rounding."""
 WORST_FRAMES = 6
 SHOWN_RUNS = 5
 """Largest number of curves in one plot; more would be unreadable, and the tables have all."""
@@ -129,7 +131,7 @@ def _actions(outcome: ReplayResult, inferences: list[Recorded]) -> report.Sectio
             Series(label, (stamps - origin) * 1e-9, values[:, place], dashed=label == "recorded")
             for label, stamps, values in curves
         ]
-        plot = report.line_plot_svg(series, "time (s)", width=HALF_WIDTH, height=210)
+        plot = report.line_plot_svg(series, "time (s)", "", HALF_WIDTH, 210, noise=NOISE)
         figures.append(report.figure(plot, f"{name} ({unit})" if unit else name))
     return report.section(
         "Actions over time",
@@ -212,7 +214,7 @@ def _kept_tokens(outcome: ReplayResult, images: Images) -> report.Section | None
     sliders = [slider for slider in sliders if slider]
     if not sliders:
         return None
-    lead = "The patches each setting kept; dimmed ones were pruned."
+    lead = "The patches each setting kept; dimmed ones were pruned. One slider moves all."
     return report.section("Kept tokens", report.columns(sliders, least_width=320), lead=lead)
 
 
@@ -242,7 +244,8 @@ def _slider(run: Run, images: Images) -> str:
         return ""
     frames = [side_by_side(images[step.index], step.kept) for step in steps]
     captions = [_caption(step, steps[0].stamp) for step in steps]
-    player = report.animation_slider(frames, captions, alt=f"kept tokens, {run.setting.name}")
+    alt = f"kept tokens, {run.setting.name}"
+    player = report.animation_slider(frames, captions, alt=alt, group="kept")
     return report.figure(player, run.setting.name)
 
 
@@ -284,13 +287,17 @@ def _worst_frames(outcome: ReplayResult, images: Images) -> report.Section | Non
     return report.section("Worst frames", report.columns(parts, least_width=300), lead=lead)
 
 
+def _thousandths(value: float) -> str:
+    return "0" if value < NOISE else f"{1e3 * value:.3g}"
+
+
 def _off(difference: Difference, space: ActionSpace) -> str:
     parts = [
         (difference.translation, "mm"),
         (difference.rotation, "mrad"),
         (difference.joints, "mrad of the joints" if space.explained else "thousandths"),
     ]
-    known = [f"{1e3 * value:.3g} {unit}" for value, unit in parts if not isnan(value)]
+    known = [f"{_thousandths(value)} {unit}" for value, unit in parts if not isnan(value)]
     return " and ".join(known)
 
 

@@ -35,16 +35,26 @@ for (const plot of document.querySelectorAll('.plot[data-plot]')) {
   });
   svg.addEventListener('mouseleave', () => show(false));
 }
+const players = [];
 for (const slider of document.querySelectorAll('.slider')) {
   const frames = JSON.parse(slider.querySelector('script').textContent);
   const image = slider.querySelector('img'), range = slider.querySelector('input');
   const button = slider.querySelector('button'), caption = slider.querySelector('.caption');
   const count = slider.querySelector('output');
   let timer = null;
-  const draw = () => {
+  const show = () => {
     const frame = frames[range.value];
     image.src = frame.image; caption.textContent = frame.caption;
     count.textContent = (Number(range.value) + 1) + ' / ' + frames.length;
+  };
+  const draw = () => {
+    show();
+    for (const other of players) {
+      if (slider.dataset.group && other.group === slider.dataset.group
+          && other.range.max === range.max && other.range !== range) {
+        other.range.value = range.value; other.show();
+      }
+    }
   };
   const stop = () => { clearInterval(timer); timer = null; button.textContent = 'Play'; };
   const next = () => { range.value = (Number(range.value) + 1) % frames.length; draw(); };
@@ -53,5 +63,6 @@ for (const slider of document.querySelectorAll('.slider')) {
     timer = setInterval(next, 1000 / Number(slider.dataset.rate)); button.textContent = 'Pause';
   });
   range.addEventListener('input', () => { stop(); draw(); });
-  draw();
+  players.push({ group: slider.dataset.group, range, show });
+  show();
 }
