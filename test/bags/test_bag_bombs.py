@@ -93,3 +93,83 @@ def test_a_type_that_contains_itself_stays_unknown():
     assert not unknown & store.fielddefs.keys()
     assert "acme_msgs/msg/Sound" in store.fielddefs
     assert "sensor_msgs/msg/Image" in store.fielddefs
+
+
+DOUBLING = "".join(f"acme_msgs/T{n + 1} a\nacme_msgs/T{n + 1} b\n{SEPARATOR}MSG: acme_msgs/T{n + 1}\n"
+                   for n in range(40)) + "uint8 x\n"  # fmt: skip
+CHAIN = "".join(f"acme_msgs/T{n + 1} a\n{SEPARATOR}MSG: acme_msgs/T{n + 1}\n"
+                for n in range(100)) + "uint8 x\n"  # fmt: skip
+WITHOUT_BOUND = {
+    "a sequence of empty elements": f"acme_msgs/Empty[] many\n{SEPARATOR}MSG: acme_msgs/Empty\n",
+    "a sequence of constants": f"acme_msgs/C[] many\n{SEPARATOR}MSG: acme_msgs/C\nint32 X=1\n",
+    "empty elements two levels down": f"acme_msgs/A[] a\n{SEPARATOR}MSG: acme_msgs/A\n"
+    f"acme_msgs/Empty[] many\n{SEPARATOR}MSG: acme_msgs/Empty\n",
+    "an array of a billion strings": "string[1000000000] many\n",
+    "an array of a billion messages": f"acme_msgs/B[1000000000] many\n{SEPARATOR}"
+    "MSG: acme_msgs/B\nint8 x\n",
+    "a million empty elements": f"acme_msgs/Empty[1000000] m\n{SEPARATOR}MSG: acme_msgs/Empty\n",
+    "a tree of 2 to the power of 40": DOUBLING,
+    "a chain of 100 types": CHAIN,
+    "a definition of a megabyte": "uint8 x\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("text", WITHOUT_BOUND.values(), ids=WITHOUT_BOUND)
+def test_a_type_without_bound_stays_unknown(text):
+    """Reading one message compiled or made as many objects as its definition asked for."""
+    store = store_for([connection("acme_msgs/msg/Bomb", text)], None)
+    assert "acme_msgs/msg/Bomb" not in store.fielddefs
+    assert "sensor_msgs/msg/Image" in store.fielddefs
+
+
+@pytest.mark.parametrize(
+    "msgtype", ["sensor_msgs/msg/PointCloud2", "tf2_msgs/msg/TFMessage", "std_msgs/msg/Empty",
+                "diagnostic_msgs/msg/DiagnosticArray", "visualization_msgs/msg/MarkerArray"],
+)  # fmt: skip
+def test_types_of_ros_are_bounded(msgtype):
+    store = store_for([], None)
+    found = extents(store.fielddefs)
+    assert found.keys() == store.fielddefs.keys()
+    assert found[msgtype].is_bounded
+
+
+def test_what_a_message_becomes_at_most_follows_from_its_bytes():
+    bytes_of = f"acme_msgs/Byte[] many\n{SEPARATOR}MSG: acme_msgs/Byte\nuint8 x\n"
+    store = store_for(
+        [
+            connection("acme_msgs/msg/Words", "string[] many\n"),
+            connection("acme_msgs/msg/Bytes", bytes_of),
+            connection("acme_msgs/msg/Numbers", "uint8[] many\nfloat64[36] covariance\n"),
+        ],
+        None,
+    )
+    found = extents(store.fielddefs)
+    assert found["acme_msgs/msg/Words"].parts_of(400) == 2 + 100
+    assert found["acme_msgs/msg/Bytes"].parts_of(400) == 2 + 2 * 400
+    assert found["acme_msgs/msg/Numbers"].parts_of(2**30) == 3
+
+
+def test_a_message_of_too_many_parts_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    """A gigabyte of wrapped bytes became a hundred gigabytes of objects."""
+    monkeypatch.setattr(reader, "MAX_PARTS", 100)
+    path = tmp_path / "bag"
+    with BagWriter(path) as writer:
+        writer.write(words_message(40), 1)
+    with BagReader(path) as bag, pytest.raises(BagError, match="more than 100 parts"):
+        [bag.decode(record) for record in bag.messages(["/words"])]
+
+
+LIES = {
+    "a string longer than its message": struct.pack("<II", 0x00000100, 2**31) + b"abc\0",
+    "a string of no bytes at all": struct.pack("<II", 0x00000100, 0),
+    "a string without its end": struct.pack("<II", 0x00000100, 4) + b"abcd",
+    "a string that is not there": struct.pack("<I", 0x00000100),
+    "no header": b"\0",
+}
+
+
+@pytest.mark.parametrize("data", LIES.values(), ids=LIES)
+def test_a_string_whose_length_lies_is_refused(data):
+    store = store_for([], None)
+    with pytest.raises((SerdeError, ValueError)):
+        store.deserialize_cdr(data, "std_msgs/msg/String")

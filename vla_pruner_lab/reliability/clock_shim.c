@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -63,6 +64,21 @@ int pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m, const struct t
   if (!real) real = dlsym(RTLD_NEXT, "pthread_cond_timedwait");
   struct timespec deadline = true_deadline(t);
   return real(c, m, &deadline);
+}
+
+/* Fast DDS waits for shared memory so: left alone, its threads would spin while the clock is back. */
+int sem_timedwait(sem_t *s, const struct timespec *t) {
+  static int (*real)(sem_t *, const struct timespec *);
+  if (!real) real = dlsym(RTLD_NEXT, "sem_timedwait");
+  struct timespec deadline = true_deadline(t);
+  return real(s, &deadline);
+}
+
+int pthread_mutex_timedlock(pthread_mutex_t *m, const struct timespec *t) {
+  static int (*real)(pthread_mutex_t *, const struct timespec *);
+  if (!real) real = dlsym(RTLD_NEXT, "pthread_mutex_timedlock");
+  struct timespec deadline = true_deadline(t);
+  return real(m, &deadline);
 }
 
 int pthread_cond_clockwait(pthread_cond_t *c, pthread_mutex_t *m, clockid_t k,

@@ -105,7 +105,9 @@ class ProcessSoak:
         def stopped() -> float | None:
             if fault.ends_twist:
                 return self._first_message(began + SLACK)
-            return self._first_stop(began) if fault.goes_on else self._rests(began)
+            if fault.goes_on:
+                return began if self._rested(began) else self._first_stop(began)
+            return self._rests(began)
 
         try:
             self.outside.until(lambda: stopped() is not None, f"{name}: a stop", 10.0)
@@ -121,6 +123,11 @@ class ProcessSoak:
     def _first_stop(self, began: float) -> float | None:
         """Return when the first stop came after a time, None if there was none."""
         return next((s.at for s in self.outside.stops(began)), None)
+
+    def _rested(self, moment: float) -> bool:
+        """Return whether the arm was at rest at a moment: then there is no motion to stop."""
+        before = [s for s in list(self.outside.seen) if s.at <= moment]
+        return bool(before) and not before[-1].moves
 
     def _first_message(self, since: float) -> float | None:
         """Return when the first message of any kind came after a moment."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable
 
 from rosbags.interfaces import Connection, MessageDefinitionFormat
 from rosbags.typesys import (
@@ -15,6 +14,7 @@ from rosbags.typesys import (
 )
 from rosbags.typesys.store import Typestore
 
+from vla_pruner_ros.bags.bounds import MAX_DEFINITION, extents
 from vla_pruner_ros.resources import PACKAGE, share_directory
 
 IMAGE = "sensor_msgs/msg/Image"
@@ -65,7 +65,7 @@ def store_for(connections: Iterable[Connection], distribution: str | None) -> Ty
             store.register(_embedded_types(connection))
         except (TypesysError, SyntaxError, KeyError):
             continue  # this type stays unknown, or is the distribution's
-    for name in _endless(store):
+    for name in _unreadable(store):
         del store.fielddefs[name]
     standard = standard_store(_distribution(distribution))
     for name in standard.fielddefs.keys() - store.fielddefs.keys():
@@ -74,27 +74,10 @@ def store_for(connections: Iterable[Connection], distribution: str | None) -> Ty
     return store
 
 
-def _endless(store: Typestore) -> set[str]:
-    """Return the types that contain themselves: reading one would never end."""
-    parts = {name: _parts(fields) for name, (_, fields) in store.fielddefs.items()}
-    while True:  # take away types of which all parts are known to end, until none is left
-        ending = {name for name, inner in parts.items() if not inner & parts.keys()}
-        if not ending:
-            return set(parts)
-        parts = {name: inner for name, inner in parts.items() if name not in ending}
-
-
-def _parts(fields: Iterable[Any]) -> set[str]:
-    """Return the names of the types that a type's fields name."""
-
-    def names(description: Any) -> Iterator[str]:
-        if isinstance(description, str):
-            yield description
-        elif isinstance(description, tuple):
-            for part in description:
-                yield from names(part)
-
-    return {name for _, description in fields for name in names(description)}
+def _unreadable(store: Typestore) -> set[str]:
+    """Return the types that contain themselves or have no bound: reading one would never end."""
+    found = extents(store.fielddefs)
+    return {name for name in store.fielddefs if name not in found or not found[name].is_bounded}
 
 
 def standard_name(msgtype: str) -> str:
@@ -110,7 +93,8 @@ def is_embedded(connection: Connection) -> bool:
 
 def _embedded_types(connection: Connection) -> dict:
     kind, text = connection.msgdef
-    if not text.strip():  # the recorder did not know it; it is no type without fields
+    # If it is empty, the recorder did not know it: it is no type without fields.
+    if not text.strip() or len(text) > MAX_DEFINITION:
         return {}
     if kind == MessageDefinitionFormat.MSG:
         return get_types_from_msg(text, standard_name(connection.msgtype))

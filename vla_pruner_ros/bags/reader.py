@@ -20,6 +20,7 @@ from rosbags.rosbag2 import ReaderError
 from rosbags.serde import SerdeError
 
 from vla_pruner_ros.bags import foreign
+from vla_pruner_ros.bags.bounds import MAX_PARTS, extents
 from vla_pruner_ros.bags.definitions import is_embedded, standard_name, store_for
 from vla_pruner_ros.bags.earlier import earlier_stores
 from vla_pruner_ros.bags.storage import Metadata, Storage, open_file, read_metadata
@@ -27,7 +28,9 @@ from vla_pruner_ros.bags.storage.compression import ZSTD_MAGIC, decompress, unpa
 from vla_pruner_ros.bags.storage.files import SUFFIXES
 from vla_pruner_ros.bags.storage.mcap_records import MAX_RECORD
 
-_UNFIT = (SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError)
+_UNFIT = (
+    SerdeError, ValueError, TypeError, KeyError, IndexError, AssertionError, RecursionError,
+)  # fmt: skip
 """Errors of rosbags if bytes do not fit a type."""
 _PACKED_SUFFIXES = (".zst", ".zstd")
 
@@ -89,6 +92,7 @@ class BagReader:
         self.custom_data = dict(self._metadata.custom_data)
         self._store = store_for(self._connections, self._metadata.distribution)
         self._defined = {c.topic for c in self._connections if is_embedded(c)}
+        self._extents = extents(self._store.fielddefs)
 
     def __enter__(self) -> BagReader:
         return self
@@ -129,7 +133,9 @@ class BagReader:
         topic = self.topics.get(record.topic)
         encoding = topic.encoding if topic else "cdr"
         if record.msgtype not in self._store.fielddefs:
-            raise BagError(f"the type {record.msgtype} of {record.topic} is unknown")
+            raise BagError(
+                f"the type {record.msgtype} of {record.topic} is unknown or has no bound"
+            )
         if encoding not in ("cdr", "ros1"):
             raise BagError(
                 f"{record.topic} is encoded as {encoding!r}; only cdr (ROS 2) and ros1 are read"
@@ -141,10 +147,17 @@ class BagReader:
         for store in stores:
             read = store.deserialize_ros1 if encoding == "ros1" else store.deserialize_cdr
             try:
-                return read(plain_data(record), record.msgtype)
+                data = plain_data(record)
+                self._check_size(record, len(data))
+                return read(data, record.msgtype)
             except _UNFIT as error:
                 problem = problem or _message(error)
         raise BagError(f"a message on {record.topic} is damaged: {problem}")
+
+    def _check_size(self, record: BagMessage, size: int) -> None:
+        """Raise ValueError if a message of so many bytes could become too many objects."""
+        if self._extents[record.msgtype].parts_of(size) > MAX_PARTS:
+            raise ValueError(f"its {size} bytes may be more than {MAX_PARTS:,} parts")
 
     @property
     def _connections(self) -> list[Connection]:
