@@ -20,6 +20,8 @@ MAX_DEPTH = 64
 """Types within types."""
 
 _STRING_SIZE = 4
+_FILLER = "structure_needs_at_least_one_member"
+"""Field of a type without fields: a byte in ROS 2, nothing in ROS 1."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,10 @@ def extents(fielddefs: Mapping[str, Any]) -> dict[str, Extent]:
             return found
         for name in ready:
             fields, _ = left.pop(name)
-            found[name] = _sum(_extent(field, found) for _, field in fields)
+            found[name] = _sum(
+                Extent(1, 0) if field == _FILLER else _extent(description, found)
+                for field, description in fields
+            )
 
 
 def parts_of_type(fields: Iterable[Any]) -> set[str]:
