@@ -177,6 +177,18 @@ def test_one_silent_joint_stops_motion_and_is_named(silent, profile):
         b.show_until(lambda: b.count("inferences") > inferences, "motion again")
 
 
+def test_a_name_that_no_joint_state_has_is_told_with_file_and_line(profile):
+    with bench(JointPolicy(profile), **FAST) as b, Joints(b) as joints:
+        heard = listen(b)
+        joints.silent.add("b")
+        b.activate()
+        b.show_until(lambda: f"({profile}:10 names b)" in b.node.health.problem, "the line")
+        assert "joint state of b (never)" in b.node.health.problem
+        assert not heard["commands"]
+        joints.silent = {"finger"}
+        b.show_until(lambda: f"({profile}:11 names finger)" in b.node.health.problem, "the other")
+
+
 def test_a_stop_holds_the_measured_positions(profile):
     policy = JointPolicy(profile, chunk_size=20)
     policy.targets = np.array([0.2, 0.2])

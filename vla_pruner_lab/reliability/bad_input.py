@@ -14,9 +14,11 @@ from vla_pruner_lab.reliability.case import HARMLESS, REFUSED, BadInput
 
 def all_cases() -> Iterator[BadInput]:
     from vla_pruner_lab.reliability import bad_files, bad_messages
+    from vla_pruner_lab.reliability.joints import bad_input as bad_robots
 
     yield from bad_messages.cases()
     yield from bad_files.cases()
+    yield from bad_robots.cases()
 
 
 def table(cases: list[BadInput], failures: dict[str, str]) -> str:

@@ -24,6 +24,7 @@ from vla_pruner_ros.robots.profile import (
     default_names,
 )
 from vla_pruner_ros.robots.rotations import WIDTHS
+from vla_pruner_ros.robots.urdf import UrdfError, joint_limits
 from vla_pruner_ros.robots.yaml_reader import Mapping, ProfileError, Value, read_yaml
 
 FORMAT = 1
@@ -57,7 +58,7 @@ def read_profile(path: Path) -> RobotProfile:
         action=action,
         limits=document.take("limits", lambda value: _read_limits(value, action), Limits()),
         arms=document.take("arms", lambda value: read_arms(value, action, grippers), {}),
-        urdf=document.take("urdf", lambda value: _read_urdf(value, path), ""),
+        urdf=document.take("urdf", lambda value: _read_urdf(value, path, action), ""),
         file=str(path),
     )
     document.end()
@@ -136,7 +137,7 @@ def _read_state(value: Value, grippers: dict[str, Gripper]) -> tuple[StateField,
 def _read_state_field(item: Value, grippers: dict[str, Gripper]) -> StateField:
     fields = item.mapping()
     source = fields.take("source", lambda v: v.one_of(STATE_SOURCES))
-    common: dict = {"source": source}
+    common: dict = {"source": source, "line": item.line}
     if source == "gripper":
         common |= _gripper_fields(item, fields, grippers)
         if not grippers[common["gripper"]].joints:
@@ -179,7 +180,7 @@ def _read_action_field(item: Value, grippers: dict[str, Gripper]) -> ActionField
     read: Callable[..., dict] = {"gripper": _read_gripper_command, "unused": _read_unused}.get(
         kind, _read_joint_command if kind in JOINT_KINDS else _read_end_effector
     )
-    result = ActionField(kind=kind, **read(item, fields, kind, grippers))
+    result = ActionField(kind=kind, line=item.line, **read(item, fields, kind, grippers))
     fields.end()
     return result
 
@@ -363,7 +364,7 @@ def _joint_limits(given: dict) -> JointLimits:
     return JointLimits(**given)
 
 
-def _read_urdf(value: Value, path: Path) -> str:
+def _read_urdf(value: Value, path: Path, action: tuple[ActionField, ...]) -> str:
     """Read a URDF next to the profile; a path could lead out of the profile's folder."""
     name = value.text()
     folder = path.resolve().parent
@@ -373,9 +374,18 @@ def _read_urdf(value: Value, path: Path) -> str:
     try:
         if file.stat().st_size > MAX_URDF_BYTES:
             value.fail(f"urdf {name} is larger than {MAX_URDF_BYTES >> 20} MiB")
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = file.read_text(encoding="utf-8")
+        known = joint_limits(text)
+    except (OSError, UnicodeDecodeError, UrdfError) as error:
         value.fail(f"urdf {name} cannot be read: {error}")
+    commanded = [joint for part in action if part.kind in JOINT_KINDS for joint in part.joints]
+    missing = [joint for joint in commanded if joint not in known]
+    if missing:
+        value.fail(
+            f"urdf {name} has no joint {_listed(missing)}, which action commands; it has "
+            f"{_listed(known)}"
+        )
+    return text
 
 
 def _listed(names) -> str:

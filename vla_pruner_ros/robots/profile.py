@@ -96,7 +96,7 @@ class Field:
     state number = measured value in the unit * scale + offset;
     commanded value in the unit = action number * scale + offset.
     names: of the numbers, as the checkpoint calls them.
-    gripper: name of the gripper; closed, open: the checkpoint's numbers for it.
+    gripper: name of the gripper; closed, open: the checkpoint's numbers for it. line: of the file.
     """
 
     names: tuple[str, ...]
@@ -108,6 +108,7 @@ class Field:
     gripper: str = ""
     closed: float = 0.0
     open: float = 1.0
+    line: int = 0
 
     @property
     def width(self) -> int:
@@ -252,6 +253,14 @@ class RobotProfile:
             p.kind == END_EFFECTOR_ABSOLUTE or (p.kind == END_EFFECTOR_DELTA and p.frame == "tool")
             for p in self.action
         )
+
+    def where(self, joint: str) -> str:
+        """Return file:line of the field that names a joint, the file alone if none does."""
+        for part in (*self.action, *self.state):
+            fingers = self.grippers[part.gripper].joints if part.gripper else ()
+            if joint in part.joints or joint in fingers:
+                return f"{self.file}:{part.line}"
+        return self.file
 
     @property
     def commands_joints(self) -> bool:

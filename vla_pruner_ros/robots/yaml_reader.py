@@ -26,9 +26,13 @@ class Value:
     def __init__(self, node: yaml.Node, path: Path, name: str = "the file") -> None:
         self._node, self._path, self.name = node, path, name
 
+    @property
+    def line(self) -> int:
+        return self._node.start_mark.line + 1
+
     def fail(self, problem: str) -> NoReturn:
         """Raise ProfileError with file and line before the problem."""
-        raise ProfileError(f"{self._path}:{self._node.start_mark.line + 1}: {problem}")
+        raise ProfileError(f"{self._path}:{self.line}: {problem}")
 
     def mapping(self) -> Mapping:
         """Read as a mapping. Raises ProfileError."""

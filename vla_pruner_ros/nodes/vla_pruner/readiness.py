@@ -231,14 +231,22 @@ class Readiness:
         limit, joints = settings.max_state_age, self._inputs.joints
         silent = describe_silence(names, joints, now.steady * 1e-9, limit)
         if silent:
+            named = self._where_named(names)
             graph = [self._inputs.why_silent(topic) for _, topic in joint_topics(settings)]
-            yield Reason("joint_state", " ".join([silent, *filter(None, graph)]))
+            yield Reason("joint_state", " ".join([silent, *filter(None, [named, *graph])]))
             return
         stamp = oldest_stamp(r for r in joints.readings(names).values() if r.stamp)
         age = (now.stamp - stamp) * 1e-9 if stamp else 0.0
         problem = stamp_problem("The oldest joint state", age, limit, "max_state_age")
         if problem:
             yield Reason("joint_state", problem)
+
+    def _where_named(self, names: tuple[str, ...]) -> str:
+        """Return where the profile names a joint that no joint state ever had, "" if all came."""
+        never = [name for name in names if not self._inputs.joints.readings([name])]
+        if not never or self.profile is None:
+            return ""
+        return f"({self.profile.where(never[0])} names {never[0]})"
 
     def _clock_reasons(self, settings: NodeSettings) -> Iterator[Reason]:
         still = self._clock.stood_still()
