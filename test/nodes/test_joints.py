@@ -185,8 +185,6 @@ def test_a_name_that_no_joint_state_has_is_told_with_file_and_line(profile):
         b.show_until(lambda: f"({profile}:10 names b)" in b.node.health.problem, "the line")
         assert "joint state of b (never)" in b.node.health.problem
         assert not heard["commands"]
-        joints.silent = {"finger"}
-        b.show_until(lambda: f"({profile}:11 names finger)" in b.node.health.problem, "the other")
 
 
 def test_a_stop_holds_the_measured_positions(profile):
