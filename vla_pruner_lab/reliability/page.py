@@ -134,6 +134,7 @@ def _bad_input_section() -> list[str]:
         "Malformed and hostile inputs through the functions the node uses, the same cases as",
         "`test/lab/test_bad_input.py`. Refused means: by a sentence that names the trouble; taken",
         "without harm: cleaned, or read as plain text.",
+        f"Run on {date.today().isoformat()}.",
         "",
         table(cases, failures),
         "",
