@@ -63,6 +63,33 @@ def test_a_latched_instruction_is_heard_whatever_the_order(when):
         b.until(lambda: b.node.runner.instruction == "open the door", "the latched instruction")
 
 
+@pytest.mark.parametrize("offered", ["latched", "volatile"])
+@pytest.mark.parametrize("when", ["before configure", "before activate", "while active"])
+def test_a_robot_description_is_heard_whatever_the_order(when, offered):
+    """Only a publisher that latches was heard; `ros2 topic pub` does not."""
+    urdf = "<robot name='arm'/>"
+    with bench(ControlledPolicy()) as b:
+        qos = LATCHED if offered == "latched" else RELIABLE
+        publisher = b.client.create_publisher(String, "robot_description", qos)
+        steps = {"before configure": lambda: None, "before activate": lambda: b.change_state(1)}
+        steps.get(when, b.activate)()
+        publisher.publish(String(data=urdf))
+        if when == "before configure":
+            b.activate()
+        elif when == "before activate":
+            assert b.change_state(3)
+
+        def heard():
+            if offered == "volatile":  # it latches nothing: heard from now on
+                publisher.publish(String(data=urdf))
+            return b.node.runner.inputs.robot_description == urdf
+
+        b.until(heard, "the description")
+        newer = "<robot name='newer'/>"
+        publisher.publish(String(data=newer))
+        b.until(lambda: b.node.runner.inputs.robot_description == newer, "the newer one")
+
+
 def test_a_message_that_both_subscriptions_hear_counts_once():
     heard = []
     with bench(ControlledPolicy(), instruction="") as b:
@@ -70,7 +97,7 @@ def test_a_message_that_both_subscriptions_hear_counts_once():
         publisher.publish(String(data="one"))
         b.activate()
         take = b.node.runner.take_instruction
-        b.node.runner.inputs._latched._callback = lambda m: (heard.append(m.data), take(m.data))
+        b.node.runner.inputs._latched[0]._callback = lambda m: (heard.append(m.data), take(m.data))
         b.until(lambda: b.node.runner.instruction == "one", "the latched instruction")
         heard.clear()
         for text in ("two", "three", "two", "four"):

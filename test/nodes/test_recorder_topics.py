@@ -76,6 +76,19 @@ def test_latched_topics_are_recorded_whatever_the_order(tmp_path, ros, when):
         assert reader.topics["/robot_description"].latched
 
 
+@pytest.mark.parametrize(("distribution", "has_variance"), [("humble", False), ("jazzy", True),
+                                                            ("", True)])  # fmt: skip
+def test_types_are_written_as_the_distribution_has_them(
+    tmp_path, ros, monkeypatch, distribution, has_variance
+):
+    """sensor_msgs/Range of Humble would have been read with a field that it has not."""
+    context, _ = ros
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    with recorder(context, tmp_path / "bag") as r:
+        fields = {name for name, _ in r._store.fielddefs["sensor_msgs/msg/Range"][1]}
+    assert ("variance" in fields) == has_variance
+
+
 def test_pose_commands_and_what_is_asked_are_recorded(tmp_path, ros):
     context, node = ros
     published = {

@@ -2,91 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import json
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="ROS 2 is not installed: the recorder needs rclpy")
 
-from node_helpers import Transition, bench
-from PIL import Image as PillowImage
-from recorder_helpers import recorder
-from replay_bags import MemoryPolicy, sample_image
-from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import Trigger
+from live_recording import INSTRUCTIONS, record_live
 
+from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
-from vla_pruner_ros.msg import ActionChunk
-from vla_pruner_ros.nodes.vla_pruner.loading import load_from_settings
 from vla_pruner_ros.replay import cli
-
-CAMERAS = ("front/image_raw", "wrist/image_raw")
-JOINTS = [f"joint_{number}" for number in range(8)]
+from vla_pruner_ros.replay.session import Choice, Session
 
 
-def show(b, number: int, compressed: bool) -> None:
-    """Send one joint state and one image per camera."""
-    positions = [0.01 * number + 0.1 * place for place in range(8)]
-    b.send_joint_state(JOINTS[::-1], positions)
-    # A bag shows the order of arrival at the recorder, not which state the node held by then.
-    b.until(lambda: b.joint_positions() == positions, "this joint state")
-    for place, topic in enumerate(CAMERAS):
-        rgb = np.kron(sample_image(number + 40 * place), np.ones((4, 4, 1), np.uint8))
-        if compressed:
-            buffer = io.BytesIO()
-            PillowImage.fromarray(rgb).save(buffer, "JPEG")
-            b.send_image(
-                CompressedImage(format="jpeg", data=buffer.getvalue()), f"{topic}/compressed"
-            )
-        else:
-            height, width, _ = rgb.shape
-            image = Image(height=height, width=width, encoding="rgb8", step=3 * width)
-            image.data = rgb.tobytes()
-            b.send_image(image, topic)
-
-
-def drive(b, chunks: list, compressed: bool) -> None:
-    """Change everything that a replay has to follow."""
-    changes = {
-        3: lambda: b.set_parameter("keep_ratio", 0.5),
-        5: lambda: b.set_parameter("method", "fastv"),
-        7: lambda: b.set_parameter("method", "vla_pruner"),
-        9: lambda: b.call(Trigger, "/vla_pruner/reset", Trigger.Request()),
-        11: lambda: b.set_parameter("prune_layer", 1),
-    }
-    for number in range(13):
-        changes.get(number, lambda: None)()
-        if number == 8:
-            b.instruct("close the drawer")
-            b.until(lambda: b.node.runner.instruction == "close the drawer", "the instruction")
-        seen = len(chunks)
-        show(b, number, compressed)
-        b.until(lambda seen=seen: len(chunks) > seen, f"the answer to image {number}")
+def in_turn(inputs) -> list[str]:
+    """Return each instruction as it changes."""
+    found: list[str] = []
+    for one in inputs:
+        if found[-1:] != [one.instruction]:
+            found.append(one.instruction)
+    return found
 
 
 @pytest.mark.parametrize(("family", "transport"), [("openvla_oft", "raw"), ("pi0", "compressed")])
 def test_chunks_of_several_cameras_replay_to_the_same_actions(tmp_path, capsys, family, transport):
     checkpoint = str(write_untrained_checkpoint(tmp_path / "checkpoint", family))
-    parameters = {"checkpoint": checkpoint, "device": "cpu", "num_threads": 1}
-    parameters |= {"robot": MemoryPolicy.robot}
-    # Unpruned first steps close the gap that a missed first image leaves in the history.
-    parameters |= {"preset": "paper"}
-    parameters |= {"image_topics": list(CAMERAS), "state_joints": JOINTS, "temporal_window": 2}
-    parameters |= {"image_transport": transport, "max_image_age": 30.0, "max_state_age": 30.0}
-    compressed = transport == "compressed"
-    with bench(load_from_settings, keep_ratio=0.25, max_camera_spread=30.0, **parameters) as b:
-        chunks = b.listen(ActionChunk, "/vla_pruner/action_chunk")
-        assert b.change_state(Transition.TRANSITION_CONFIGURE, patience=60.0)
-        with recorder(b.client.context, tmp_path / "bag") as r:
-            b.until(lambda: r.snapshot.is_taken, "the parameters")
-            assert b.change_state(Transition.TRANSITION_ACTIVATE)
-            drive(b, chunks, compressed)
-            b.until(lambda: r.recording.knows("/vla_pruner/pruning"), "a recorded status")
-            sent = len(chunks)
-            show(b, 20, compressed)
-            b.until(lambda: len(chunks) > sent, "a last answer")
+    record_live(tmp_path / "bag", checkpoint, transport)
     command = [str(tmp_path / "bag"), "--checkpoint", checkpoint, "--device", "cpu"]
     status = cli.main([*command, "--threads", "1", "--out", str(tmp_path / "out")])
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -94,3 +36,7 @@ def test_chunks_of_several_cameras_replay_to_the_same_actions(tmp_path, capsys, 
     assert status in (0, 1), capsys.readouterr()  # 1 where the recorder came after the first image
     assert parity["comparable"] >= 10, summary
     assert parity["equal"] == parity["kept_equal"] == parity["comparable"]
+    with BagReader(tmp_path / "bag") as reader:
+        for every in (0, 1):  # by the chunks, and by topic and parameter events alone
+            session = Session(reader, 2, Choice(every=every))
+            assert in_turn(session.inputs()) == list(INSTRUCTIONS)

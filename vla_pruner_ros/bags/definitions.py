@@ -67,7 +67,7 @@ def store_for(connections: Iterable[Connection], distribution: str | None) -> Ty
             continue  # this type stays unknown, or is the distribution's
     for name in _unreadable(store):
         del store.fielddefs[name]
-    standard = standard_store(_distribution(distribution))
+    standard = standard_store(named_distribution(distribution))
     for name in standard.fielddefs.keys() - store.fielddefs.keys():
         store.fielddefs[name] = standard.fielddefs[name]
         store.types[name] = standard.types[name]
@@ -121,6 +121,7 @@ def own_types() -> dict:
     return types
 
 
-def _distribution(name: str | None) -> Stores:
+def named_distribution(name: str | None) -> Stores:
+    """Return the distribution of a name such as "humble", the latest if it is not known."""
     requested = f"ros2_{name}"
     return next((store for store in Stores if store.value == requested), Stores.LATEST)

@@ -120,6 +120,7 @@ class MessageProbe:
         )
 
     def destroy(self) -> None:
+        """End the subscription, if it still lasts."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             self._node.destroy_subscription(subscription)

@@ -8,6 +8,7 @@ written as they came.
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import time
 import traceback
@@ -117,7 +118,9 @@ class RecorderNode(Node):
     def __init__(self, name: str = "vla_pruner_recorder", **options: Any) -> None:
         super().__init__(name, **options)
         self.settings = declare_settings(self, RecorderSettings)
-        self._store = types.standard_store()
+        # Types differ: sensor_msgs/Range of Humble has no variance.
+        distribution = types.named_distribution(os.environ.get("ROS_DISTRO"))
+        self._store = types.standard_store(distribution)
         self._lost: Counter[str] = Counter()
         self._reported: set[str] = set()
         self.recording = self._open()

@@ -46,12 +46,15 @@ class LatchedSubscription:
         group: Any = None,
         depth: int = 10,
         raw: bool = False,
+        eager: bool = False,
     ) -> None:
         """Subscribe.
 
         Args:
             group: a mutually exclusive callback group, because the later message must win.
             raw: hand over serialised messages.
+            eager: make the second subscription now. A publisher that does not latch then prints
+                that its QoS does not fit.
         """
         self._raw = raw
         self._node, self._message_type, self._topic = node, message_type, topic
@@ -62,6 +65,8 @@ class LatchedSubscription:
         self.subscription = self._subscribe(
             0, DurabilityPolicy.VOLATILE, qos_overriding_options=qos_overrides()
         )
+        if eager:
+            self._latched = self._subscribe(1, DurabilityPolicy.TRANSIENT_LOCAL)
         self.look()
 
     def look(self) -> None:

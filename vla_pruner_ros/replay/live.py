@@ -13,18 +13,13 @@ from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.pruning.config import FIELD_NAMES
 from vla_pruner_ros.replay.inputs.camera_order import order_by_stamps
 from vla_pruner_ros.replay.inputs.recorded import Recorded, read_recorded
-from vla_pruner_ros.replay.inputs.topics import TopicSelection, choose_topics, find_node
-
-COMMANDS = (
-    "action",
-    "twist",
-    "target_pose",
-    "joint_trajectory",
-    "joint_command",
-    "gripper_command",
-    "gripper_trajectory",
+from vla_pruner_ros.replay.inputs.topics import (
+    COMMANDS,
+    TopicSelection,
+    choose_topics,
+    find_node,
 )
-"""Commands of a node to controllers; in a dry run they are below preview/."""
+
 RECORDED_OUTPUTS = (
     *COMMANDS,
     *(f"preview/{name}" for name in COMMANDS),

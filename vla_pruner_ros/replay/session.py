@@ -20,6 +20,7 @@ from vla_pruner_ros.replay.inputs.topics import (
     TopicSelection,
     choose_topics,
     find_node,
+    recorded_commands,
     remarks_on_choice,
 )
 
@@ -90,6 +91,8 @@ class Session:
                 self.topics = replace(self.topics, instruction=None)
             else:
                 self._remarks += remarks_on_choice(reader.topics, self.topics)
+        if choice.every == 0 and not run.inferences:
+            self._remark_on_commands()
         self.inferences: list[Recorded] = run.inferences if self.exact else []
         if not (choice.selection.images or parameters.get("image_topics")):
             self._order_cameras(run.inferences)
@@ -102,6 +105,7 @@ class Session:
         self._sampling = Sampling(
             every=max(choice.every, 1),
             instruction=choice.instruction or str(parameters.get("instruction") or ""),
+            follow_parameter=not choice.instruction,
             max_spread=float(parameters.get("max_camera_spread", Sampling.max_spread)),
             relevance_timeout=float(
                 parameters.get("relevance_timeout", Sampling.relevance_timeout)
@@ -151,6 +155,15 @@ class Session:
             self._remarks.append(
                 f"the bag does not name the cameras' order: taken as {', '.join(images)}; choose "
                 "with --image-topic, in the policy's order"
+            )
+
+    def _remark_on_commands(self) -> None:
+        commands = recorded_commands(self._reader.topics)
+        if commands:
+            self._remarks.append(
+                f"the bag has commands ({', '.join(commands)}) but no ActionChunk: what the policy "
+                "returned for which images is not known. Every set of images is replayed, and "
+                "nothing is compared with the recording"
             )
 
     def _remark_on_parameters(self, parameters: dict) -> None:

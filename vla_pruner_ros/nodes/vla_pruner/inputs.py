@@ -10,7 +10,7 @@ from typing import Any
 
 from geometry_msgs.msg import PoseStamped
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.qos import QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import String
 
@@ -27,8 +27,6 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
-
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 RECENT_POSES, RECENT_POSE_GAP = 400, 20_000_000
@@ -71,7 +69,7 @@ class NodeInputs:
         self._topics = camera_topics(settings)
         self._subscriptions: list[Any] = []
         self._cameras: list[Any] = []
-        self._latched: LatchedSubscription | None = None
+        self._latched: list[LatchedSubscription] = []
         self._by_topic: dict[str, Any] = {}
         self._doctor = TopicDoctor(node)
         try:
@@ -86,10 +84,12 @@ class NodeInputs:
             self._subscriptions.append(self._cameras[-1])
         # One after the other: of two instructions at once the later one must win.
         in_order = MutuallyExclusiveCallbackGroup()
-        self._latched = LatchedSubscription(
-            self._node, String, "instruction", lambda m: on_instruction(m.data), in_order
-        )
-        self._by_topic["instruction"] = self._latched.subscription
+        for topic, on_text in (
+            ("instruction", on_instruction),
+            ("robot_description", self._on_description),
+        ):
+            self._latched.append(self._subscribe_latched(topic, on_text, in_order))
+            self._by_topic[topic] = self._latched[-1].subscription
         joint_states = [
             (JointState, topic, self._joint_callback(prefix), qos_profile_sensor_data)
             for prefix, topic in joint_topics(self._node.parameters.settings)
@@ -97,7 +97,6 @@ class NodeInputs:
         for message_type, topic, callback, qos in (
             *joint_states,
             (PoseStamped, "end_effector_pose", self._on_pose, qos_profile_sensor_data),
-            (String, "robot_description", self._on_description, _LATCHED),
         ):
             self._by_topic[topic] = self._node.create_subscription(
                 message_type,
@@ -128,13 +127,13 @@ class NodeInputs:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
         self._doctor.destroy()
-        if self._latched:
-            self._latched.destroy()
+        for latched in self._latched:
+            latched.destroy()
 
     def look(self) -> None:
-        """Look for publishers that latched an instruction; to be called now and then."""
-        if self._latched:
-            self._latched.look()
+        """Look for publishers that latch; to be called now and then."""
+        for latched in self._latched:
+            latched.look()
 
     def cameras_missing(self) -> list[str]:
         """Return the topics of cameras that inference goes on without."""
@@ -144,6 +143,15 @@ class NodeInputs:
         """Return the time since each camera last delivered (s), None where it never did."""
         now = time.monotonic()
         return [None if t is None else now - t for t in self.frames.arrivals()]
+
+    def _subscribe_latched(
+        self, topic: str, on_text: Callable[[str], None], group: Any
+    ) -> LatchedSubscription:
+        # Limits of joints come with the description: it must not wait until somebody looks.
+        eager = topic == "robot_description"
+        return LatchedSubscription(
+            self._node, String, topic, lambda m: on_text(m.data), group, eager=eager
+        )
 
     def _subscribe_camera(self, image_type: Any, topic: str, camera: int, group: Any) -> Any:
         """Subscribe, and count the messages that the middleware reports as lost."""
@@ -198,8 +206,8 @@ class NodeInputs:
 
         return on_joint_state
 
-    def _on_description(self, message: String) -> None:
-        self.robot_description = message.data
+    def _on_description(self, text: str) -> None:
+        self.robot_description = text
 
     def _on_pose(self, message: PoseStamped) -> None:
         self.pose = pose = received(message)

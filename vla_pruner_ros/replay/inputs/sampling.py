@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from vla_pruner_ros.bags import definitions as types
+from vla_pruner_ros.bags.parameter_events import plain_values
 from vla_pruner_ros.bags.reader import BagError, BagReader
 from vla_pruner_ros.control.frames import CameraFrame, FrameBuffer
 from vla_pruner_ros.conversions.instruction_and_state import (
@@ -36,6 +37,7 @@ class Sampling:
 
     every: n, the frame sets between two inferences.
     instruction: used until one is received on the topic.
+    follow_parameter: follow the recorded node's parameter `instruction` as it changes.
     max_spread: largest difference between the stamps of one set (s).
     relevance_timeout: a longer gap between inferences clears the temporal relevance (s).
     """
@@ -44,6 +46,7 @@ class Sampling:
     instruction: str = ""
     max_spread: float = 0.1
     relevance_timeout: float = 2.0
+    follow_parameter: bool = False
     without_instruction: int = field(default=0, init=False)
     late: int = field(default=0, init=False)
     after_gap: int = field(default=0, init=False)
@@ -71,6 +74,32 @@ class Sampling:
             f"({self.relevance_timeout:g} s) after the one before and start anew: a method that "
             "remembers runs unpruned there"
         ]
+
+
+class InstructionParameter:
+    """The parameter `instruction` of one node, as a bag's parameter events change it."""
+
+    def __init__(self, node: str) -> None:
+        self._node, self._value = node, None
+
+    def changed_to(self, event: Any, instruction: str) -> str:
+        """Return the instruction after an event.
+
+        A node that starts, and the recorder at its start, name every value without a change: an
+        instruction that came on the topic meanwhile stays.
+        """
+        if event.node != self._node:
+            return instruction
+        changed = event.changed_parameters
+        named = [*event.new_parameters, *changed]
+        values = plain_values([p.name for p in named], [p.value for p in named])
+        if "instruction" not in values:
+            return instruction
+        before, self._value = self._value, str(values["instruction"] or "")
+        is_set = len(named) == len(changed) == 1
+        if before is None and not is_set:
+            return instruction
+        return self._value if is_set or before != self._value else instruction
 
 
 class _Arrival(NamedTuple):
@@ -139,7 +168,9 @@ def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator
     prefixes = {topic: prefix for prefix, topic in topics.states}
     joints: dict[str, float] = {}
     pose: tuple[Any, Any] = (None, None)
-    others = (topics.instruction, topics.state, topics.pose)
+    parameter = InstructionParameter(topics.node)
+    followed = topics.parameters if sampling.follow_parameter and topics.node else None
+    others = (topics.instruction, topics.state, topics.pose, followed)
     names = {*cameras, *prefixes, *(name for name in others if name)}
 
     def on_error(error: BagError) -> None:
@@ -149,6 +180,8 @@ def _arrivals(reader: BagReader, topics: Topics, sampling: Sampling) -> Iterator
         record, message, stamp, _ = found
         if record.msgtype == types.STRING:
             instruction = clean_instruction(message.data)
+        elif record.msgtype == types.PARAMETER_EVENT:
+            instruction = clean_instruction(parameter.changed_to(message, instruction))
         elif record.msgtype == types.JOINT_STATE:
             joints = joints | named_positions(message, prefixes.get(record.topic, ""))
             if record.topic == topics.state:

@@ -12,6 +12,25 @@ from vla_pruner_ros.replay.inputs.video import can_decode, why_not
 _NOT_CAMERAS = ("overlay", "depth", "disparity", "mask")
 """Parts of topic names that exclude an image topic from a policy's cameras."""
 
+COMMANDS = (
+    "action",
+    "twist",
+    "target_pose",
+    "joint_trajectory",
+    "joint_command",
+    "gripper_command",
+    "gripper_trajectory",
+)
+"""Commands of a node to controllers; in a dry run they are below preview/."""
+_COMMAND_TYPES = (
+    types.END_EFFECTOR_ACTION,
+    "geometry_msgs/msg/Twist",
+    "geometry_msgs/msg/TwistStamped",
+    "trajectory_msgs/msg/JointTrajectory",
+    "control_msgs/msg/JointJog",
+)
+"""Types that are commands on any topic; others are where the name is one of COMMANDS."""
+
 
 @dataclass(frozen=True)
 class TopicSelection:
@@ -45,12 +64,21 @@ class Topics:
 
 
 def find_node(topics: Mapping[str, Topic], chosen: str = "") -> str:
-    """Return the name of the node that published ActionChunk, "" if none did.
+    """Return the name of the node that published ActionChunk, else PruningStatus or
+    EndEffectorAction; "" if none did.
 
     Raises:
         BagError: several did and none was chosen, or the chosen one is not there.
     """
-    found = [t.name.rpartition("/")[0] for t in topics.values() if t.msgtype == types.ACTION_CHUNK]
+    found: list[str] = []
+    for msgtype in (types.ACTION_CHUNK, types.PRUNING_STATUS, types.END_EFFECTOR_ACTION):
+        found = found or [
+            parent
+            for parent, _, _ in (
+                t.name.rpartition("/") for t in topics.values() if t.msgtype == msgtype
+            )
+            if not parent.endswith("/preview")
+        ]
     if chosen and chosen not in found:
         raise BagError(f"no node {chosen} was recorded; found: {_listed(found)}")
     if not chosen and len(found) > 1:
@@ -192,6 +220,16 @@ def _one(topics: Mapping[str, Topic], msgtype: str, chosen: str, usual: str) -> 
     # Any String may be a topic: a robot description is none, nor is a log.
     candidates = named if named or msgtype == types.STRING else found
     return candidates[0] if len(candidates) == 1 else None
+
+
+def recorded_commands(topics: Mapping[str, Topic]) -> list[str]:
+    """Return the topics of commands to an arm or a gripper."""
+    return sorted(
+        name
+        for name, topic in topics.items()
+        if topic.msgtype in _COMMAND_TYPES
+        or (name.rpartition("/")[2] in COMMANDS and topic.msgtype != types.STRING)
+    )
 
 
 def remarks_on_choice(topics: Mapping[str, Topic], chosen: Topics) -> list[str]:
