@@ -15,7 +15,13 @@ from vla_pruner_ros.resources import package_version, share_directory
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
-WITHOUT_ROS = {"vla_pruner_replay", "vla_pruner_server", "vla_pruner_doctor", "vla_pruner_export"}
+WITHOUT_ROS = {
+    "vla_pruner_replay",
+    "vla_pruner_server",
+    "vla_pruner_doctor",
+    "vla_pruner_export",
+    "vla_pruner_dashboard",
+}
 """Executables that run without ROS."""
 
 

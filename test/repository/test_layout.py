@@ -25,6 +25,7 @@ FLOORS = (
     {"replay"},
     {"nodes", "export"},
     {"bringup", "doctor"},
+    {"dashboard"},
 )
 """Rooms of the product from the ground up. A room imports from lower floors only."""
 WITHOUT_RCLPY = [

@@ -109,15 +109,16 @@ def test_what_cannot_be_installed_is_named(machine, change, reason):
 
 
 def python_of(version: str) -> str:
-    """Say whether a version is from 3.10 to 3.12, as that Python would."""
-    return f"exit {int(version not in ('3.10', '3.11', '3.12'))}"
+    """Say whether a version is from 3.10 to 3.13, as that Python would."""
+    return f"exit {int(version not in ('3.10', '3.11', '3.12', '3.13'))}"
 
 
 @pytest.mark.parametrize(
     ("installed", "chosen"),
     [
         ({"python3": "3.12"}, "python3"),
-        ({"python3": "3.13", "python3.10": "3.10"}, "python3.10"),
+        ({"python3": "3.14", "python3.10": "3.10"}, "python3.10"),
+        ({"python3": "3.13"}, "python3"),
         ({"python3": "3.9", "python3.12": "3.12", "python3.11": "3.11"}, "python3.12"),
     ],
 )
@@ -128,7 +129,7 @@ def test_the_first_fitting_python_is_found(machine, installed, chosen):
 
 
 def test_no_fitting_python_is_said(machine):
-    machine.add("python3", python_of("3.13"))
+    machine.add("python3", python_of("3.14"))
     done = machine.run("find_python.sh")
     assert done.returncode == 1
     assert "make PYTHON=" in done.stderr
