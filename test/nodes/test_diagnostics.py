@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from node_helpers import ControlledPolicy, bench
+from rcl_interfaces.msg import Log
 
+from vla_pruner_ros.models import loading
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import diagnostics_message, judge
+from vla_pruner_ros.nodes.vla_pruner.loading import load_from_settings
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 RUNNING = {
@@ -74,6 +78,30 @@ def test_every_figure_users_look_for_is_there():
     } <= values.keys()  # fmt: skip
     assert float(values["latency_p95"]) >= 0.0
     assert values["tokens_kept"] == "4"
+
+
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+def test_checkpoint_device_and_dtype_are_named(dtype, tmp_path, monkeypatch, capfd):
+    """A Jetson ran on its CPU for months: the device was named nowhere."""
+    monkeypatch.setattr(loading, "GPU_FILES", (str(tmp_path),))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with bench(load_from_settings, checkpoint="untrained", dtype=dtype) as b:
+        log = b.listen(Log, "/rosout", 200)
+        b.until(lambda: b.client.count_publishers("/rosout"), "the log's publisher")
+        assert {b.node.state()[name] for name in ("checkpoint", "device", "dtype")} == {""}
+        assert b.change_state(1, patience=60.0)
+        state = b.node.state()
+        expected = "float32" if dtype == "auto" else dtype
+        assert (state["checkpoint"], state["device"]) == ("untrained", "cpu")
+        assert state["dtype"] == expected
+        lines = lambda: [line.msg for line in log]
+        b.until(lambda: any("device auto took the CPU, although" in x for x in lines()), "a WARN")
+        b.until(
+            lambda: any(f"openvla on cpu in torch.{expected}" in x for x in lines()),
+            "the device in the log",
+        )
+        assert b.change_state(2)
+        assert b.node.state()["device"] == ""
 
 
 def test_failed_configure_shows_in_the_diagnostics():

@@ -111,6 +111,7 @@ def load_policy(
         with _chosen_by_name(name, family, request, model):
             policy = family.load(request, made)
             policy.robot = str(training_note(config).get("robot", ""))
+            policy.dtype = str(dtype).removeprefix("torch.")
     policy.set_execution(execution or ExecutionConfig())
     logger.info("%s: %s on %s in %s", checkpoint, name, device, dtype)
     return policy

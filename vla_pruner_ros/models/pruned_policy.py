@@ -75,6 +75,8 @@ class PrunedPolicy(ABC):
     """Whose linear layers quantization replaces."""
     robot = ""
     """See VlaPolicy; load_policy sets it."""
+    dtype = ""
+    """Of the weights, for diagnostics; load_policy sets it."""
     buffer_generation = 0
     """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 MAX_LENGTH = 1000
@@ -80,3 +83,35 @@ class Log:
         if left_out:
             self._logger.warning(f"{left_out} lines were left out: too many at once")
         return True
+
+
+class _Forwarder(logging.Handler):
+    """Hands the lines of Python's logging to a node's log."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.INFO)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record at its level."""
+        text = record.getMessage()
+        if record.levelno >= logging.ERROR:
+            self._log.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._log.warning(text)
+        else:
+            self._log.info(text)
+
+
+@contextmanager
+def forwarded_logging(log: Log, name: str = "vla_pruner_ros") -> Iterator[None]:
+    """Show in a node's log what a package without ROS logs: its device, an unused GPU."""
+    logger, handler = logging.getLogger(name), _Forwarder(log)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

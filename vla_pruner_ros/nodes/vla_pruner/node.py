@@ -25,7 +25,7 @@ from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.nodes.overrides import parameter_files, unread_qos, unread_settings
 from vla_pruner_ros.nodes.parameter_specs import RefusesOldNames
 from vla_pruner_ros.nodes.process.host_memory import return_free_memory
-from vla_pruner_ros.nodes.process.log import Log
+from vla_pruner_ros.nodes.process.log import Log, forwarded_logging
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
 from vla_pruner_ros.nodes.vla_pruner.loading import (
@@ -263,7 +263,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
         return ""
 
     def _load_checked(self, settings: NodeSettings) -> tuple[VlaPolicy, RobotProfile | None]:
-        with cancellable(self._closing):
+        with cancellable(self._closing), forwarded_logging(self.log):
             loaded = self._load_and_try(settings)
             check_cancelled()
             return loaded
