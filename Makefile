@@ -21,9 +21,9 @@ test: lint
 
 # What touches ROS: nodes, bags across distributions, parity of live and replay, simulated robot, demo
 # and a short soak. Bags are read, and policies run, without rclpy: `make test` covers the rest.
-JAZZY_TESTS := test/nodes test/doctor test/replay/test_families.py test/sim/test_realtime.py \
-  test/replay/test_across_distributions.py \
-  test/lab/test_demo_system.py test/lab/test_soak.py test/repository/test_distributions.py \
+JAZZY_TESTS := test/nodes test/doctor test/dashboard test/replay/test_families.py \
+  test/replay/test_across_distributions.py test/sim/test_realtime.py test/lab/test_demo_system.py \
+  test/lab/test_soak.py test/repository/test_distributions.py \
   test/repository/test_launch_bringup.py test/repository/test_security.py
 
 test-jazzy: setup-jazzy
