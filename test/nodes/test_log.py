@@ -129,3 +129,33 @@ def test_all_threads_share_two_arenas():
     """Each life of the node left memory in arenas that nobody used again."""
     assert arenas("unlimited") > 2
     assert arenas("limited") <= 2
+
+
+HEAP = """
+import ctypes, sys
+from vla_pruner_ros.nodes.process.host_memory import map_large_blocks
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+if sys.argv[1] == "mapped":
+    map_large_blocks()
+libc.free(libc.malloc(30 * 2**20))  # from now on, glibc would put such blocks into the heap
+block = libc.malloc(20 * 2**20)
+heap = next(line for line in open("/proc/self/maps") if line.endswith("[heap]\\n"))
+low, high = (int(end, 16) for end in heap.split()[0].split("-"))
+print(low <= block < high)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="not glibc")
+def test_the_weights_of_one_policy_after_another_stay_out_of_the_heap():
+    """Resident memory grew by 50 MiB an hour with a configure every half minute."""
+
+    def lies_in_heap(how: str) -> str:
+        environment = {n: v for n, v in os.environ.items() if not n.startswith("MALLOC_")}
+        command = [sys.executable, "-c", HEAP, how]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        return done.stdout.strip()
+
+    assert lies_in_heap("as usual") == "True"
+    assert lies_in_heap("mapped") == "False"

@@ -23,7 +23,7 @@ from rclpy.executors import (
 from rclpy.signals import SignalHandlerOptions
 
 from vla_pruner_ros.nodes.overrides import explain_unparsable, parameter_files
-from vla_pruner_ros.nodes.process.host_memory import limit_arenas
+from vla_pruner_ros.nodes.process.host_memory import limit_arenas, map_large_blocks
 from vla_pruner_ros.nodes.process.log_file import (
     LogFile,
     decides_on_file,
@@ -191,6 +191,7 @@ def init_rclpy(args: list[str] | None) -> threading.Event:
     given = sys.argv if args is None else args
     OutputRelay(None if decides_on_file(given) else LogFile(log_directory())).start()
     limit_arenas()
+    map_large_blocks()
     rclpy.init(args=without_file_of_rcl(given), signal_handler_options=SignalHandlerOptions.NO)
     return told_to_stop
 

@@ -67,6 +67,10 @@ def memory_sentence(report: dict[str, Any]) -> str:
     )
 
 
+def _list(sentences: list[str]) -> list[str]:
+    return [*(f"- {sentence}" for sentence in sentences), *([""] if sentences else [])]
+
+
 def page(report: dict[str, Any]) -> str:
     """Return docs/reference/process_soak.md."""
     loads = ", ".join(f"{load:.0f}" for load in report["load"])
@@ -99,7 +103,8 @@ def page(report: dict[str, Any]) -> str:
             "Violations (limits, motion after a stop, no motion again): "
             f"{len(report['violations'])}.",
             "",
-            *(f"- {sentence}" for sentence in report["violations"]),
+            *_list(report["violations"]),
+            *_list(report.get("remarks", [])),
             "Resident memory of the process in the longest of its lives, from its first fault on:",
             "",
             memory_table(report),
