@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
-from process_helpers import WAIT, Outside, moving_subject
+from process_helpers import ACTIVATE, CONFIGURE, WAIT, Outside, arguments, moving_subject, subject
 
 
 @contextmanager
@@ -83,7 +83,6 @@ def test_sigterm_ends_a_load(check, longest, code):
     try:
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
-        from process_helpers import CONFIGURE
 
         client = outside.node.create_client(ChangeState, f"/{outside.name}/change_state")
         assert client.wait_for_service(WAIT)
@@ -97,3 +96,22 @@ def test_sigterm_ends_a_load(check, longest, code):
         process.kill()
         process.wait()
         outside.close()
+
+
+def test_the_successor_of_a_killed_node_can_be_activated():
+    """Who saw the killed node sees its name for about 20 s; a new process does not."""
+    with subject(num_threads=1) as (outside, process):
+        assert outside.state() == "unconfigured"
+        process.kill()
+        process.wait()
+        killed = time.monotonic()
+        seen = len(outside.sentences)
+        successor = subprocess.Popen(arguments(outside.name))
+        try:  # the services of the killed one are still in the graph: wait for the new one
+            outside.until(lambda: len(outside.sentences) > seen, "the successor")
+            assert outside.change_state(CONFIGURE)
+            outside.until(lambda: outside.change_state(ACTIVATE), "the activation", 2 * WAIT)
+            assert time.monotonic() - killed < 60.0
+        finally:
+            successor.kill()
+            successor.wait()
