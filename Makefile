@@ -10,8 +10,8 @@ demo: setup
 
 # pruning/, models/ and control/ without ROS, recordings and real time: under a minute.
 quick: setup
-	@. ./env.sh && OMP_NUM_THREADS=1 pytest -x -q -m "not realtime and not slow" test/pruning test/settings \
-	  test/control test/models
+	@. ./env.sh && OMP_NUM_THREADS=1 pytest -x -q -n 2 --dist loadfile --no-loadscope-reorder \
+	  -m "not realtime and not slow" test/pruning test/settings test/control test/models
 
 # Three processes on two cores: the tests in real time wait more than they compute.
 PARALLEL := -n 3 --dist loadfile --no-loadscope-reorder
