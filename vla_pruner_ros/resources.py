@@ -52,5 +52,8 @@ POLICIES = (SIMULATION_POLICY, "openvla_small")
 
 def policy_directory(name: str) -> Path | None:
     """Return the folder of a bundled policy; None if there is none of this name."""
-    directory = share_directory() / "policies" / name
+    policies = share_directory() / "policies"
+    directory = policies / name
+    if directory.parent != policies:  # a path, perhaps an absolute one, is no name
+        return None
     return directory if (directory / "config.json").is_file() else None

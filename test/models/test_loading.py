@@ -125,7 +125,7 @@ def test_statistics_may_stand_in_the_config_alone(copy):
     (directory / "dataset_statistics.json").unlink()
     assert load_policy(directory).unnorm_key == "simulation"
     edit_json(directory / "config.json", lambda c: c.pop("norm_stats"))
-    refused(directory, "has no action statistics")
+    refused(directory, "dataset_statistics.json is missing .* copy dataset_statistics.json from")
 
 
 def test_tokenizer_troubles(copy):

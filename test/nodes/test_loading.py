@@ -79,3 +79,53 @@ def test_what_cannot_be_loaded_is_said(tmp_path, changed, reason):
 def test_settings_are_replaced_never_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         settings().pruning.keep_ratio = 0.5
+
+
+def test_a_repository_is_not_fetched_to_a_place_outside_checkpoint_root(tmp_path, monkeypatch):
+    """It was fetched first and refused then."""
+    from huggingface_hub import constants
+
+    from vla_pruner_ros.models.sources import hub
+
+    fetched = []
+
+    def fetch(repository, _patterns):
+        fetched.append(repository.name)
+        raise CheckpointError("no network")
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(hub, "_fetch", fetch)
+    outside = settings(checkpoint="hf:owner/arm", checkpoint_root=str(tmp_path / "models"))
+    with pytest.raises(CheckpointError, match="checkpoint_root"):
+        load_from_settings(outside)
+    assert fetched == []
+    inside = settings(checkpoint="hf:owner/arm", checkpoint_root=str(tmp_path / "cache"))
+    with pytest.raises(CheckpointError, match="no network"):
+        load_from_settings(inside)
+    assert fetched == ["owner/arm"]
+
+
+def test_a_checkpoint_outside_checkpoint_root_is_refused(tmp_path):
+    """Every absolute path to a checkpoint counted as the name of a bundled policy."""
+    from vla_pruner_ros.resources import SIMULATION_POLICY, policy_directory
+
+    write_untrained_checkpoint(tmp_path / "elsewhere", "openvla")
+    made = settings(checkpoint=str(tmp_path / "elsewhere"), checkpoint_root=str(tmp_path / "root"))
+    with pytest.raises(CheckpointError, match="elsewhere does not lie in"):
+        load_from_settings(made)
+    assert policy_directory(str(tmp_path / "elsewhere")) is None
+    assert policy_directory(f"../policies/{SIMULATION_POLICY}") is None
+    assert policy_directory(SIMULATION_POLICY) is not None
+
+
+def test_the_base_of_an_adapter_must_lie_in_checkpoint_root_too(tmp_path):
+    write_untrained_checkpoint(tmp_path / "root" / "arm", "openvla")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.json").write_text("{}")
+    made = settings(
+        checkpoint=str(tmp_path / "root" / "arm"),
+        base_checkpoint=str(tmp_path / "elsewhere"),
+        checkpoint_root=str(tmp_path / "root"),
+    )
+    with pytest.raises(CheckpointError, match="elsewhere does not lie in"):
+        load_from_settings(made)

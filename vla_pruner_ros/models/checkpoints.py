@@ -322,7 +322,8 @@ def choose_statistics(statistics: dict, unnorm_key: str | None, source: str) -> 
     if not statistics:
         raise CheckpointError(
             f"{source} has no action statistics: dataset_statistics.json is missing and "
-            "config.json has no norm_stats"
+            "config.json has no norm_stats; copy dataset_statistics.json from the folder that "
+            "training wrote (openvla and openvla-oft save it next to each checkpoint)"
         )
     keys = ", ".join(sorted(statistics))
     if unnorm_key is not None and list(statistics) == [SINGLE]:

@@ -82,6 +82,15 @@ def tokenizer_folder(repository: Repository) -> Path:
     return folder
 
 
+def cache_folder(repository: Repository) -> Path:
+    """Return the folder of the Hugging Face cache that holds a repository, or would hold it."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=repository.name, repo_type="model")
+    return Path(constants.HF_HUB_CACHE) / folder
+
+
 def holds_weights(folder: Path) -> bool:
     """Return whether a folder holds a configuration and all weights, or a complete adapter."""
     if (folder / "adapter_model.safetensors").exists():

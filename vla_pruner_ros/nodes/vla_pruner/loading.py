@@ -9,6 +9,7 @@ from vla_pruner_ros.models.images.image_check import trial_actions
 from vla_pruner_ros.models.loading import checkpoint_directory, load_policy
 from vla_pruner_ros.models.policy import UNTRAINED, CheckpointError, VlaPolicy
 from vla_pruner_ros.models.pruned_policy import PrunedPolicy
+from vla_pruner_ros.models.sources.hub import SCHEME, Repository, cache_folder
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.resources import policy_directory
 from vla_pruner_ros.robots import (
@@ -32,7 +33,8 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
         CheckpointError: no checkpoint named, or it cannot be used; the message names the file.
     """
     if settings.checkpoint_root:
-        _check_root(settings.checkpoint, settings.checkpoint_root)
+        for name in filter(None, (settings.checkpoint, settings.base_checkpoint)):
+            _check_root(name, settings.checkpoint_root)
     if is_remote(settings.checkpoint):
         _refuse_options(settings)
         return connect_policy(
@@ -69,8 +71,11 @@ def _refuse_options(settings: NodeSettings) -> None:
 
 
 def _check_root(checkpoint: str, root: str) -> None:
-    if checkpoint != UNTRAINED and policy_directory(checkpoint) is None:
-        check_inside(checkpoint_directory(checkpoint), root)
+    if checkpoint == UNTRAINED or policy_directory(checkpoint) is not None:
+        return
+    if checkpoint.startswith(SCHEME):  # before anything is fetched
+        check_inside(cache_folder(Repository.parse(checkpoint)), root)
+    check_inside(checkpoint_directory(checkpoint), root)
 
 
 def check_policy(policy: VlaPolicy, settings: NodeSettings) -> None:
