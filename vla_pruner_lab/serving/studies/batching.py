@@ -1,11 +1,7 @@
-"""What a batch of several robots' questions saves: by roofline on GPUs, measured on a CPU.
-
-python -m vla_pruner_lab.serving.studies.batching --measure
-"""
+"""Speed-ups of a batch of several robots: by roofline on GPUs, measured on a CPU."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import time
@@ -16,12 +12,14 @@ import torch
 from torch import Tensor
 
 from vla_pruner_lab.common.markdown import markdown_table
+from vla_pruner_lab.common.program import lab_program
 from vla_pruner_lab.latency.configs import LatencyConfig
 from vla_pruner_lab.latency.model_shapes import SHAPES, DecoderShape, ModelShape
 from vla_pruner_lab.latency.model_work import MODEL_STAGES, Work, step_work
 from vla_pruner_lab.latency.predictions import HARDWARE
 from vla_pruner_lab.latency.roofline import PRECISIONS, bounds
 
+PROGRAM = lab_program("serving.studies.batching", __doc__, "", "--measure")
 SIZES = (2, 4, 8)
 """Robots in a batch."""
 RATIOS = (1.0, 0.25)
@@ -140,14 +138,16 @@ def _token(model, size: int, cached: int) -> Callable[[], object]:
     return run
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@PROGRAM.main
+def main(arguments: list[str]) -> int:
+    parser = PROGRAM.parser()
     parser.add_argument("--measure", action="store_true", help="also measure small models here")
     options = parser.parse_args(arguments)
     print("\n".join(predicted()))
     if options.measure:
         print("\n".join(["", *measured(), "", f"load {os.getloadavg()[0]:.1f}"]))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
