@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from xml.etree import ElementTree
 
 import numpy as np
@@ -12,11 +13,18 @@ from hypothesis import strategies as st
 pytest.importorskip("websockets", reason="websockets is not installed: no server")
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: no server")
 
+from vla_pruner_lab.latency.model_shapes import SHAPES
+from vla_pruner_lab.latency.model_work import Work
+from vla_pruner_lab.serving.artificial_policy import ArtificialPolicy
 from vla_pruner_lab.serving.load import Robots, run
 from vla_pruner_lab.serving.scaling import StepTimes, most_robots, simulate
 from vla_pruner_lab.serving.scaling_plot import latency_plot
 from vla_pruner_lab.serving.server_process import server_process
 from vla_pruner_lab.serving.soak import soak
+from vla_pruner_lab.serving.studies.batching import batched, speed_up
+from vla_pruner_lab.serving.studies.live_clock import StretchedPolicy, commanded_time, table
+from vla_pruner_ros.models.policy import Observation
+from vla_pruner_ros.pruning.config import PruningConfig
 
 
 def test_a_lone_robot_waits_for_nobody():
@@ -67,3 +75,36 @@ def test_a_small_soak_loses_nothing():
     assert found["wrong"] == {}
     assert found["reconnects"] == 0
     assert sum(found["faults"].values()) == 4
+
+
+def test_a_batch_saves_where_weights_bind_and_nothing_where_arithmetic_does():
+    shape = SHAPES["openvla_oft", "full"]
+    assert speed_up(shape, 1.0, 8, "h100") == pytest.approx(1.0, abs=0.05)
+    assert speed_up(shape, 0.25, 4, "thor") > 2.0
+    decoding = speed_up(SHAPES["openvla", "full"], 0.25, 8, "thor")
+    assert 7.0 < decoding <= 8.0
+
+
+def test_a_batch_reads_its_weights_once():
+    work = Work("prefill", flops=6, weights=5, cached=4, decoder=True)
+    assert batched([work], 3) == [Work("prefill", flops=18, weights=5, cached=12, decoder=True)]
+
+
+def test_a_stretched_policy_takes_the_commanded_time():
+    policy = StretchedPolicy(ArtificialPolicy(), full_step=0.2)
+    policy.pruning = PruningConfig(keep_ratio=0.125)
+    assert policy.pruning.keep_ratio == 0.125
+    start = time.monotonic()
+    policy.act(Observation([np.zeros((8, 8, 3), np.uint8)] * 2, "push", np.zeros(8)))
+    spent = time.monotonic() - start
+    assert commanded_time(0.2, 0.125) == pytest.approx(0.1004, abs=1e-4)
+    assert commanded_time(0.2, 1.0) == pytest.approx(0.2)
+    assert spent >= commanded_time(0.2, 0.125)
+    assert (policy.steps, policy.overruns) == (1, 0)
+
+
+def test_the_live_table_has_a_row_for_each_step_time_and_marks_what_was_not_run():
+    cell = {"full_step": 0.8, "keep_ratio": 0.5, "step": 0.571, "successes": 3, "episodes": 4}
+    lines = table([cell, {**cell, "full_step": 0.4, "keep_ratio": 1.0, "step": 0.4}])
+    assert lines[0] == "| step without pruning | keep 1 | keep 0.5 |"
+    assert lines[2:] == ["| 0.4 s | 3 of 4 (0.40 s) | – |", "| 0.8 s | – | 3 of 4 (0.57 s) |"]

@@ -42,24 +42,25 @@ HARDWARE = {
         "Jetson AGX Thor",
         Rates(258e12, 273e9),
         128,
-        "NVIDIA Jetson T5000 data sheet: 2070 TFLOP/s FP4 sparse, an eighth of it in 16 bits "
-        "dense; 273 GB/s",
+        "RidgeRun's table of the T5000: 2070 TFLOP/s FP4 sparse, 1035 FP8, 273 GB/s "
+        "(developer.ridgerun.com); an eighth of the first in 16 bits dense",
         fp8=True,
     ),
     "rtx5090": Hardware(
         "GeForce RTX 5090",
         Rates(209.5e12, 1792e9),
         32,
-        "NVIDIA RTX Blackwell GPU architecture white paper: 209.5 TFLOP/s FP16 with FP32 "
-        "accumulation, dense; 1792 GB/s",
+        "Published tables (spheron.network, Linux Format, May 2025): 838 TFLOP/s FP16 sparse, "
+        "1792 GB/s; taken here: a quarter of the first, because products are dense and GeForce "
+        "accumulates in FP32 at half the rate (that half was not found in a source at hand)",
         fp8=True,
     ),
     "h100": Hardware(
         "H100 SXM",
         Rates(790e12, 3.0e12),
         80,
-        "NVIDIA H100 data sheet: 989 TFLOP/s BF16 dense and 3.35 TB/s at best; taken here: 790 and "
-        "3.0, about 80 and 90 % of that",
+        "989 TFLOP/s BF16 dense and 3.35 TB/s at best (glennklockwood.com/garden/processors/h100, "
+        "from NVIDIA's white paper); taken here: 790 and 3.0, about 80 and 90 % of that",
         fp8=True,
     ),
     "h200": Hardware(

@@ -133,7 +133,7 @@ def _token(model, size: int, cached: int) -> Callable[[], object]:
 
     def run() -> None:
         model(inputs_embeds=embedding, past_key_values=cache, use_cache=True)
-        cache.crop(cached)
+        cache.crop(-1)
 
     return run
 
