@@ -8,8 +8,8 @@ import pytest
 pytest.importorskip("websockets", reason="websockets is not installed: no server")
 pytest.importorskip("prometheus_client", reason="prometheus-client is not installed: no server")
 
-from vla_pruner_lab.reliability.faulty_server import FAULTS, FaultyServer
-from vla_pruner_lab.reliability.network_faults import Found, section
+from vla_pruner_lab.reliability.network.faulty_server import FAULTS, FaultyServer
+from vla_pruner_lab.reliability.network.network_faults import Found, section
 from vla_pruner_ros.models.policy import Observation, PolicyError
 from vla_pruner_ros.serving.client.address import RemoteOptions
 from vla_pruner_ros.serving.client.policy import RemotePolicy

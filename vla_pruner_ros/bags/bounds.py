@@ -39,6 +39,7 @@ class Extent:
 
     @property
     def is_bounded(self) -> bool:
+        """True if a message of this type stays within what its bytes can pay for."""
         return (
             self.parts <= MAX_STATIC_PARTS
             and self.depth <= MAX_DEPTH

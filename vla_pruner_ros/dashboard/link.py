@@ -35,26 +35,40 @@ class NodeLink:
         self._reset = node.create_client(Trigger, f"{target}/reset")
 
     def state(self) -> dict[str, Any]:
+        """Return the newest values that the page shows, by name; empty before the first message."""
         with self._lock:
             return dict(self._state)
 
     def overlay(self) -> bytes:
+        """Return the newest overlay as JPEG; empty before the first."""
         with self._lock:
             return self._jpeg
 
     def set_keep_ratio(self, value: float) -> None:
+        """Set the node's token budget.
+
+        Raises:
+            ValueError: the node refuses the value or does not answer.
+        """
         try:
             self._client.set_parameter("keep_ratio", value, PATIENCE)
         except TimeoutError as error:
             raise ValueError(str(error)) from None
 
     def instruct(self, text: str) -> None:
+        """Publish an instruction."""
         self._client.instruct(text)
 
     def hold(self) -> None:
+        """Publish an empty instruction, which holds the arm."""
         self._client.instruct("")
 
     def reset(self) -> None:
+        """Call the node's ~/reset.
+
+        Raises:
+            ValueError: the node does not answer.
+        """
         answered = threading.Event()
         if self._reset.wait_for_service(PATIENCE):
             future = self._reset.call_async(Trigger.Request())

@@ -82,6 +82,7 @@ class Dashboard:
 
     @property
     def address(self) -> str:
+        """The page's address for a browser."""
         return f"http://{self.host}:{self.port}/"
 
     def __enter__(self) -> Dashboard:

@@ -28,6 +28,7 @@ class Value:
 
     @property
     def line(self) -> int:
+        """The value's line in the file, from 1."""
         return self._node.start_mark.line + 1
 
     def fail(self, problem: str) -> NoReturn:

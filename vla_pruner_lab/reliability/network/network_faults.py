@@ -23,11 +23,11 @@ from vla_pruner_lab.reliability.page import with_section
 from vla_pruner_ros.bringup.processes import find_executable
 
 if TYPE_CHECKING:
-    from vla_pruner_lab.reliability.faulty_server import Fault, FaultyServer
+    from vla_pruner_lab.reliability.network.faulty_server import Fault, FaultyServer
     from vla_pruner_lab.reliability.outside import Outside
 
 PROGRAM = lab_program(
-    "reliability.network_faults",
+    "reliability.network.network_faults",
     __doc__.splitlines()[0],
     "--rounds 3",
     "--rounds 3 --markdown docs/reference/reliability.md",
@@ -97,7 +97,7 @@ def _recover(outside: Outside, since: float) -> bool:
 
 def run(rounds: int, chunk: int) -> dict[str, Found]:
     """Inject every fault so many times, with so many actions an answer."""
-    from vla_pruner_lab.reliability.faulty_server import FAULTS, FaultyServer
+    from vla_pruner_lab.reliability.network.faulty_server import FAULTS, FaultyServer
     from vla_pruner_lab.reliability.outside import ACTIVATE, CONFIGURE, Outside
 
     found = {fault.name: Found() for fault in FAULTS}

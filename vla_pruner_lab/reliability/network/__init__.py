@@ -1,0 +1,1 @@
+"""The node against a policy server that is lost, slow or lies."""
