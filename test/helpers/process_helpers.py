@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,19 @@ def moving_subject(
         outside.start_camera()
         outside.until_moving()
         yield outside, process
+
+
+def log_stop_and_end(outside: Outside, process: subprocess.Popen, lines: int) -> None:
+    """Let a moving node log so many lines, lose its camera and end; assert that each succeeds."""
+    for number in range(lines):
+        assert outside.set_parameter("seed", number).successful
+    outside.until_moving()
+    outside.stop_camera()
+    outside.until(lambda: "No image" in outside.sentences[-1], "the cause in the diagnostics")
+    assert outside.moving_twist_stands() == 0.0
+    assert outside.state() == "active"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WAIT) == 0
 
 
 def compile_shared(source: Path, target: Path) -> Path:

@@ -70,7 +70,7 @@ def remember(state: PruningState, rows: torch.Tensor, plan, selection) -> None:
 
 
 def action_relevance(state: PruningState) -> torch.Tensor | None:
-    """What the coming step expects the action to attend to."""
+    """Return the relevance that the coming step expects of each token."""
     return state._relevance.estimate()
 
 

@@ -1,4 +1,4 @@
-"""How a policy is run: what may be set, and who refuses it."""
+"""Ways to run a policy: allowed settings, and refused ones."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from vla_pruner_ros.nodes.messages import to_time
 
 ACTION_LENGTH, COMMAND_PERIOD = 0.1, 0.02
 LATE = 0.25
-"""How late (s) a message may come on a busy machine."""
+"""Lateness (s) that is allowed to a message on a busy machine."""
 
 
 @contextmanager

@@ -10,7 +10,16 @@ import time
 from contextlib import contextmanager, suppress
 
 import pytest
-from process_helpers import ACTIVATE, CONFIGURE, WAIT, Outside, arguments, moving_subject, subject
+from process_helpers import (
+    ACTIVATE,
+    CONFIGURE,
+    WAIT,
+    Outside,
+    arguments,
+    log_stop_and_end,
+    moving_subject,
+    subject,
+)
 
 
 @contextmanager
@@ -33,15 +42,7 @@ def unread(make):
 def test_a_terminal_that_nobody_reads_stops_nothing_but_the_log(make):
     """The whole process froze in mid-motion at its next line, SIGTERM included."""
     with unread(make) as terminal, moving_subject(output=terminal) as (outside, process):
-        for number in range(40):
-            assert outside.set_parameter("seed", number).successful
-        outside.until_moving()
-        outside.stop_camera()
-        outside.until(lambda: "No image" in outside.sentences[-1], "the cause in the diagnostics")
-        assert outside.moving_twist_stands() == 0.0
-        assert outside.state() == "active"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT) == 0
+        log_stop_and_end(outside, process, 40)
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
@@ -99,7 +100,7 @@ def test_sigterm_ends_a_load(check, longest, code):
 
 
 def test_the_successor_of_a_killed_node_can_be_activated():
-    """Who saw the killed node sees its name for about 20 s; a new process does not."""
+    """A process that saw the killed node sees its name for about 20 s; a new process does not."""
     with subject(num_threads=1) as (outside, process):
         assert outside.state() == "unconfigured"
         process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
@@ -118,6 +119,18 @@ def last_points(trajectory) -> list[float]:
 FAST = {"control_rate": 20.0, "max_image_age": 2.0}
 
 
+@contextmanager
+def in_motion(profile):
+    """A node that moves joints a and b: bench, joints and what it sends."""
+    policy = JointPolicy(profile, chunk_size=20)
+    policy.targets = np.array([0.2, 0.2])
+    with bench(policy, **FAST) as b, Joints(b) as joints:
+        heard = listen(b)
+        b.activate()
+        b.show_until(lambda: len(heard["commands"]) >= 2, "motion")
+        yield b, joints, heard
+
+
 def test_a_chunk_becomes_a_trajectory_and_commands_within_their_steps(profile):
     policy = JointPolicy(profile)
     policy.targets = np.array([0.15, -0.1])
@@ -188,12 +201,7 @@ def test_a_name_that_no_joint_state_has_is_told_with_file_and_line(profile):
 
 
 def test_a_stop_holds_the_measured_positions(profile):
-    policy = JointPolicy(profile, chunk_size=20)
-    policy.targets = np.array([0.2, 0.2])
-    with bench(policy, **FAST) as b, Joints(b) as joints:
-        heard = listen(b)
-        b.activate()
-        b.show_until(lambda: len(heard["commands"]) >= 2, "motion")
+    with in_motion(profile) as (b, joints, heard):
         joints.positions.update(a=0.07, b=0.01)
         b.until(lambda: b.node.runner.inputs.joints.positions()["b"] == 0.01, "the joints")
         b.instruct("")
@@ -210,12 +218,7 @@ def test_a_stop_holds_the_measured_positions(profile):
 @pytest.mark.parametrize("nonsense", [float("nan"), float("inf"), 1e308, -40.0])
 def test_a_stop_holds_the_last_command_if_a_measured_position_is_nonsense(nonsense, profile):
     """NaN ended the stop before it was published; 40 rad was commanded, far beyond the limits."""
-    policy = JointPolicy(profile, chunk_size=20)
-    policy.targets = np.array([0.2, 0.2])
-    with bench(policy, **FAST) as b, Joints(b) as joints:
-        heard = listen(b)
-        b.activate()
-        b.show_until(lambda: len(heard["commands"]) >= 2, "motion")
+    with in_motion(profile) as (b, joints, heard):
         joints.positions["b"] = nonsense
         b.show_until(lambda: len(heard["trajectories"][-1].points) == 1, "the hold")
         held = last_points(heard["trajectories"][-1])

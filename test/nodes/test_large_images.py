@@ -11,7 +11,7 @@ import pytest
 from node_helpers import ControlledPolicy, bench
 
 VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Of Kilted; of Jazzy and Humble, whose Fast DDS does not read the other one."""
+"""Variables of Kilted, and of Jazzy and Humble, whose Fast DDS does not read the other one."""
 PROFILE = Path(__file__).resolve().parents[2] / "config" / "fastdds_large_images.xml"
 
 CAMERA = """

@@ -8,7 +8,14 @@ import subprocess
 import sys
 
 import pytest
-from process_helpers import DISK_SHIM, WAIT, compile_shared, moving_subject, subject
+from process_helpers import (
+    DISK_SHIM,
+    WAIT,
+    compile_shared,
+    log_stop_and_end,
+    moving_subject,
+    subject,
+)
 
 from vla_pruner_ros.nodes.process.log_file import log_directory, without_file_of_rcl
 
@@ -25,15 +32,7 @@ def test_a_hanging_disk_under_the_log_stops_nothing(tmp_path, opens):
         **opens,
     }
     with moving_subject(environment) as (outside, process):
-        for number in range(30):
-            assert outside.set_parameter("seed", number).successful
-        outside.until_moving()
-        outside.stop_camera()
-        outside.until(lambda: "No image" in outside.sentences[-1], "the cause in the diagnostics")
-        assert outside.moving_twist_stands() == 0.0
-        assert outside.state() == "active"
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT) == 0
+        log_stop_and_end(outside, process, 30)
 
 
 def test_a_node_writes_one_log_file(tmp_path):

@@ -18,7 +18,7 @@ HALF = 0.05
 CENTRE = np.array([0.0, 0.0, 0.3])
 TICK = 0.005
 TOLERANCE = 1e-4
-"""What is not the node's (m): the arm here moves in ticks."""
+"""Allowance (m) for what is not the node's: the arm here moves in ticks."""
 NODE = Path(__file__).parents[1] / "helpers" / "controlled_node.py"
 
 

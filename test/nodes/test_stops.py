@@ -1,4 +1,4 @@
-"""How motion ends for good, and what begins it again: transitions, holds, clocks, signals."""
+"""The end of motion for good, and its next beginning: transitions, holds, clocks, signals."""
 
 from __future__ import annotations
 

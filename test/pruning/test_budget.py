@@ -74,7 +74,7 @@ def moves(shares: list[float]) -> int:
 
 
 def reversals(shares: list[float]) -> int:
-    """How often a move goes the other way than the one before."""
+    """Count how often a move goes the other way than the one before."""
     ups = [b > a for a, b in pairwise(shares) if a != b]
     return sum(a != b for a, b in pairwise(ups))
 

@@ -75,7 +75,7 @@ JTC_NAMES = {
     "allow_nonzero_velocity_at_trajectory_end", "cmd_timeout", "gains", "constraints",
     "action_monitor_rate",
 }  # fmt: skip
-"""Of joint_trajectory_controller_parameters.yaml in ros2_controllers, Jazzy and Kilted."""
+"""Names of joint_trajectory_controller_parameters.yaml in ros2_controllers, Jazzy and Kilted."""
 
 
 def test_a_trajectory_controller_knows_every_name_and_takes_positions_alone():

@@ -1,4 +1,4 @@
-"""What a release needs: one place for the address, tests that colcon runs, ROS's own lists."""
+"""Needs of a release: one place for the address, tests that colcon runs, ROS's own lists."""
 
 from __future__ import annotations
 

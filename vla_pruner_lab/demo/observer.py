@@ -31,7 +31,7 @@ class InferenceSample:
 
     status: PruningStatus
     images: tuple[np.ndarray, ...]
-    """Of the cameras in order; empty if one is missing."""
+    """Images of the cameras in order; empty if one is missing."""
 
     @property
     def stages(self) -> dict[str, float]:

@@ -25,7 +25,7 @@ CLOSE_STEPS, OPEN_STEPS = 15, 15
 HAND_HALF_WIDTH, NEEDED_GAP = 0.10, 0.07
 """Reach of the hand along its fingers (m), and what it needs between its middle and a can's."""
 GRASP_DEPTH = 0.03
-"""How far below an object's top the fingertips close (m)."""
+"""Distance (m) below an object's top at which the fingertips close."""
 
 
 class PickAndPlace:

@@ -39,7 +39,7 @@ NODE = "vla_pruner_node"
 
 ALOHA_CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")
 ALOHA_START = (0.0, -0.96, 1.16, 0.0, -0.3, 0.0)
-"""Of one arm (rad)."""
+"""Joint positions of one arm (rad)."""
 SMALLEST = {"hidden": 32, "layers": 5, "mlp": 64, "vision_width": 32, "vision_depth": 2}
 """A policy that leaves the node most of the time: it is not what is measured."""
 STATE_RATE = 50.0

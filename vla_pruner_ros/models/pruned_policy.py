@@ -76,7 +76,7 @@ class PrunedPolicy(ABC):
     robot = ""
     """See VlaPolicy; load_policy sets it."""
     dtype = ""
-    """Of the weights, for diagnostics; load_policy sets it."""
+    """Data type of the weights, for diagnostics; load_policy sets it."""
     buffer_generation = 0
     """Counts how often buffers of the family's own have moved; CUDA graphs hold addresses."""
 

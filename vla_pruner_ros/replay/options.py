@@ -38,7 +38,7 @@ Exit status: 0 done; 1 done in part (damaged bag, failed or skipped frames, pari
     (BagError, PolicyError, WriterError, ValueError, OSError),
 )
 RESULTS = ("summary.json", "inferences.csv", "report.html", "replayed")
-"""What lies in --out."""
+"""Files in --out."""
 
 
 def make_parser() -> ProgramParser:

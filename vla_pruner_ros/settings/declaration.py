@@ -14,7 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 AUTO = "auto"
-"""How users write None, for a setting that the checkpoint or the preset decides."""
+"""Ways to write None, for a setting that the checkpoint or the preset decides."""
 
 Choices = tuple[str, ...]
 

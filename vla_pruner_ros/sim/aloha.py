@@ -23,7 +23,7 @@ FINGERS = ("left_finger", "right_finger")
 JOINTS = tuple(f"{side}_{name}" for side in SIDES for name in (*ARM_JOINTS, *FINGERS))
 """As joint_states names them: left_waist .. right_right_finger."""
 START = (0.0, -0.96, 1.16, 0.0, -0.3, 0.0, 0.024, -0.024)
-"""Of one arm (rad, m)."""
+"""Joint positions of one arm (rad, m)."""
 STIFFNESS, DAMPING, FRICTION = 1500.0, 120.0, 0.1
 CONTROL_PERIOD = 0.01
 

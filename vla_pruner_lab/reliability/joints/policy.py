@@ -13,7 +13,7 @@ PROFILE = load_profile(ROBOT)
 ARMS = [n for n, name in enumerate(PROFILE.action_names) if name in PROFILE.joints]
 GRIPPERS = [n for n in range(PROFILE.action_dim) if n not in ARMS]
 START = np.array([0.0, -0.96, 1.16, 0.0, -0.3, 0.0] * 2)
-"""Where the arms begin and return to (rad)."""
+"""Positions at which the arms begin and to which they return (rad)."""
 REACH, STEP = 0.3, 0.02
 """Largest distance from START, and of two targets of a chunk (rad)."""
 

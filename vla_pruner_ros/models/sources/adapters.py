@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 WRAPPED_BACKBONE = "vision_backbone.vision_backbone."
-"""Where additions inside OpenVLA-OFT's FiLM stand: vision_backbone--*.pt holds them, too."""
+"""Place of additions inside OpenVLA-OFT's FiLM: vision_backbone--*.pt holds them, too."""
 NOT_SUPPORTED = {
     "use_dora": "DoRA",
     "lora_bias": "biases in LoRA",

@@ -41,7 +41,7 @@ class Log:
 
     def debug(self, text: str) -> None:
         """Log what a person asked for; tracebacks keep their lines."""
-        self._logger.debug(text)  # a person asked for these; tracebacks keep their lines
+        self._logger.debug(text)
 
     def info(self, text: str) -> None:
         """Log one line, unless too many were logged."""

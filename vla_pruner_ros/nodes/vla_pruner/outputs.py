@@ -145,8 +145,8 @@ def _overlay(result: Result, policy: VlaPolicy) -> np.ndarray:
     ]
     pruning = result.task.settings.pruning
     tokens = f"{report.tokens_kept} of {report.tokens_total} tokens"
-    facts = f"{pruning.method}, {tokens}, {1e3 * result.seconds:.0f} ms"
-    lines = [printable(result.task.instruction), facts]
+    figures = f"{pruning.method}, {tokens}, {1e3 * result.seconds:.0f} ms"
+    lines = [printable(result.task.instruction), figures]
     return np.ascontiguousarray(add_captions(np.concatenate(images, axis=1), lines))
 
 

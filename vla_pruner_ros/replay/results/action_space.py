@@ -59,7 +59,7 @@ END_EFFECTOR = ActionSpace(
     rotation=(3, 4, 5),
     grippers=((6, 0.5, True),),
 )
-"""What seven numbers mean in a bag without a profile, as in earlier releases."""
+"""Meaning of seven numbers in a bag without a profile, as in earlier releases."""
 
 
 def action_space(profile: RobotProfile | None, width: int) -> ActionSpace:
