@@ -10,11 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vla_pruner_ros.pruning import PruningConfig
+from vla_pruner_ros.pruning import PruningConfig, PruningState
 from vla_pruner_ros.pruning.budget import (
     BUDGET_RATIOS,
     DeadlineBudget,
     MotionBudget,
+    MotionGate,
     make_budget,
     tokens_to_keep,
 )
@@ -217,3 +218,46 @@ def test_actions_that_are_not_finite_or_missing_are_ignored():
 def test_motion_never_gives_fine_moves_less_than_coarse_ones():
     config = PruningConfig(budget_mode="motion", keep_ratio=0.8, fine_keep_ratio=0.5)
     assert make_budget(config, 256).ratio == 0.8
+
+
+def pruned_windows(displacements: list[float]) -> list[bool]:
+    """ADP's rule over whole windows, written down as a table: is the window after each pruned?"""
+    pruned: list[bool] = []
+    for place, moved in enumerate(displacements):
+        before = displacements[max(place - 2, 0) : place]
+        coarse = len(before) == 2 and not moved < min(before)
+        pruned.append(coarse and pruned[-3:] != [True] * 3)
+    return pruned
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=30), st.sampled_from([1, 4, 8]))
+@example([5, 5, 5, 5, 5, 5, 5, 5], 8)
+def test_the_motion_gate_is_adps_rule(steps_mm, chunk):
+    gate, seen = MotionGate(0.25), []
+    for step in steps_mm:
+        for _ in range(8 // chunk):  # a window of eight actions, however they are chunked
+            gate.record(gate.ratio, None, actions(step / 1024, steps=chunk))
+        seen.append(gate.ratio == 0.25)
+    assert seen == pruned_windows([8 * step / 1024 for step in steps_mm])
+    assert gate.ratio in (0.25, 1.0)
+
+
+def test_the_motion_gate_measures_the_distance_between_the_ends_of_a_window():
+    gate = MotionGate(0.25)
+    for _ in range(3):
+        gate.record(1.0, None, actions(0.01, steps=8))
+    assert gate.ratio == 0.25
+    there_and_back = np.concatenate([actions(0.03, steps=4), actions(-0.03, steps=4)])
+    gate.record(0.25, None, there_and_back)
+    assert gate.ratio == 1.0
+
+
+def test_the_motion_gate_starts_anew_with_every_episode():
+    config = PruningConfig(budget_mode="motion_gate", method="fastv")
+    state = PruningState(config, num_layers=5, num_visual=256)
+    for _ in range(3):
+        assert state.plan().full
+        state.record_step(None, actions(0.01, steps=8))
+    assert state.plan().keep == 64
+    state.reset()
+    assert state.plan().full

@@ -79,6 +79,18 @@ def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):
     assert status_message.tokens_kept == 4
 
 
+def test_presets_are_compared_in_one_replay(tmp_path, run):
+    recorded(tmp_path)
+    status, printed, summary = run("--keep-ratio", "0.25", "--preset", "default", "paper")
+    assert status == 0
+    names = ["full", "vla_pruner default 25 %", "vla_pruner paper 25 %"]
+    assert [one["name"] for one in summary["settings"]] == names
+    assert [one["pruning"]["preset"] for one in summary["settings"][1:]] == ["default", "paper"]
+    html = (tmp_path / "out" / "report.html").read_text()
+    for series in ("vla_pruner default", "vla_pruner paper"):
+        assert f">{series}<" in html
+
+
 def test_limit(tmp_path, run):
     recorded(tmp_path)
     status, _, summary = run("--limit", "7", "--require-parity")

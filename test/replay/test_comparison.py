@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.presets import resolve
 from vla_pruner_ros.replay.inputs.recorded import Kept
 from vla_pruner_ros.replay.replayer import ReplaySetting, Run, Step
 from vla_pruner_ros.replay.results.comparison import (
@@ -23,7 +25,7 @@ from vla_pruner_ros.replay.results.comparison import (
 )
 from vla_pruner_ros.replay.results.parity import recorded_reference
 from vla_pruner_ros.replay.results.result import sweep
-from vla_pruner_ros.replay.sweep import sweep_settings
+from vla_pruner_ros.replay.sweep import sweep_bases, sweep_settings
 from vla_pruner_ros.settings.assignments import with_changes
 
 CHUNKS = arrays(np.float32, (3, 7), elements=st.floats(-1, 1, width=32))
@@ -133,7 +135,7 @@ def test_pruners_of_one_budget_are_compared_with_the_first_where_nothing_was_rec
 
 def test_sweep_has_one_unpruned_run_and_every_pair_once():
     base = PruningConfig(prune_layer=5, token_budget=7, budget_mode="deadline")
-    settings_ = sweep_settings(base, ["vla_pruner", "full", "fastv"], [0.25, 1.0, 0.5])
+    settings_ = sweep_settings({"": base}, ["vla_pruner", "full", "fastv"], [0.25, 1.0, 0.5])
     assert [one.name for one in settings_] == [
         "full",
         "vla_pruner 50 %",
@@ -146,7 +148,27 @@ def test_sweep_has_one_unpruned_run_and_every_pair_once():
         ("fixed", 0)
     }
     with pytest.raises(ValueError, match="keep_ratio"):
-        sweep_settings(base, ["vla_pruner"], [0.0])
+        sweep_settings({"": base}, ["vla_pruner"], [0.0])
+
+
+def test_a_preset_overrules_what_was_recorded_and_an_assignment_overrules_the_preset():
+    recorded = PruningConfig(semantic_queries="last", coverage=0.5, temporal_window=5)
+    bases = sweep_bases(recorded, ["coverage=0.125"], ["default", "paper"])
+    assert list(bases) == ["default", "paper"]
+    resolved = {name: resolve(base) for name, base in bases.items()}
+    assert {name: one.semantic_queries for name, one in resolved.items()} == {
+        "default": "text",
+        "paper": "all",
+    }
+    assert {(one.coverage, one.temporal_window) for one in resolved.values()} == {(0.125, 5)}
+    assert sweep_bases(recorded, ["seed=1"], []) == {"": replace(recorded, seed=1)}
+    settings_ = sweep_settings(bases, ["vla_pruner"], [0.25, 0.125])
+    assert [(one.name, one.series) for one in settings_[1:]] == [
+        ("vla_pruner default 25 %", "vla_pruner default"),
+        ("vla_pruner default 12.5 %", "vla_pruner default"),
+        ("vla_pruner paper 25 %", "vla_pruner paper"),
+        ("vla_pruner paper 12.5 %", "vla_pruner paper"),
+    ]
 
 
 def test_assignments():

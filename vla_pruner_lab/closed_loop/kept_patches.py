@@ -18,7 +18,7 @@ import torch
 from vla_pruner_lab.closed_loop.experiments import make_experiments
 from vla_pruner_lab.common.program import COUNT, SHARE, checkpoint, lab_program, task
 from vla_pruner_ros.models.loading import load_policy
-from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES
+from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, PRESETS
 
 PROGRAM = lab_program(
     "closed_loop.kept_patches", __doc__, "--checkpoint openvla_small --tasks drawer-close"
@@ -35,6 +35,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tasks", nargs="+", type=task, help="by default those it was trained on")
     add("--methods", nargs="+", choices=METHOD_NAMES[1:], default=METHOD_NAMES[1:])
     add("--keep-ratios", nargs="+", type=SHARE, default=(0.25, 0.125))
+    add("--preset", nargs="+", choices=PRESETS, default=[], help="of the method's settings")
     add("--prune-layer", nargs="+", type=int, default=[], help="K")
     add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=["semantic"])
     add("--episodes", type=COUNT, default=2, help="of the expert, for each task")
@@ -50,7 +51,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 @PROGRAM.main
 def main(argv: list[str]) -> int:
     given = _arguments(argv)
-    varied = {"prune_layer": given.prune_layer, "history_fill": given.history_fill}
+    varied = {name: getattr(given, name) for name in ("preset", "prune_layer", "history_fill")}
     experiments = make_experiments(given.methods, given.keep_ratios, varied)
     from vla_pruner_lab.closed_loop import patch_measures  # here: it needs the simulator
 

@@ -24,8 +24,10 @@ from vla_pruner_ros.sim.robot import PARTS, SimulatedRobot
 from vla_pruner_ros.sim.tasks import instruction_for
 
 MAX_ACTIONS = 100
-SHOWN = ("vla_pruner", "semantic_only", "action_only", "fastv", "divprune", "random")
-"""Methods in the image."""
+SHOWN = ("vla_pruner", "sparsevlm", "fastv", "text_attention", "geoscaffold", "dart", "divprune")
+"""Methods in the image, in this order."""
+PAPER = (("preset", "paper"), ("history_fill", "semantic"))
+"""Settings of the image's second vla_pruner."""
 KEY = (
     "policy", "weights", "execute", "max_actions", "starts",
     "method", "keep_ratio", "variant", "task",
@@ -227,9 +229,14 @@ def make_sheet(
             c: look(policy, c, episode[: middle + 1], schedule.execute)[0][-1, :patches]
             for c in experiments
         }
-        methods = [(f"{c.method} {c.keep_ratio:g}", np.flatnonzero(k)) for c, k in kept.items()]
+        methods = [(_label(c), np.flatnonzero(k)) for c, k in kept.items()]
         rows.append((policy.preview(episode[middle].observation.images[0]), methods))
     draw_sheet(rows, policy.grid).save(path, quality=80, method=4)
+
+
+def _label(experiment: ExperimentConfig) -> str:
+    preset = dict(experiment.settings).get("preset", "")
+    return " ".join(filter(None, (experiment.method, preset, f"{experiment.keep_ratio:g}")))
 
 
 def _named(experiment: ExperimentConfig) -> dict:
@@ -259,16 +266,13 @@ def publish(
     lines: list[dict],
 ) -> None:
     """Write the page and its image: the smallest ratio, with the settings nearest to the
-    defaults.
+    defaults, and vla_pruner also as the paper has it.
     """
     smallest = min(experiment.keep_ratio for experiment in experiments)
     nearest = min((experiment.settings for experiment in experiments), key=len)
-    alike = [
-        experiment
-        for experiment in experiments
-        if (experiment.keep_ratio, experiment.settings) == (smallest, nearest)
-    ]
-    shown = [experiment for experiment in alike if experiment.method in SHOWN]
+    methods = {experiment.method for experiment in experiments}
+    shown = [ExperimentConfig(name, smallest, nearest) for name in SHOWN if name in methods]
+    shown.insert(1, ExperimentConfig("vla_pruner", smallest, PAPER))
     given.page.mkdir(parents=True, exist_ok=True)
     sheet = given.page / sheet_name(_name(given))
     make_sheet(policy, shown, given.sheet_tasks, _schedule(given, policy), sheet)

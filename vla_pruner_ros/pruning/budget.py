@@ -222,36 +222,48 @@ class MotionBudget:
 
 
 class MotionGate:
-    """No pruning while motion is fine compared with the rest of the episode (after ADP).
+    """ADP's gate (arXiv 2509.22093, as its authors' code runs it): no pruning in fine motion.
 
-    ADP (arXiv 2509.22093) prunes while the displacement over a window of actions is large and
-    sees every token while it is small. Its thresholds do not carry over between robots, so this
-    gate brings its own: motion (as in MotionBudget, mean over WINDOW actions) is fine below the
-    middle between the smallest and the largest that the episode has shown. Until a window is full
-    every token is seen.
+    Actions are grouped into windows, one a chunk. The displacement of a window is the distance from
+    its first to its last position. The next window is pruned unless its predecessor moved less than
+    each of the LOOKBACK windows before. After MOST_PRUNED pruned windows one is unpruned, and so
+    are the first ones, until LOOKBACK + 1 windows have passed. (The code also has other rules; this
+    is its published configuration, which keeps 0.75 of the tokens in a pruned window.)
 
-    coarse_ratio: share kept during coarse motion.
+    What differs: ADP measures the end effector, the displacement here is that of the commands. A
+    policy with shorter chunks than ADP's has a window of WINDOW actions, over several inferences.
+
+    coarse_ratio: share kept in a pruned window.
     """
 
-    WINDOW = 8  # actions
+    WINDOW = 8  # actions; ADP's chunk
+    LOOKBACK = 2  # windows
+    MOST_PRUNED = 3  # windows in a row
 
     def __init__(self, coarse_ratio: float) -> None:
         self.coarse_ratio = coarse_ratio
         self.ratio = 1.0
-        self._motions: deque[float] = deque(maxlen=self.WINDOW)
-        self._smallest, self._largest = math.inf, -math.inf
+        self._path = np.zeros(3)
+        self._actions = 0
+        self._earlier: deque[float] = deque(maxlen=self.LOOKBACK)
+        self._pruned_in_a_row = 0
 
     def record(self, ratio: float, latency_s: float | None, actions: np.ndarray | None) -> None:
         """Learn the motion of a step; actions: float [steps, 7], as in MotionBudget.record."""
-        for motion in motion_of(_finite_rows(actions), MotionBudget.LEVER):
-            self._motions.append(float(motion))
-            if len(self._motions) == self.WINDOW:
-                self._judge(fmean(self._motions))
+        rows = _finite_rows(actions)
+        self._path = self._path + rows[:, :3].sum(axis=0)
+        self._actions += len(rows)
+        if self._actions >= self.WINDOW:
+            self._close_window(float(np.linalg.norm(self._path)))
+            self._path, self._actions = np.zeros(3), 0
 
-    def _judge(self, motion: float) -> None:
-        self._smallest, self._largest = min(self._smallest, motion), max(self._largest, motion)
-        is_fine = motion < (self._smallest + self._largest) / 2
-        self.ratio = 1.0 if is_fine else self.coarse_ratio
+    def _close_window(self, displacement: float) -> None:
+        is_known = len(self._earlier) == self.LOOKBACK
+        is_coarse = is_known and displacement >= min(self._earlier)
+        prunes = is_coarse and self._pruned_in_a_row < self.MOST_PRUNED
+        self._pruned_in_a_row = self._pruned_in_a_row + 1 if prunes else 0
+        self.ratio = self.coarse_ratio if prunes else 1.0
+        self._earlier.append(displacement)
 
 
 def motion_of(actions: np.ndarray, lever: float) -> np.ndarray:

@@ -55,7 +55,7 @@ class PruningConfig:
     budget_mode: str = setting(
         "fixed",
         "fixed, deadline (follow target_latency), motion (more tokens for fine motion) or "
-        "motion_gate (all tokens while motion is fine within its own episode).",
+        "motion_gate (ADP's: all tokens after a chunk that moved less than the two before).",
         choices=BUDGET_MODES,
     )
     target_latency: float = setting(

@@ -43,6 +43,11 @@ def preset_values(preset: str, family: str, num_layers: int) -> Mapping[str, obj
     return MappingProxyType({**released, "decay_order": "oldest_first"})
 
 
+def with_preset(config: PruningConfig, preset: str) -> PruningConfig:
+    """Return the settings with everything that a preset may fill in left to this one."""
+    return replace(config, preset=preset, **dict.fromkeys(_PAPER))
+
+
 def resolve(config: PruningConfig, family: str = "", num_layers: int = 32) -> PruningConfig:
     """Return the settings with every one that is left to the preset (None) filled in.
 

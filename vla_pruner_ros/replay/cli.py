@@ -30,14 +30,13 @@ from vla_pruner_ros.replay.results.replayed_bag import ReplayedBag
 from vla_pruner_ros.replay.results.result import ReplayResult, Source, sweep
 from vla_pruner_ros.replay.results.summary_table import terminal_text
 from vla_pruner_ros.replay.session import Session, recorded_parameters
-from vla_pruner_ros.replay.sweep import sweep_settings
+from vla_pruner_ros.replay.sweep import sweep_bases, sweep_settings
 from vla_pruner_ros.report import run_info, write_page
 from vla_pruner_ros.robots import CheckpointLayout, RobotProfile, load_profile, with_cameras_of
 from vla_pruner_ros.serving.client.address import is_remote
 from vla_pruner_ros.serving.client.opening import connect_policy
 from vla_pruner_ros.settings import AUTO, specs_of
 from vla_pruner_ros.settings.arguments import given
-from vla_pruner_ros.settings.assignments import with_changes
 
 DONE, IN_PART = 0, 1
 
@@ -154,11 +153,12 @@ def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) 
 def _settings(arguments: argparse.Namespace, session: Session) -> tuple[bool, list[ReplaySetting]]:
     """Return whether to repeat the recorded settings, and the settings of the sweep."""
     parity = session.exact and not arguments.no_parity
-    if parity and not (arguments.keep_ratio or arguments.method or arguments.set):
+    swept = (arguments.keep_ratio, arguments.method, arguments.preset, arguments.set)
+    if parity and not any(swept):
         return True, []
-    base = with_changes(session.pruning, arguments.set)
+    bases = sweep_bases(session.pruning, arguments.set, arguments.preset)
     ratios = arguments.keep_ratio or DEFAULT_RATIOS
-    return parity, sweep_settings(base, arguments.method or DEFAULT_METHODS, ratios)
+    return parity, sweep_settings(bases, arguments.method or DEFAULT_METHODS, ratios)
 
 
 def _replay_all(

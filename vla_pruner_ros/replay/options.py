@@ -12,7 +12,7 @@ from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.families import option_specs
 from vla_pruner_ros.models.loading_config import LoadingConfig
 from vla_pruner_ros.models.policy import UNTRAINED, PolicyError
-from vla_pruner_ros.pruning.config import METHOD_NAMES
+from vla_pruner_ros.pruning.config import METHOD_NAMES, PRESETS
 from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.results.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
@@ -62,6 +62,14 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings to compare")
     group.add_argument("--keep-ratio", type=float, nargs="+", metavar="R", default=[])
     group.add_argument("--method", nargs="+", choices=METHOD_NAMES, metavar="NAME", default=[])
+    group.add_argument(
+        "--preset",
+        nargs="+",
+        choices=PRESETS,
+        metavar="NAME",
+        default=[],
+        help="sets of settings to compare, instead of the recorded ones: " + ", ".join(PRESETS),
+    )
     group.add_argument(
         "--set",
         nargs="+",

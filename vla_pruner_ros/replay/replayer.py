@@ -21,10 +21,14 @@ FULL = "full"
 
 @dataclass(frozen=True)
 class ReplaySetting:
-    """A name and the pruning to replay with; None: that of each recorded inference."""
+    """A name and the pruning to replay with; None: that of each recorded inference.
+
+    series: name of the settings that differ from this one in their budget alone.
+    """
 
     name: str
     pruning: PruningConfig | None
+    series: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Text attention before the LLM (the score of VLA-ADP, arXiv 2509.22093)."""
+"""Text attention before the LLM (after VLA-ADP, arXiv 2509.22093)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ class TextAttention(PruningMethod):
 
     The attention is that of layer 0's own queries and keys on the embeddings. Tokens that go on
     keep their original positions: packed ones are known to ruin the policy (arXiv 2610.08133).
+
+    The code of VLA-ADP takes the plain products of queries and keys, without rotation and softmax,
+    gives the scene camera 0.4 of the budget and the gripper camera 0.6, and packs positions.
     """
 
     name = "text_attention"

@@ -169,11 +169,11 @@ def _budget(outcome: ReplayResult) -> report.Section | None:
         ("Median latency (ms)", lambda one: 1e3 * one.overall.latency_median),
         ("Cosine of the motion", lambda one: one.overall.cosine),
     ]
-    methods = list(dict.fromkeys(one.run.setting.pruning.method for one in pruned))
-    figures = [report.figure(_against_ratio(outcome, methods, of), title) for title, of in plots]
+    series = list(dict.fromkeys(one.run.setting.series for one in pruned))
+    figures = [report.figure(_against_ratio(outcome, series, of), title) for title, of in plots]
     return report.section(
         "Error against keep ratio",
-        report.legend(methods),
+        report.legend(series),
         report.columns(figures, least_width=420),
         lead="Every method against the unpruned actions; at 1 nothing is pruned.",
     )
@@ -185,13 +185,13 @@ def _error_plot(space: ActionSpace) -> tuple[str, Callable[[Swept], float]]:
     return headers(space)[3], lambda one: 1e3 * one.overall.joints
 
 
-def _against_ratio(outcome: ReplayResult, methods: list[str], of: Callable[[Swept], float]) -> str:
+def _against_ratio(outcome: ReplayResult, names: list[str], of: Callable[[Swept], float]) -> str:
     series = []
-    for method in methods:
-        own = [one for one in outcome.swept[1:] if one.run.setting.pruning.method == method]
+    for name in names:
+        own = [one for one in outcome.swept[1:] if one.run.setting.series == name]
         line = sorted([*own, outcome.swept[0]], key=lambda one: one.run.setting.pruning.keep_ratio)
         ratios = [one.run.setting.pruning.keep_ratio for one in line]
-        series.append(Series(method, ratios, [of(one) for one in line], points=True))
+        series.append(Series(name, ratios, [of(one) for one in line], points=True))
     return report.line_plot_svg(series, "keep ratio", width=HALF_WIDTH, height=220)
 
 
@@ -219,10 +219,10 @@ def _kept_tokens(outcome: ReplayResult, images: Images) -> report.Section | None
 
 
 def _compared_runs(runs: list[Run]) -> list[Run]:
-    """Return the smallest budget of every method, or budgets of one method, SLIDERS at most."""
+    """Return the smallest budget of every series, or budgets of one series, SLIDERS at most."""
     smallest: dict[str, Run] = {}
     for run in runs:
-        name = run.setting.pruning.method if run.setting.pruning else run.setting.name
+        name = run.setting.series or run.setting.name
         known = smallest.get(name)
         ours = run.done[-1].tokens[0]
         if known is None or ours < known.done[-1].tokens[0]:
