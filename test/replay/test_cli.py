@@ -81,7 +81,7 @@ def test_sweep_gives_table_json_csv_report_and_bag(tmp_path, run):
 
 def test_presets_are_compared_in_one_replay(tmp_path, run):
     recorded(tmp_path)
-    status, printed, summary = run("--keep-ratio", "0.25", "--preset", "default", "paper")
+    status, _, summary = run("--keep-ratio", "0.25", "--preset", "default", "paper")
     assert status == 0
     names = ["full", "vla_pruner default 25 %", "vla_pruner paper 25 %"]
     assert [one["name"] for one in summary["settings"]] == names
