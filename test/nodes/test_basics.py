@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 
 from vla_pruner_ros.models.policy import CheckpointError, PolicyError
 from vla_pruner_ros.msg import ActionChunk, EndEffectorAction, PruningStatus
+from vla_pruner_ros.nodes.vla_pruner.commands.repeats import STOPS
 
 ACTION = "/vla_pruner/action"
 
@@ -188,20 +189,21 @@ def test_motion_stops_when_frames_stop_and_resumes_with_them():
         b.show_until(lambda: not actions[-1].stop, "motion again")
 
 
-def test_one_stop_is_the_last_message_of_deactivate():
+def test_the_stop_is_all_that_follows_a_deactivation():
     policy = ControlledPolicy(chunk_size=50)
     with bench(policy) as b:
         actions = b.listen(EndEffectorAction, ACTION)
         b.activate()
         b.show_until(lambda: len(actions) >= 3, "motion")
         assert b.change_state(Transition.TRANSITION_DEACTIVATE)
-        b.until(lambda: actions[-1].stop, "a stop")
+        assert b.count("stops") + b.count("stops_repeated") == STOPS, "out before the answer"
+        b.until(lambda: sum(a.stop for a in actions) == STOPS, "the stop")
         length = len(actions)
         for _ in range(5):
             b.show()
         assert b.state() == "inactive"
         assert len(actions) == length
-        assert sum(a.stop for a in actions) == 1
+        assert all(a.stop for a in actions[-STOPS:])
 
 
 def test_deactivate_answers_while_an_inference_hangs():

@@ -18,6 +18,7 @@ from node_helpers import ControlledPolicy, bench
 from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from vla_pruner_ros.msg import ActionChunk, EndEffectorAction
+from vla_pruner_ros.nodes.vla_pruner.commands.repeats import STOPS
 from vla_pruner_ros.robots import bundled_profiles
 
 JointTrajectory = trajectory_msgs.JointTrajectory
@@ -185,7 +186,7 @@ def test_one_silent_joint_stops_motion_and_is_named(silent, profile):
         inferences = b.count("inferences")
         b.show_until(lambda: b.count("frames_unusable") > 3, "frames that move nothing")
         assert b.count("inferences") == inferences
-        assert len(heard["trajectories"]) <= count + 1
+        assert len(heard["trajectories"]) <= count + STOPS
         joints.silent.clear()
         b.show_until(lambda: b.count("inferences") > inferences, "motion again")
 
@@ -209,6 +210,12 @@ def test_a_stop_holds_the_measured_positions(profile):
         assert last_points(heard["trajectories"][-1]) == pytest.approx([0.07, 0.01])
         held = lambda: list(heard["commands"][-1].data) == pytest.approx([0.07, 0.01])
         b.until(held, "the hold on the other topic")
+        joints.positions.update(a=0.09)  # it ran on: the repeated stop must not lead elsewhere
+        b.until(lambda: b.count("stops_repeated") == STOPS - 1, "the stop's repetition")
+        b.until(lambda: len(heard["trajectories"][-STOPS].points) == 1, "all of the stop")
+        b.until(lambda: list(heard["commands"][-STOPS].data) == [0.07, 0.01], "the same positions")
+        for trajectory in heard["trajectories"][-STOPS:]:
+            assert last_points(trajectory) == pytest.approx([0.07, 0.01])
         counts = {key: len(messages) for key, messages in heard.items()}
         frames = b.count("frames")
         b.show_until(lambda: b.count("frames") > frames + 5, "several control periods")
@@ -223,7 +230,8 @@ def test_a_stop_holds_the_last_command_if_a_measured_position_is_nonsense(nonsen
         b.show_until(lambda: len(heard["trajectories"][-1].points) == 1, "the hold")
         held = last_points(heard["trajectories"][-1])
         sent = lambda: [list(command.data) for command in heard["commands"]]
-        b.until(lambda: sent()[-2:] == [held, held], "the last command, then its hold")
+        each = [held] * (1 + STOPS)
+        b.until(lambda: sent()[-len(each) :] == each, "the last command, then its hold")
         assert np.abs(held).max() <= 0.2
         assert b.count("stops") == 1
 

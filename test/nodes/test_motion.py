@@ -11,6 +11,7 @@ from lifecycle_msgs.msg import Transition
 from node_helpers import ControlledPolicy, bench
 
 from vla_pruner_ros.msg import EndEffectorAction, PruningStatus
+from vla_pruner_ros.nodes.vla_pruner.commands.repeats import STOPS
 
 ACTION, TWIST, TARGET = "/vla_pruner/action", "/vla_pruner/twist", "/vla_pruner/target_pose"
 
@@ -40,7 +41,7 @@ def test_twist_is_the_action_as_velocity_for_its_length_then_zero():
         actions, twists = b.listen(EndEffectorAction, ACTION), b.listen(TwistStamped, TWIST, 200)
         b.activate()
         b.show()
-        b.until(lambda: sum(map(is_zero, twists)) == 4, "zero twists after the motion")
+        b.until(lambda: sum(map(is_zero, twists)) == STOPS, "zero twists after the motion")
         moving = [t for t in twists if not is_zero(t)]
         linear, angular = moving[0].twist.linear, moving[0].twist.angular
         assert (linear.x, linear.y, linear.z) == pytest.approx((0.04, -0.08, 0.12))
@@ -60,10 +61,11 @@ def test_no_twist_follows_a_stop_though_the_action_was_not_over():
         b.activate()
         b.show_until(lambda: twists, "motion")
         b.instruct("")
-        b.until(lambda: is_zero(twists[-1]), "the stop")
+        b.until(lambda: sum(map(is_zero, twists)) == STOPS, "the stop")
         frames, length = b.count("frames"), len(twists)
         b.show_until(lambda: b.count("frames") > frames + 5, "several command periods")
         assert len(twists) == length
+        assert all(map(is_zero, twists[-STOPS:]))
 
 
 def test_chunk_is_played_in_order_at_the_control_rate():

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
-from geometry_msgs.msg import TwistStamped
+from geometry_msgs.msg import Twist, TwistStamped
 from lifecycle_msgs.msg import Transition
 from node_helpers import WAIT, ControlledPolicy, bench, moving
 from rosgraph_msgs.msg import Clock
@@ -19,14 +20,21 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 
 from vla_pruner_ros.bringup.processes import find_executable
+from vla_pruner_ros.control.action_queue import PlannedAction
 from vla_pruner_ros.models.policy import PolicyError
 from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.vla_pruner.commands.repeats import STOPS
+from vla_pruner_ros.nodes.vla_pruner.commands.topics import LIVE
 
-ACTION = "/vla_pruner/action"
+ACTION, TWIST = "/vla_pruner/action", "/vla_pruner/twist"
 
 
 def fail(observation):
     raise PolicyError("unwell")
+
+
+def stops(actions):
+    return [a for a in actions if a.stop]
 
 
 @contextmanager
@@ -123,6 +131,73 @@ def test_failure_of_an_earlier_life_does_not_stop_the_present_one():
         assert b.count("failures") == 0
 
 
+class LossyPublisher:
+    """Publisher whose first stops are lost on the way."""
+
+    def __init__(self, publisher: Any, losses: int) -> None:
+        self.publisher, self.losses, self.sent = publisher, losses, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.publisher, name)
+
+    def publish(self, message: Any) -> None:
+        is_stop = message.stop if hasattr(message, "stop") else message.twist == Twist()
+        self.sent += is_stop
+        if not is_stop or self.sent > self.losses:
+            self.publisher.publish(message)
+
+
+@pytest.mark.parametrize("ending", ["fault", "hold", "deactivate", "close"])
+def test_a_stop_reaches_the_arm_though_messages_are_lost(ending):
+    """It was sent once: if that message was lost, the last twist stood."""
+    policy = ControlledPolicy(chunk_size=500)
+    with bench(policy, latency_compensation=False, max_consecutive_failures=1) as b:
+        actions, twists = b.listen(EndEffectorAction, ACTION), b.listen(TwistStamped, TWIST, 200)
+        b.activate()
+        b.show_until(lambda: len(actions) >= 2, "motion")
+        topics = b.node.motion._topics[LIVE]
+        with b.node.gate.lock:
+            topics.action = action = LossyPublisher(topics.action, STOPS - 1)
+            topics.twist = twist = LossyPublisher(topics.twist, STOPS - 1)
+        if ending == "fault":
+            b.instruct("")
+        elif ending == "hold":
+            policy.respond = fail
+            b.show_until(lambda: not b.node.gate.is_open, "the hold")
+        elif ending == "deactivate":
+            assert b.change_state(Transition.TRANSITION_DEACTIVATE)
+        else:
+            b.node.close()
+        b.until(lambda: actions[-1].stop and twists[-1].twist == Twist(), "a stop")
+        assert (action.sent, twist.sent) >= (STOPS, STOPS)
+
+
+def test_the_watchdog_repeats_a_stop_though_the_executor_is_stalled():
+    with bench(ControlledPolicy(chunk_size=500), latency_compensation=False) as b:
+        b.activate()
+        b.show_until(lambda: b.node.motion.moving, "motion")
+        b.node.motion.stop_timers()
+        b.node.motion.halt()
+        b.until(lambda: b.count("stops_repeated") == STOPS - 1, "the stop's repetition")
+
+
+def test_a_motion_ends_the_repetition_of_the_stop_before_it():
+    with bench(ControlledPolicy(chunk_size=500), latency_compensation=False) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        b.activate()
+        b.show_until(lambda: len(actions) >= 2, "motion")
+        with b.node.gate.lock:
+            b.node.motion.halt()
+            now, values = b.node.motion_clock.read(), np.full(7, 0.001)
+            epoch = b.node.gate.epoch
+            action = PlannedAction(values, 0, 7777, now.stamp, epoch, captured=now.playback)
+            assert b.node.motion.submit([action]) is None
+        b.until(lambda: any(a.sequence == 7777 for a in actions), "the motion after the stop")
+        b.show_until(lambda: len(actions) > 5 and not actions[-1].stop, "motion that goes on")
+        assert b.count("stops") == len(stops(actions)) == 1
+        assert b.count("stops_repeated") == 0
+
+
 @pytest.mark.parametrize("transition", ["deactivate", "shutdown", "close"])
 def test_stop_is_the_last_message(transition):
     numbers = {
@@ -131,7 +206,7 @@ def test_stop_is_the_last_message(transition):
     }
     with bench(ControlledPolicy(chunk_size=500), latency_compensation=False) as b:
         actions = b.listen(EndEffectorAction, ACTION)
-        twists = b.listen(TwistStamped, "/vla_pruner/twist", 200)
+        twists = b.listen(TwistStamped, TWIST, 200)
         b.activate()
         b.show_until(lambda: len(actions) >= 2, "motion")
         if transition == "close":
@@ -139,7 +214,8 @@ def test_stop_is_the_last_message(transition):
         else:
             assert b.change_state(numbers[transition])
         assert not b.node.gate.is_open
-        b.until(lambda: actions[-1].stop and twists[-1].twist.linear.x == 0.0, "a stop")
+        b.until(lambda: len(stops(actions)) == STOPS, "the stop")
+        b.until(lambda: twists[-1].twist.linear.x == 0.0, "the zero twist")
         length = len(actions)
         frames = b.count("frames")
         if transition == "deactivate":
@@ -253,8 +329,8 @@ def test_sigterm_of_the_real_process_ends_in_a_stop(tmp_path):
             b.show_until(lambda: moving(actions), "an action of the process", patience=30.0)
             process.send_signal(signal.SIGTERM)
             assert process.wait(WAIT) == 0
-            b.until(lambda: actions[-1].stop, "the stop")
-            assert sum(a.stop for a in actions) == 1
+            b.until(lambda: len(stops(actions)) == STOPS, "the stop, as often as it is sent")
+            assert all(a.stop for a in actions[-STOPS:])
         finally:
             process.kill()
             process.wait()

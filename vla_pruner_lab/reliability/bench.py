@@ -199,7 +199,8 @@ class TestBench:
     def published(self) -> int:
         """Return the number of actions and stops that the node reports as published."""
         counts = self.node.health.counts()
-        return self._published_before + counts.get("actions", 0) + counts.get("stops", 0)
+        names = ("actions", "stops", "stops_repeated")
+        return self._published_before + sum(counts.get(name, 0) for name in names)
 
     def _call(self, service_type: Any, name: str, request: Any) -> Any:
         client = self.robot.create_client(service_type, f"/vla_pruner/{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -13,6 +14,7 @@ from vla_pruner_ros.nodes.vla_pruner.commands.end_effector import EndEffectorArm
 from vla_pruner_ros.nodes.vla_pruner.commands.grippers import Grippers
 from vla_pruner_ros.nodes.vla_pruner.commands.joints import JointArm
 from vla_pruner_ros.nodes.vla_pruner.commands.outlets import Outlet, arm_outlets, shared_outlet
+from vla_pruner_ros.nodes.vla_pruner.commands.repeats import STOP_PERIOD, StopRepeats
 from vla_pruner_ros.nodes.vla_pruner.commands.topics import (
     LIVE,
     PREVIEW,
@@ -42,6 +44,7 @@ class Motion:
         self._node = node
         self._gate, self._health, self._clock = node.gate, node.health, node.motion_clock
         self._queue = ActionQueue()
+        self._repeats = StopRepeats()
         self._topics = {prefix: CommandTopics(node, prefix) for prefix in (LIVE, PREVIEW)}
         self._group = callback_group
         self._readiness: Readiness | None = None
@@ -57,6 +60,7 @@ class Motion:
         self._moving = False
         self._played = -1
         self._refused: Reason | None = None
+        self._repeats.cancel()
 
     @property
     def queue_length(self) -> int:
@@ -104,6 +108,8 @@ class Motion:
 
     def dismantle(self) -> None:
         """Let go of the arm."""
+        with self._gate.lock:
+            self._repeats.cancel()
         if self._grippers:
             self._grippers.destroy()
         for outlet in self._outlets:
@@ -150,7 +156,7 @@ class Motion:
         return self._refused
 
     def halt(self) -> bool:
-        """Drop what waits and publish one stop; return whether there was motion to stop."""
+        """Drop what waits and begin a stop; return whether there was motion to stop."""
         with self._gate.lock:
             self._gate.end_epoch()
             self._queue.clear()
@@ -163,7 +169,7 @@ class Motion:
             return was_moving
 
     def close(self) -> None:
-        """Close the gate and send the stop as the last message through it."""
+        """Close the gate and begin the stop; nothing but its repetition follows."""
         with self._gate.lock:
             if self._gate.is_open:
                 self._queue.clear()
@@ -172,6 +178,20 @@ class Motion:
                     self._arm.drop()
                 self._publish_stop()
             self._gate.close()
+
+    def repeat_stop(self) -> None:
+        """Send the stop again that was begun, if that is due; any thread may ask."""
+        with self._gate.lock:
+            now = self._clock.read()
+            if self._repeats.take(now):
+                self._arm.repeat_hold(now)
+                self._health.count("stops_repeated")
+
+    def finish_stop(self) -> None:
+        """Send what is left of a stop; the caller does not hold the gate's lock."""
+        while self._repeats.pending:
+            time.sleep(STOP_PERIOD)
+            self.repeat_stop()
 
     def measure_arm(self) -> None:
         """Compare what was commanded with the poses that came; takes milliseconds."""
@@ -244,6 +264,7 @@ class Motion:
             self._refused = Reason("limits", str(error))
             self._health.wait_for(self._refused.cause, self._refused.sentence)
             return
+        self._repeats.cancel()  # not before: an action that is refused ends no stop
         self._played = planned.sequence
         self._last_action = now.playback
         self._health.count("actions")
@@ -269,11 +290,14 @@ class Motion:
 
     def _on_command(self) -> None:
         with self._gate.lock:
+            self.repeat_stop()
             if not self._gate.is_open or self._arm is None or not self._moving:
                 return
             if not self._arm.command(self._clock.read()):
                 self._moving = len(self._queue) > 0
 
     def _publish_stop(self) -> None:
-        if self._arm and self._arm.hold(self._clock.read()):
+        now = self._clock.read()
+        if self._arm and self._arm.hold(now):
+            self._repeats.begin(now)
             self._health.count("stops")

@@ -307,6 +307,8 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             self.runner.stop()
             if self.lifecycle == "active":
                 self.lifecycle = "inactive"
+        # Before the transition is answered: then another program may command the arm.
+        self.motion.finish_stop()
 
     def _warn_of_hanging(self) -> None:
         self.log.warning("An inference is still running; its result will be dropped")

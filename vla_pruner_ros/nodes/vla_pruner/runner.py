@@ -119,7 +119,7 @@ class PolicyRunner:
         self._gate.open()
 
     def stop(self) -> None:
-        """Send the stop at once; the gate keeps what the worker still computes from following."""
+        """Begin the stop at once; the gate keeps what the worker still computes from following."""
         self.motion.close()
         self.motion.stop_timers()
 
@@ -296,6 +296,7 @@ class PolicyRunner:
 
     def watch(self, executor_stalled: bool = False) -> None:
         """Stop motion if something forbids it while no inference looks at the inputs."""
+        self.motion.repeat_stop()  # the executor's timers may be stalled
         if self._node.motion_clock.stepped_back():
             self.clear_frames()
         readiness = self.readiness

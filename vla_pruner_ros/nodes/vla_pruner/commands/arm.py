@@ -52,3 +52,7 @@ class Arm(Protocol):
     def hold(self, now: Instant) -> bool:
         """Publish the stop: stay at the measured place. Return whether there was one to publish."""
         ...
+
+    def repeat_hold(self, now: Instant) -> None:
+        """Publish the last stop again, to the same place: the arm must not creep."""
+        ...

@@ -13,13 +13,11 @@ from vla_pruner_ros.control.workspace.pending import PendingMotions
 from vla_pruner_ros.nodes.messages import action_message, pose_message, stop_message, twist_message
 from vla_pruner_ros.nodes.vla_pruner.commands.arm import Play
 from vla_pruner_ros.nodes.vla_pruner.commands.grippers import Grippers
+from vla_pruner_ros.nodes.vla_pruner.commands.repeats import STOPS
 from vla_pruner_ros.nodes.vla_pruner.commands.topics import CommandTopics
 from vla_pruner_ros.nodes.vla_pruner.host import Host
 from vla_pruner_ros.nodes.vla_pruner.parameters import NodeSettings
 from vla_pruner_ros.nodes.vla_pruner.readiness import Readiness
-
-HALT_TWISTS = 4
-"""Zero twists after a motion ends: MoveIt Servo needs a few, as one may be lost."""
 
 
 class EndEffectorArm:
@@ -49,6 +47,7 @@ class EndEffectorArm:
         self._halts_left = 0
         self._period = 1.0 / self._settings.control_rate
         self._gripper: float | None = None
+        self._held: Pose | None = None
         self._pending = PendingMotions()
 
     @property
@@ -73,7 +72,7 @@ class EndEffectorArm:
         self._gripper = float(values[6])
         self._twist, self._twist_period = values[:6], play.period
         self._twist_end = now.playback + round(play.period * 1e9)
-        self._halts_left = HALT_TWISTS
+        self._halts_left = STOPS
         self._topics.action.publish(
             action_message(values, play.planned, now.stamp, play.period, frame)
         )
@@ -104,13 +103,17 @@ class EndEffectorArm:
 
     def hold(self, now: Instant) -> bool:
         """See Arm."""
+        self._held = self._readiness.pose_if_known()
+        self.repeat_hold(now)
+        return True
+
+    def repeat_hold(self, now: Instant) -> None:
+        """See Arm."""
         frame = self._settings.action_frame
         self._topics.action.publish(stop_message(now.stamp, frame, self._gripper))
         self._publish_zero_twist(now)
-        pose = self._readiness.pose_if_known()
-        if pose:  # stay here, rather than go on to the last target
-            self._topics.target_pose.publish(pose_message(pose, now.stamp, frame))
-        return True
+        if self._held:  # stay here, rather than go on to the last target
+            self._topics.target_pose.publish(pose_message(self._held, now.stamp, frame))
 
     def _unseen(self, settings: NodeSettings) -> np.ndarray:
         """Return the translations that the newest pose may not show: those still on their way to

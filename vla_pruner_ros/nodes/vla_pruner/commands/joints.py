@@ -38,6 +38,7 @@ class JointArm:
     def begin(self) -> None:
         """See Arm."""
         self._commanded: np.ndarray | None = None
+        self._held: np.ndarray | None = None
         self._limits: JointBounds | None = None
         self._end = 0
 
@@ -95,9 +96,13 @@ class JointArm:
         if last is None:  # nothing was commanded, and another program may be moving the arm
             return False
         measured = self._measured_if_plausible()
-        place = last if measured is None else measured
-        self._send(place[None], HOLD_TIME, with_trajectory=True)
+        self._held = last if measured is None else measured
+        self.repeat_hold(now)
         return True
+
+    def repeat_hold(self, now: Instant) -> None:
+        """See Arm."""
+        self._send(self._held[None], HOLD_TIME, with_trajectory=True)
 
     def _measured_if_plausible(self) -> np.ndarray | None:
         """Return where the joints are, None if nobody knows: a stop must not become a motion."""
