@@ -116,3 +116,43 @@ def test_the_successor_of_a_killed_node_can_be_activated():
         finally:
             successor.kill()
             successor.wait()
+
+
+REFUSED = "Another node named"
+
+
+def test_a_successor_that_saw_the_killed_node_gives_the_time_and_activates_after_it(tmp_path):
+    """It must refuse: nobody can tell a killed node from one that still drives the arm."""
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    with (
+        logs[0].open("w") as log,
+        logs[1].open("w") as other_log,
+        subject(output=log) as (outside, first),
+    ):
+        outside.until(lambda: outside.state() == "unconfigured", "the first node")
+        second = subprocess.Popen(arguments(outside.name), stdout=other_log, stderr=other_log)
+        try:
+            names = outside.node.get_node_names
+            outside.until(lambda: names().count(outside.name) == 2, "both in the graph")
+
+            def both(transition: int, text: str) -> None:
+                """Ask both for a transition, one of which answers first, until each has logged."""
+                assert outside.change_state(transition) == (transition == CONFIGURE)
+                outside.until(lambda: all(text in log.read_text() for log in logs), text)
+
+            both(CONFIGURE, "explains the actions")
+            both(ACTIVATE, REFUSED)
+            first.kill()
+            first.wait()
+            killed = time.monotonic()
+            assert not outside.change_state(ACTIVATE)
+            assert outside.state() == "inactive"
+            told = lambda: "after about 20 s" in outside.sentences[-1]
+            outside.until(told, "the time in the diagnostics")
+            outside.until(lambda: outside.change_state(ACTIVATE), "the activation", 2 * WAIT)
+            assert time.monotonic() - killed < 40.0
+            outside.start_camera()
+            outside.until_moving()
+        finally:
+            second.kill()
+            second.wait()
