@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -128,4 +129,20 @@ def test_the_base_of_an_adapter_must_lie_in_checkpoint_root_too(tmp_path):
         checkpoint_root=str(tmp_path / "root"),
     )
     with pytest.raises(CheckpointError, match="elsewhere does not lie in"):
+        load_from_settings(made)
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "hf:owner/words"])
+def test_a_tokenizer_must_lie_in_checkpoint_root_too(tmp_path, monkeypatch, name):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    write_untrained_checkpoint(tmp_path / "root" / "arm", "openvla")
+    shutil.copytree(tmp_path / "root" / "arm", tmp_path / "elsewhere")
+    made = settings(
+        checkpoint=str(tmp_path / "root" / "arm"),
+        tokenizer=name if name.startswith("hf:") else str(tmp_path / name),
+        checkpoint_root=str(tmp_path / "root"),
+    )
+    with pytest.raises(CheckpointError, match=r"tokenizer .* does not lie in .*checkpoint_root"):
         load_from_settings(made)

@@ -141,15 +141,17 @@ def check_config(config: dict, source: str) -> None:
             )
 
 
-def check_inside(directory: Path, root: str) -> None:
-    """Check that a checkpoint lies below the directory that all must lie in; "" allows any.
+def check_inside(directory: Path, root: str, what: str = "checkpoint") -> None:
+    """Check that a folder lies below the directory that all must lie in; "" allows any.
+
+    what: what the folder is to the user, such as "checkpoint".
 
     Raises:
         CheckpointError: it lies elsewhere.
     """
     if root and not directory.resolve().is_relative_to(Path(root).expanduser().resolve()):
         raise CheckpointError(
-            f"checkpoint {directory} does not lie in {root} (checkpoint_root): copy it there"
+            f"{what} {directory} does not lie in {root} (checkpoint_root): copy it there"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from vla_pruner_ros.models.checkpoint_files import check_inside
@@ -33,8 +35,7 @@ def load_from_settings(settings: NodeSettings) -> VlaPolicy:
         CheckpointError: no checkpoint named, or it cannot be used; the message names the file.
     """
     if settings.checkpoint_root:
-        for name in filter(None, (settings.checkpoint, settings.base_checkpoint)):
-            _check_root(name, settings.checkpoint_root)
+        _check_root(settings)
     if is_remote(settings.checkpoint):
         _refuse_options(settings)
         return connect_policy(
@@ -70,12 +71,22 @@ def _refuse_options(settings: NodeSettings) -> None:
         )
 
 
-def _check_root(checkpoint: str, root: str) -> None:
-    if checkpoint == UNTRAINED or policy_directory(checkpoint) is not None:
-        return
-    if checkpoint.startswith(SCHEME):  # before anything is fetched
-        check_inside(cache_folder(Repository.parse(checkpoint)), root)
-    check_inside(checkpoint_directory(checkpoint), root)
+def _check_root(settings: NodeSettings) -> None:
+    root = settings.checkpoint_root
+    for name in filter(None, (settings.checkpoint, settings.base_checkpoint)):
+        if name == UNTRAINED or policy_directory(name) is not None:
+            continue
+        if name.startswith(SCHEME):  # before anything is fetched
+            check_inside(cache_folder(Repository.parse(name)), root)
+        check_inside(checkpoint_directory(name), root)
+    if settings.tokenizer:
+        check_inside(_tokenizer_folder(settings.tokenizer), root, "tokenizer")
+
+
+def _tokenizer_folder(name: str) -> Path:
+    if name.startswith(SCHEME):
+        return cache_folder(Repository.parse(name))
+    return Path(name).expanduser()
 
 
 def check_policy(policy: VlaPolicy, settings: NodeSettings) -> None:

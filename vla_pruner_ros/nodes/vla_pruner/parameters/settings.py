@@ -52,7 +52,8 @@ class NodeSettings(LoadingConfig):
     )
     checkpoint_root: str = setting(
         "",
-        "Directory that every checkpoint must lie in, apart from those of the package; empty: any.",
+        "Directory that every checkpoint and tokenizer must lie in, apart from those of the "
+        "package; empty: any.",
         when="start",
     )
     robot: str = setting(
