@@ -159,6 +159,17 @@ def test_records_pool_episodes_and_say_when_tasks_differ_in_count():
     assert records["all"]["success_rate"] == 0.6
     assert not records["all"]["balanced"]
     assert records["all"]["action_overlap"] is None
+    assert records["all"]["kept_by_camera"] is None  # episodes of earlier have none
+
+
+def test_tokens_of_each_camera_are_averaged_over_the_episodes_that_recorded_them():
+    lines = [
+        line(kept_by_camera=[10.0, 4.0]),
+        line(seed=1, kept_by_camera=[20.0, 6.0]),
+        line(seed=2),
+    ]
+    [record] = [record for record in aggregate(lines) if record["task"] == "reach"]
+    assert record["kept_by_camera"] == [15.0, 5.0]
 
 
 def test_relative_success_compares_equal_starts_only():
@@ -237,6 +248,8 @@ def test_policy_episodes_are_recorded_and_resumed(checkpoint, tmp_path, capsys):
     assert (full["method"], pruned["method"]) == ("full", "vla_pruner")
     assert full["kept"] == 512
     assert pruned["kept"] == 128
+    assert full["kept_by_camera"] == [256, 256]
+    assert sum(pruned["kept_by_camera"]) == pytest.approx(128)
     assert pruned["flops"] < full["flops"]
     assert 0 <= pruned["semantic_action_overlap"] <= 1
     lines = out.read_text().splitlines()

@@ -151,6 +151,7 @@ def _record(key: tuple, members: list[dict]) -> dict:
         "latency_ms": _reduce(median, members, "latency_ms"),
         "flops": _reduce(mean, members, "flops"),
         "kept": _reduce(mean, members, "kept"),
+        "kept_by_camera": _by_camera(members),
         "refused": sum(episode["refused"] for episode in members),
         "semantic_action_overlap": _reduce(mean, members, "semantic_action_overlap"),
         "action_overlap": _reduce(mean, members, "action_overlap"),
@@ -160,3 +161,9 @@ def _record(key: tuple, members: list[dict]) -> dict:
 def _reduce(reduce, members: list[dict], name: str) -> float | None:
     values = [episode[name] for episode in members if episode[name] is not None]
     return float(reduce(values)) if values else None
+
+
+def _by_camera(members: list[dict]) -> list[float] | None:
+    """Return the mean tokens kept of each camera; None if no episode holds them."""
+    values = [found for episode in members if (found := episode.get("kept_by_camera"))]
+    return [float(mean(camera)) for camera in zip(*values, strict=True)] if values else None

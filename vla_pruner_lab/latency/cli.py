@@ -48,7 +48,10 @@ class Results:
 
     def write(self, options: argparse.Namespace) -> str:
         """Write the requested files; return the page."""
-        page = benchmark_report.page(self.metadata, self.rates, self.records)
+        chart = options.chart.name if options.chart else ""
+        page = benchmark_report.page(self.metadata, self.rates, self.records, chart)
+        if options.chart:
+            markdown.write(options.chart, benchmark_report.speed_chart(self.records))
         if options.markdown:
             markdown.write(options.markdown, page)
         if options.json:
@@ -61,10 +64,15 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if options.predict:
         command = f"python -m {MODULE} {shlex.join(arguments)}"
-        page = predictions.page(options.predict, command)
+        page = predictions.page(options.predict, command, options.chart and options.chart.name)
+        if options.chart:
+            markdown.write(options.chart, predictions.latency_chart(options.predict))
         if options.markdown:
             markdown.write(options.markdown, page)
         print(page)
+        return 0
+    if options.report:
+        print(Results(*benchmark_report.read_json(options.report)).write(options))
         return 0
     grid = make_grid(options)
     if options.dry_run:
@@ -169,7 +177,9 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--rounds, --repeats and --threads must be at least 1, --time-limit above 0")
     if not all(0.0 < ratio <= 1.0 for ratio in options.keep_ratios):
         parser.error("--keep-ratios must be above 0 and at most 1")
-    runs = not (options.predict or options.dry_run)
+    if options.report and options.json:
+        parser.error("--report reads what --json wrote: give one of them")
+    runs = not (options.predict or options.dry_run or options.report)
     if runs and options.device == "cuda" and not torch.cuda.is_available():
         parser.error("torch finds no CUDA device: use --device cpu, --dry-run or --predict")
     if runs and options.device == "cpu" and "graph" in options.modes:
@@ -202,6 +212,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--time-limit", type=float, help="seconds after which no further round begins")
     parser.add_output("--json", help="write metadata, rates and records to this file")
     add("--markdown", type=Path, help="also write the page to this file")
+    add("--chart", type=Path, help="also draw it to this SVG file, next to the page")
+    add("--report", type=Path, help="do not run: read this --json of earlier")
     return parser
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
+from vla_pruner_lab.common.charts import PALETTE, Axis, Curve, Panel, chart_svg, log_marks
 from vla_pruner_lab.common.machine import Rates
 from vla_pruner_lab.common.markdown import markdown_table
 from vla_pruner_lab.latency.configs import RATIOS, LatencyConfig
@@ -125,9 +127,49 @@ def weight_gigabytes(shape: ModelShape, precision: Precision) -> float:
     return sum(precision.bytes_of(work) for work in held) / 1e9
 
 
-def page(names: list[str], command: str) -> str:
-    """Return one table for each piece of hardware."""
+def latency_chart(names: list[str]) -> str:
+    """Return a panel for each piece of hardware: latency in 16 bits against the tokens kept.
+
+    A family whose weights do not fit into the memory is left out there.
+    """
+    seconds = {
+        name: {label: _latencies(shape, HARDWARE[name]) for label, shape in PREDICTED.items()}
+        for name in names
+    }
+    drawn = [value for of in seconds.values() for values in of.values() for value in values]
+    low, high = 1e3 * min(drawn), 1e3 * max(drawn)
+    x = Axis("visual tokens kept", marks=[(math.log2(r), f"{r:g}") for r in RATIOS])
+    y = Axis("ms", (math.log10(0.8 * low), math.log10(1.2 * high)), log_marks(low, high))
+    panels = [
+        Panel(HARDWARE[name].label, _latency_curves(of), x, y) for name, of in seconds.items()
+    ]
+    return chart_svg(panels, columns=2, width=920, height=260)
+
+
+def _latencies(shape: tuple[str, str], hardware: Hardware) -> list[float]:
+    precision = PRECISIONS["bfloat16"]
+    if weight_gigabytes(SHAPES[shape], precision) >= hardware.memory_gb:
+        return []
+    return [predict(SHAPES[shape], precision, r, hardware.rates).seconds for r in RATIOS]
+
+
+def _latency_curves(seconds: dict[str, list[float]]) -> list[Curve]:
+    return [
+        Curve(
+            label,
+            [math.log2(ratio) for ratio, _ in zip(RATIOS, values, strict=False)],
+            [math.log10(1e3 * value) for value in values],
+            PALETTE[place % len(PALETTE)],
+        )
+        for place, (label, values) in enumerate(seconds.items())
+    ]
+
+
+def page(names: list[str], command: str, chart: str | None = None) -> str:
+    """Return one table for each piece of hardware; chart: file name of latency_chart."""
     lines = ["# Predicted latency", "", NOTE, "", f"Command: `{command}`"]
+    if chart:
+        lines += ["", f"![Predicted latency against visual tokens kept, 16-bit]({chart})"]
     for name in names:
         hardware = HARDWARE[name]
         lines += ["", f"## {hardware.label} (prediction)", "", hardware.source + ".", ""]

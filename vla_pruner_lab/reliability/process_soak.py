@@ -26,7 +26,7 @@ import numpy as np
 
 from vla_pruner_lab.common.program import POSITIVE, lab_program
 from vla_pruner_lab.reliability.process.faults import Fault, faults
-from vla_pruner_lab.reliability.process.page import page, table
+from vla_pruner_lab.reliability.process.page import charts, page, table
 from vla_pruner_lab.reliability.process.world import MAX_TRANSLATION, ProcessWorld
 
 PROGRAM = lab_program("reliability.process_soak", __doc__, "--minutes 2 --seed 1")
@@ -226,6 +226,8 @@ def main(arguments: list[str]) -> int:
         options.json.write_text(json.dumps(report, indent=1))
     if options.markdown:
         options.markdown.write_text(page(report))
+        for name, chart in charts(report).items():
+            options.markdown.with_name(name).write_text(chart)
     print(table(report))
     print("violations:", report["violations"] or "none")
     return 1 if report["violations"] else 0

@@ -31,7 +31,7 @@ class EpisodeResult:
 
     actions: carried out. inferences: of the model. refused: inferences without a usable action: the
     robot held still instead. latency_ms: median of an inference. flops: mean of an inference,
-    multiply-accumulates of the decoder's prompt. kept: mean visual tokens.
+    multiply-accumulates of the decoder's prompt. kept: mean visual tokens; kept_by_camera: of each.
     semantic_action_overlap, action_overlap: means over the steps that have them (PruningReport).
     """
 
@@ -42,6 +42,7 @@ class EpisodeResult:
     latency_ms: float | None = None
     flops: float | None = None
     kept: float | None = None
+    kept_by_camera: list[float] | None = None
     semantic_action_overlap: float | None = None
     action_overlap: float | None = None
 
@@ -55,8 +56,8 @@ class Agent(Protocol):
         """Return the actions to carry out before the next call, [steps, 7]."""
         ...
 
-    def measurements(self) -> dict[str, float | None]:
-        """Fields of Outcome."""
+    def measurements(self) -> dict[str, float | list[float] | None]:
+        """Return fields of EpisodeResult."""
         ...
 
 
@@ -151,7 +152,7 @@ class PolicyAgent:
         fitting = (values for values in known if len(values) == self.policy.state_dim)
         return next(fitting, state.joint_positions)
 
-    def measurements(self) -> dict[str, float | None]:
+    def measurements(self) -> dict[str, float | list[float] | None]:
         reports = self._reports
         flops = [step_flops(self.policy, self._instruction, report) for report in reports]
         return {
@@ -160,11 +161,17 @@ class PolicyAgent:
             "latency_ms": _reduced(np.median, [1e3 * r.timings["total"] for r in reports]),
             "flops": _reduced(np.mean, flops),
             "kept": _reduced(np.mean, [r.tokens_kept for r in reports]),
+            "kept_by_camera": _kept_by_camera(reports),
             "semantic_action_overlap": _reduced(
                 np.mean, [r.semantic_action_overlap for r in reports]
             ),
             "action_overlap": _reduced(np.mean, [r.action_overlap for r in reports]),
         }
+
+
+def _kept_by_camera(reports: list[PruningReport]) -> list[float] | None:
+    counts = [[len(indices) for indices in report.kept_indices] for report in reports]
+    return np.mean(counts, axis=0).tolist() if counts else None
 
 
 def run_episode(robot: SimulatedRobot, agent: Agent, seed: int, max_actions: int) -> EpisodeResult:

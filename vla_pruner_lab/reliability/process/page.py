@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from vla_pruner_lab.common.charts import Axis, Curve, Panel, Range, chart_svg, ranges_svg
+
 WARM = 120.0
 """Seconds after which memory has to be flat."""
 MOMENTS = (0, 30, 60, 90, 120, 180, 300, 600, 900, 1200, 1500, 1800, 2100, 2400, 2700)
@@ -67,6 +69,26 @@ def memory_sentence(report: dict[str, Any]) -> str:
     )
 
 
+STOPS_CHART, MEMORY_CHART = "process_soak_stops.svg", "process_soak_memory.svg"
+CLOSEST = 0.01
+"""Seconds below which a latency is not told from 0: what a busy observer may be late by."""
+
+
+def charts(report: dict[str, Any]) -> dict[str, str]:
+    """Return the page's SVG files by name: stop latencies and memory."""
+    rows = [
+        Range(name, min(many), statistics.median(many), max(many))
+        for name, many in sorted(report["latencies"].items())
+    ]
+    stops = ranges_svg(rows, "shortest, median and longest latency of a stop (s)", CLOSEST)
+    life = longest_life(report)
+    curve = Curve(
+        "resident memory", [at / 60 for at, _ in life], [mib for _, mib in life], dots=False
+    )
+    memory = chart_svg([Panel("", [curve], Axis("minutes"), Axis("MiB"))], height=280)
+    return {STOPS_CHART: stops, MEMORY_CHART: memory}
+
+
 def _list(sentences: list[str]) -> list[str]:
     return [*(f"- {sentence}" for sentence in sentences), *([""] if sentences else [])]
 
@@ -95,17 +117,23 @@ def page(report: dict[str, Any]) -> str:
             "A stop's latency is the time in seconds from the fault to the first stop or zero",
             "twist that was received. A silence is noticed 0.5 s after the last message.",
             "",
+            f"![Stop latencies by cause]({STOPS_CHART})",
+            "",
+            f"Hollow marks lie at or below {CLOSEST:g} s, which is not told from 0.",
+            "",
             table(report),
             "",
             "These do not have to stop the arm, and must not make it break a limit: "
             f"{disturbances(report)}.",
             "",
             "Violations (limits, motion after a stop, no motion again): "
-            f"{len(report['violations'])}.",
+            f"{len(report['violations'])}{', and remarks on them' * bool(report.get('remarks'))}.",
             "",
             *_list(report["violations"]),
             *_list(report.get("remarks", [])),
             "Resident memory of the process in the longest of its lives, from its first fault on:",
+            "",
+            f"![Resident memory over time]({MEMORY_CHART})",
             "",
             memory_table(report),
             "",
