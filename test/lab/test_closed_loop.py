@@ -20,7 +20,7 @@ from vla_pruner_lab.closed_loop.records import (
     relative_success,
     wilson_interval,
 )
-from vla_pruner_lab.rollout.flops import layer_flops, prompt_flops
+from vla_pruner_lab.rollout.flops import layer_flops, prompt_flops, reusing_layer_flops
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
 from vla_pruner_ros.pruning.config import METHOD_NAMES, PruningConfig
 
@@ -72,6 +72,18 @@ def test_deciding_experiments_come_first_and_full_runs_once():
     methods = ("vla_pruner", "fastv", "semantic_only", "divprune")
     assert deciding == {(method, ratio) for method in methods for ratio in (0.25, 0.125)}
     assert len(experiments) == len(set(experiments)) == 1 + (len(METHOD_NAMES) - 1) * 4
+
+
+def test_token_reuse_is_a_variant_of_the_unpruned_policy_alone():
+    kinds = ["static", "gated"]
+    experiments = make_experiments(["full", "fastv"], [0.25], {}, token_reuse=kinds)
+    assert [(one.method, one.variant) for one in experiments] == [
+        ("full", ""),
+        ("full", "token_reuse static"),
+        ("full", "token_reuse gated"),
+        ("fastv", ""),
+    ]
+    assert experiments[2].config().token_reuse == "gated"
 
 
 def test_ablations_combine_and_name_only_what_differs():
@@ -315,3 +327,10 @@ def test_unpruned_first_steps_see_everything_and_then_it_prunes(checkpoint):
         assert agent.kept == [512, 512, 128, 128]
     run_episode(closed_loop._robot("push", 224), agent, 0, max_actions=1)
     assert policy.pruning.keep_ratio == 0.25
+
+
+@pytest.mark.parametrize(("tokens", "reused"), [(290, 0), (290, 75), (7, 7)])
+def test_a_reused_token_is_seen_but_not_computed(tokens, reused):
+    whole = layer_flops(tokens, 144, 384)
+    saved = reused * layer_flops(1, 144, 384) + 2 * 144 * reused * (tokens - 1)
+    assert reusing_layer_flops(tokens, reused, 144, 384) == whole - saved

@@ -171,6 +171,18 @@ def test_a_preset_overrules_what_was_recorded_and_an_assignment_overrules_the_pr
     ]
 
 
+def test_token_reuse_is_compared_with_the_model_that_computes_everything():
+    base = PruningConfig(method="fastv", token_reuse="gated")
+    settings_ = sweep_settings({"": base}, ["fastv"], [0.5], ["static", "gated"])
+    found = [(one.name, one.pruning.method, one.pruning.token_reuse) for one in settings_]
+    assert found == [
+        ("full", "full", "off"),
+        ("full reuse static", "full", "static"),
+        ("full reuse gated", "full", "gated"),
+        ("fastv 50 %", "fastv", "off"),
+    ]
+
+
 def test_assignments():
     changed = with_changes(PruningConfig(), ["prune_layer=2", "history_fill=semantic"])
     assert (changed.prune_layer, changed.history_fill) == (2, "semantic")

@@ -75,10 +75,12 @@ def make_experiments(
     keep_ratios: Sequence[float],
     varied: dict[str, Sequence[object]],
     unpruned_first: Sequence[int] = (0,),
+    token_reuse: Sequence[str] = (),
 ) -> list[ExperimentConfig]:
     """Return every method at every ratio with every combination of settings and unpruned_first.
 
-    full runs once, at 1.0: at that ratio every method equals it. First full, then the deciding
+    full runs once, at 1.0: at that ratio every method equals it; and once more for each kind of
+    token_reuse. First full, then the deciding
     methods at the deciding ratios, then the rest as given.
 
     Raises:
@@ -88,6 +90,7 @@ def make_experiments(
         raise ValueError(f"unpruned_first must be 0 or more inferences, got {min(unpruned_first)}")
     variants = [_not_default(dict(v)) for v in _combinations(varied)]
     experiments = [ExperimentConfig("full", 1.0)] if "full" in methods or 1.0 in keep_ratios else []
+    experiments += [ExperimentConfig("full", 1.0, (("token_reuse", kind),)) for kind in token_reuse]
     ratios = [ratio for ratio in keep_ratios if ratio != 1.0]
     for ratio, method, variant, first in itertools.product(
         ratios, methods, variants, unpruned_first

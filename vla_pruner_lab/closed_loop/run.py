@@ -53,6 +53,7 @@ from vla_pruner_ros.pruning.config import (
     PRESETS,
     SEMANTIC_QUERIES,
     TOKEN_RECOVERIES,
+    TOKEN_REUSES,
 )
 
 PROGRAM = lab_program(
@@ -306,6 +307,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--history-fill", nargs="+", choices=HISTORY_FILLS, default=[])
     add("--unpruned-first", nargs="+", type=int, default=[0],
         help="unpruned inferences at the start of an episode, with every method")  # fmt: skip
+    add("--token-reuse", nargs="+", choices=TOKEN_REUSES[1:], default=[],
+        help="also the unpruned policy that keeps keys and values, for openvla")  # fmt: skip
     given = parser.parse_args(argv)
     if given.policy == "checkpoint" and given.checkpoint is None:
         parser.error("give --checkpoint, or --policy expert or still")
@@ -344,7 +347,9 @@ def main(argv: list[str]) -> int:
     experiments = (
         [ExperimentConfig(given.policy, 1.0)]
         if given.policy in CHECKS
-        else make_experiments(given.methods, given.keep_ratios, varied, given.unpruned_first)
+        else make_experiments(
+            given.methods, given.keep_ratios, varied, given.unpruned_first, given.token_reuse
+        )
     )
     episodes = list(make_episodes(experiments, _tasks(given), given.episodes, given.first_seed))
     from vla_pruner_ros.sim import backend  # noqa: F401  a missing simulator shows before the work

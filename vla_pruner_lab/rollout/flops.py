@@ -12,6 +12,13 @@ def layer_flops(tokens: int, width: int, mlp_width: int) -> int:
     return 4 * tokens * width**2 + 2 * tokens**2 * width + 3 * tokens * width * mlp_width
 
 
+def reusing_layer_flops(tokens: int, reused: int, width: int, mlp_width: int) -> int:
+    """Compute C of a layer in which some tokens are attended to, but not computed themselves."""
+    computed = tokens - reused
+    attention = 2 * computed * tokens * width
+    return 4 * computed * width**2 + attention + 3 * computed * width * mlp_width
+
+
 def prompt_flops(
     text: int, visual: int, kept: int, prune_layer: int, layers: int, width: int, mlp_width: int
 ) -> int:
@@ -32,6 +39,12 @@ def step_flops(policy: PrismaticPolicy, instruction: str, report: PruningReport)
     if policy.state_dim:
         others += 1
     config = policy.model.language_model.config
+    if report.reused_tokens:
+        tokens = len(ids) + others + report.tokens_total
+        width, mlp_width = config.hidden_size, config.intermediate_size
+        return sum(
+            reusing_layer_flops(tokens, reused, width, mlp_width) for reused in report.reused_tokens
+        )
     return prompt_flops(
         text=len(ids) + others,
         visual=report.tokens_total,

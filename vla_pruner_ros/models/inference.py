@@ -15,13 +15,15 @@ class InferenceOutput:
     """The device's half of a step.
 
     raw: whatever the family turns into actions on the host.
-    cached: see Pass. drafted, accepted: guessed tokens, and those among them that held.
+    cached: see PrefillResult. reused: see PruningReport. drafted, accepted: guessed tokens, and
+        those among them that held.
     """
 
     raw: Tensor
     attention: ActionAttention
     selection: Selection | None
     cached: tuple[int, ...] = ()
+    reused: tuple[int, ...] = ()
     drafted: int = 0
     accepted: int = 0
 

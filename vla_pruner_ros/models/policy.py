@@ -55,6 +55,8 @@ class PruningReport:
     action_overlap: overlap of C_act with the previous step's, NaN on the first.
     semantic_share, action_share: share of the kept set that lies in C_vl, in C_act (both may).
     timings: seconds per stage, in order (preprocess, vision, prefill, decode, total, ...).
+    reused_tokens: for each decoder layer, the visual tokens that it did not compute (token_reuse);
+        empty where it is off.
     drafted_tokens, accepted_tokens: of lossless drafting, 0 where it is off.
     """
 
@@ -74,6 +76,7 @@ class PruningReport:
     semantic_share: float = float("nan")
     action_share: float = float("nan")
     timings: dict[str, float] = field(default_factory=dict)
+    reused_tokens: tuple[int, ...] = ()
     drafted_tokens: int = 0
     accepted_tokens: int = 0
 

@@ -68,6 +68,8 @@ class PrunedPolicy(ABC):
 
     decodes_token_by_token = False
     """True where drafting applies."""
+    reuses_tokens = False
+    """True where token_reuse applies."""
     decodes_in_parallel = False
     """True where the action's placeholders are rows of the prompt."""
     can_miss_cameras = False
@@ -88,6 +90,7 @@ class PrunedPolicy(ABC):
         self.chunk_size, self.action_dim = spec.chunk_size, spec.action_dim
         self.grid, self.image_size = spec.grid, spec.image_size
         self.graphs: GraphedSteps | None = None
+        self._check_reuse(pruning)
         self._use_cameras(tuple(range(spec.num_cameras)), pruning)
         self.execution = ExecutionConfig()
         self.uploader = PinnedUploader(device)
@@ -190,6 +193,7 @@ class PrunedPolicy(ABC):
 
     @pruning.setter
     def pruning(self, config: PruningConfig) -> None:
+        self._check_reuse(config)
         self.pruning_state.config = config
 
     @torch.no_grad()
@@ -199,7 +203,8 @@ class PrunedPolicy(ABC):
         clock = StageClock(self.device)
         inputs = self._prepare(observation)
         clock.mark("preprocess")
-        graphed = None if self.graphs is None else self.graphs.find(inputs, plan)
+        graphs = self.graphs if plan.token_reuse == "off" else None
+        graphed = None if graphs is None else graphs.find(inputs, plan)
         if graphed is None:
             inference = self.infer(inputs, plan, clock)
         else:
@@ -211,8 +216,8 @@ class PrunedPolicy(ABC):
         self.pruning_state.record_step(timings["total"], actions)
         self._remember(inference)
         report = self._report(plan, inference, timings)
-        if self.graphs is not None and graphed is None:
-            self.graphs.add(inputs, plan)
+        if graphs is not None and graphed is None:
+            graphs.add(inputs, plan)
         return ActionChunk(actions.astype(np.float32), report)
 
     def _observe(
@@ -278,7 +283,15 @@ class PrunedPolicy(ABC):
 
     def check_pruning(self, pruning: PruningConfig) -> None:
         """Raise ValueError if settings cannot fit this model, such as a layer it does not have."""
+        self._check_reuse(pruning)
         self.pruning_state.check(pruning)
+
+    def _check_reuse(self, pruning: PruningConfig) -> None:
+        if pruning.token_reuse != "off" and not self.reuses_tokens:
+            raise ValueError(
+                "token_reuse needs an openvla policy with draft off; with this "
+                f"{self.spec.family} set it to off"
+            )
 
     def reset(self) -> None:
         """See VlaPolicy.reset."""
@@ -346,6 +359,7 @@ class PrunedPolicy(ABC):
             refresh=plan.refresh,
             history_length=plan.history_length,
             timings=timings,
+            reused_tokens=inference.reused,
             drafted_tokens=inference.drafted,
             accepted_tokens=inference.accepted,
             **asdict(self.pruning_state.statistics()),

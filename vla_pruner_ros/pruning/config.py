@@ -17,6 +17,7 @@ SEMANTIC_QUERIES = ("all", "text", "last", "length_normalised")
 CAMERA_BUDGETS = ("shared", "even")
 ACTION_SOURCES = ("history", "current")
 TOKEN_RECOVERIES = ("none", "early_layers", "last_full_layer", "refresh")
+TOKEN_REUSES = ("off", "static", "gated")
 DECAY_ORDERS = ("newest_first", "oldest_first")
 RENAMED_FIELDS = {
     "pruner": "method",
@@ -160,6 +161,13 @@ class PruningConfig:
         "Every n-th inference runs unpruned when token_recovery is refresh.",
         low=2,
         high=100000,
+    )
+    token_reuse: str = setting(
+        "off",
+        "For openvla without draft: unpruned inferences keep keys and values of patches that look "
+        "as before (VLA-Cache), always (static) or after a clear action alone (gated). Runs "
+        "without CUDA graphs.",
+        choices=TOKEN_REUSES,
     )
     seed: int = setting(0, "Seed of the random method.", low=0, high=2**31 - 1)
 

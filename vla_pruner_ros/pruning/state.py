@@ -155,6 +155,7 @@ class PruningState:
             refresh=refresh,
             history_length=len(self._relevance),
             semantic_queries=self.settings.semantic_queries,
+            token_reuse=self.settings.token_reuse if full else "off",
         )
         return self._planned
 

@@ -22,6 +22,7 @@ class PruningStep:
     history_incomplete: the action relevance is not complete yet.
     refresh: unpruned to see all tokens again.
     history_length: steps of action relevance held.
+    token_reuse: see PruningConfig; off unless full.
     """
 
     keep: int
@@ -37,6 +38,7 @@ class PruningStep:
     refresh: bool
     history_length: int
     semantic_queries: str = "all"
+    token_reuse: str = "off"
 
     @property
     def shape_key(self) -> tuple:

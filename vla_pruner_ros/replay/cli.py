@@ -153,12 +153,13 @@ def _source(arguments: argparse.Namespace, policy: VlaPolicy, session: Session) 
 def _settings(arguments: argparse.Namespace, session: Session) -> tuple[bool, list[ReplaySetting]]:
     """Return whether to repeat the recorded settings, and the settings of the sweep."""
     parity = session.exact and not arguments.no_parity
-    swept = (arguments.keep_ratio, arguments.method, arguments.preset, arguments.set)
-    if parity and not any(swept):
+    names = ("keep_ratio", "method", "preset", "token_reuse", "set")
+    if parity and not any(getattr(arguments, name) for name in names):
         return True, []
     bases = sweep_bases(session.pruning, arguments.set, arguments.preset)
     ratios = arguments.keep_ratio or DEFAULT_RATIOS
-    return parity, sweep_settings(bases, arguments.method or DEFAULT_METHODS, ratios)
+    methods = arguments.method or DEFAULT_METHODS
+    return parity, sweep_settings(bases, methods, ratios, arguments.token_reuse)
 
 
 def _replay_all(

@@ -12,7 +12,7 @@ from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.families import option_specs
 from vla_pruner_ros.models.loading_config import LoadingConfig
 from vla_pruner_ros.models.policy import UNTRAINED, PolicyError
-from vla_pruner_ros.pruning.config import METHOD_NAMES, PRESETS
+from vla_pruner_ros.pruning.config import METHOD_NAMES, PRESETS, TOKEN_REUSES
 from vla_pruner_ros.replay.inputs.topics import TopicSelection
 from vla_pruner_ros.replay.results.parity import TOLERANCE
 from vla_pruner_ros.replay.session import Choice
@@ -69,6 +69,14 @@ def _add_sweep(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         default=[],
         help="sets of settings to compare, instead of the recorded ones: " + ", ".join(PRESETS),
+    )
+    group.add_argument(
+        "--token-reuse",
+        nargs="+",
+        choices=TOKEN_REUSES[1:],
+        metavar="KIND",
+        default=[],
+        help="also the unpruned policy that keeps keys and values (openvla): static, gated",
     )
     group.add_argument(
         "--set",

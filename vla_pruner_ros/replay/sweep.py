@@ -28,9 +28,12 @@ def sweep_bases(
 
 
 def sweep_settings(
-    bases: Mapping[str, PruningConfig], methods: Sequence[str], keep_ratios: Sequence[float]
+    bases: Mapping[str, PruningConfig],
+    methods: Sequence[str],
+    keep_ratios: Sequence[float],
+    token_reuse: Sequence[str] = (),
 ) -> list[ReplaySetting]:
-    """Return the unpruned setting and one per method, base and ratio below 1.
+    """Return the unpruned setting, one per token_reuse, and one per method, base and ratio below 1.
 
     Args:
         bases: layer, window and the like, by name; the name becomes part of a setting's.
@@ -39,10 +42,14 @@ def sweep_settings(
         ValueError: an unknown method or a ratio outside (0, 1].
     """
     fixed = {
-        name: replace(base, budget_mode="fixed", token_budget=0) for name, base in bases.items()
+        name: replace(base, budget_mode="fixed", token_budget=0, token_reuse="off")
+        for name, base in bases.items()
     }
     unpruned = replace(next(iter(fixed.values())), method="full", keep_ratio=1.0)
     settings = {FULL: ReplaySetting(FULL, unpruned, FULL)}
+    for kind in token_reuse:
+        name = f"{FULL} reuse {kind}"
+        settings[name] = ReplaySetting(name, replace(unpruned, token_reuse=kind), name)
     for method, (name, base) in product(methods, fixed.items()):
         series = f"{method} {name}".rstrip()
         for ratio in sorted(keep_ratios, reverse=True):

@@ -51,6 +51,20 @@ class KeyValueCache:
         values[:, :, start:stop].copy_(value)
         return keys[:, :, :stop], values[:, :, :stop]
 
+    def place(
+        self, layer: int, rows: Tensor, key: Tensor, value: Tensor, length: int
+    ) -> tuple[Tensor, Tensor]:
+        """Overwrite some rows and keep the others as an earlier pass left them.
+
+        rows: int64 [n], below `length`. key, value: [1, heads, n, head_dim]. length: tokens that
+        the layer holds from now on. Returns views of all of them.
+        """
+        self.lengths[layer] = length
+        keys, values = self._buffers[layer]
+        keys.index_copy_(2, rows, key)
+        values.index_copy_(2, rows, value)
+        return keys[:, :, :length], values[:, :, :length]
+
     def held(self, layer: int) -> tuple[Tensor, Tensor]:
         """Return views of what a layer holds, keys and values [1, heads, n, head_dim]."""
         keys, values = self._buffers[layer]

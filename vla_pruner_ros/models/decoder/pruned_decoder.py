@@ -171,24 +171,24 @@ class PrunedDecoder:
             attention.accept(count)
         return self.norm(hidden)
 
-    def _stream(self, hidden: Tensor, start: int, stop: int) -> _Stream:
-        return _Stream(hidden, *(t[start:stop] for t in (self.positions, self.cos, self.sin)))
+    def _stream(self, hidden: Tensor, start: int, stop: int) -> Stream:
+        return Stream(hidden, *(t[start:stop] for t in (self.positions, self.cos, self.sin)))
 
-    def stream_of(self, prompt: Prompt) -> _Stream:
+    def stream_of(self, prompt: Prompt) -> Stream:
         """The rows of a prompt, each with its number and its rotary tables."""
         if prompt.branches is not None:
             return self._branching_stream(prompt)
         if prompt.positions is None:
             return self._stream(prompt.embeddings, 0, prompt.rows)
         tables = (table.index_select(0, prompt.positions) for table in (self.cos, self.sin))
-        return _Stream(prompt.embeddings, self.positions[: prompt.rows], *tables)
+        return Stream(prompt.embeddings, self.positions[: prompt.rows], *tables)
 
-    def _branching_stream(self, prompt: Prompt) -> _Stream:
+    def _branching_stream(self, prompt: Prompt) -> Stream:
         """The prompt and guesses of which several may stand at one position."""
         depths = prompt.branches.sum(dim=1) - 1
         positions = torch.cat([self.positions[: prompt.length], depths + prompt.length])
         tables = (table.index_select(0, positions) for table in (self.cos, self.sin))
-        return _Stream(prompt.embeddings, self.positions[: prompt.rows], *tables)
+        return Stream(prompt.embeddings, self.positions[: prompt.rows], *tables)
 
     def _behind_cache(self, count: int, keys: int) -> Tensor | None:
         """bool [count, keys]: new token i sees the cache and the new tokens up to itself."""
@@ -206,7 +206,7 @@ def finish_layer(layer: nn.Module, hidden: Tensor, mixed: Tensor) -> Tensor:
 
 
 @dataclass
-class _Stream:
+class Stream:
     """Tokens [1, n, d], their numbers in the unpruned sequence [n] and rotary tables [n, h]."""
 
     hidden: Tensor
@@ -214,9 +214,10 @@ class _Stream:
     cos: Tensor
     sin: Tensor
 
-    def rows(self, index: Tensor) -> _Stream:
+    def rows(self, index: Tensor) -> Stream:
+        """Return the rows at int64 [n] of this stream."""
         rest = (t.index_select(0, index) for t in (self.numbers, self.cos, self.sin))
-        return _Stream(self.hidden.index_select(1, index), *rest)
+        return Stream(self.hidden.index_select(1, index), *rest)
 
 
 @dataclass
@@ -252,7 +253,7 @@ class _PromptPass:
             self.attention.accept(self.prompt.read.size)
         return PrefillResult(hidden, self.attention, self.selection, self._cached())
 
-    def _signals_before_layers(self, stream: _Stream) -> Signals:
+    def _signals_before_layers(self, stream: Stream) -> Signals:
         """From the embeddings; attention is what layer 0 would pay to them."""
         if not self.reader.reads_attention:
             return self.reader.before_layers()
@@ -273,7 +274,7 @@ class _PromptPass:
         layers = range(len(self.decoder.layers))
         return [full if index < self.plan.prune_layer else pruned for index in layers]
 
-    def _run_layer(self, index: int, stream: _Stream) -> _Stream:
+    def _run_layer(self, index: int, stream: Stream) -> Stream:
         layer = self.decoder.layers[index]
         normed = layer.input_layernorm(stream.hidden)
         query = project_query(layer.self_attn, normed, stream.cos, stream.sin)
@@ -290,7 +291,7 @@ class _PromptPass:
         queries.hidden = finish_layer(layer, queries.hidden, mixed)
         return queries
 
-    def _run_last_layer(self, index: int, stream: _Stream) -> Tensor:
+    def _run_last_layer(self, index: int, stream: Stream) -> Tensor:
         """Keys and values of every token, everything else for the read rows alone."""
         layer = self.decoder.layers[index]
         normed = layer.input_layernorm(stream.hidden)
@@ -318,21 +319,21 @@ class _PromptPass:
         if self.cache is not None:
             self.cache.append(index, key, value)
 
-    def _observe(self, index: int, query: Tensor, key: Tensor, keys: _Stream) -> None:
+    def _observe(self, index: int, query: Tensor, key: Tensor, keys: Stream) -> None:
         if self.read.size:
             self.attention.add(index, query, key, self._mask(self._read_rows(keys), keys))
 
-    def _read_rows(self, stream: _Stream) -> _Stream:
+    def _read_rows(self, stream: Stream) -> Stream:
         rest = (self.read.of(t, 0) for t in (stream.numbers, stream.cos, stream.sin))
-        return _Stream(self.read.of(stream.hidden, 1), *rest)
+        return Stream(self.read.of(stream.hidden, 1), *rest)
 
-    def _attend_whole(self, query: Tensor, key: Tensor, value: Tensor, stream: _Stream) -> Tensor:
+    def _attend_whole(self, query: Tensor, key: Tensor, value: Tensor, stream: Stream) -> Tensor:
         """True if all tokens are queries: then is_causal=True replaces a mask tensor."""
         if self.prompt.real is None and self.visible is None:
             return attend(query, key, value, triangle=self.prompt.causal)
         return attend(query, key, value, self._mask(stream, stream))
 
-    def _mask(self, queries: _Stream, keys: _Stream) -> Tensor | None:
+    def _mask(self, queries: Stream, keys: Stream) -> Tensor | None:
         """bool [queries, keys] ([1, keys] without causality), or None: all see all."""
         mask = None
         if self.visible is not None:

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.models.decoder.pruned_decoder import PrefillResult, Select
+from vla_pruner_ros.models.decoder.reusing_pass import run_reusing
 from vla_pruner_ros.models.decoder.signals import Prompt, Span
 from vla_pruner_ros.models.execution.config import ExecutionConfig
 from vla_pruner_ros.models.execution.drafting import Drafter, accepted_path, chain
 from vla_pruner_ros.models.execution.timing import StageClock
+from vla_pruner_ros.models.execution.token_reuse import Held, TokenReuse
 from vla_pruner_ros.models.families import Checkpoint
 from vla_pruner_ros.models.images import on_device as device_images
 from vla_pruner_ros.models.images.preprocessing import IMAGE_SIZE, check_images, resize_bicubic
@@ -63,16 +65,20 @@ class OpenVlaPolicy(PrismaticPolicy):
     """OpenVLA (arXiv 2406.09246): seven action tokens, decoded one by one."""
 
     decodes_token_by_token = True
+    reuses_tokens = True
 
     def __init__(self, parts: PrismaticParts, pruning: PruningConfig) -> None:
         super().__init__(FAMILY, parts, pruning)
         self.cache = self.decoder.new_cache(self.num_visual + USUAL_PROMPT)
         self.drafter: Drafter | None = None
+        self.reuse = TokenReuse(self.grid, self.spec.num_layers)
         self.branches: Tensor | None = None
 
     def set_execution(self, execution: ExecutionConfig) -> None:
         super().set_execution(execution)
         if execution.draft != "off":
+            self.reuses_tokens = False
+            self.check_pruning(self.pruning)
             self.drafter = Drafter(execution.draft, ACTION_DIM, self.tokens.ids)
             visible = torch.tensor(self.drafter.tree.visible, device=self.device)
             self.branches = None if self.drafter.tree.is_chain else visible
@@ -86,6 +92,7 @@ class OpenVlaPolicy(PrismaticPolicy):
         super().reset()
         if self.drafter is not None:
             self.drafter.reset()
+        self.reuse.reset()
 
     def preview(self, image: np.ndarray) -> np.ndarray:
         """Resize bicubically with Pillow, equal to the official processor to the pixel.
@@ -117,13 +124,34 @@ class OpenVlaPolicy(PrismaticPolicy):
         visual = self.model.visual_tokens(pixels)
         clock.mark("vision")
         prompt = self._prompt(visual, inputs)
-        done = self.decoder.run_prompt(prompt, plan, select, self.cache)
+        reused: tuple[int, ...] = ()
+        if plan.token_reuse != "off":
+            done, reused = self._run_reusing(prompt, inputs, plan)
+        else:
+            self.reuse.reset()  # the cache is about to hold a pruned prompt
+            done = self.decoder.run_prompt(prompt, plan, select, self.cache)
         clock.mark("prefill")
         if inputs.guesses is None:
             tokens = self._decode(done, prompt.length)
         else:
             tokens = self._greedy(done.hidden)  # after the prompt and after each guess
-        return InferenceOutput(tokens, done.attention, done.selection, done.cached)
+        return InferenceOutput(tokens, done.attention, done.selection, done.cached, reused)
+
+    def _run_reusing(
+        self, prompt: Prompt, inputs: OpenVlaInputs, plan: PruningStep
+    ) -> tuple[PrefillResult, tuple[int, ...]]:
+        """Return the pass, and the visual tokens that each layer took from the last inference."""
+        image, ids = inputs.images[0].clone(), inputs.ids.clone()  # the next upload overwrites both
+        gated = plan.token_reuse == "gated"
+        rows = self.reuse.begin(image, ids, self.cache.generation, prompt.visual.start, gated)
+        done, attention = run_reusing(self.decoder, prompt, plan, self.cache, rows)
+        self.reuse.offer(Held(image, ids, attention, self.cache.generation))
+        return done, tuple(map(len, rows))
+
+    def _greedy(self, hidden: Tensor) -> Tensor:
+        logits = self.logits(hidden)
+        self.reuse.see(logits)
+        return logits.argmax(dim=-1)
 
     def _prompt(self, visual: Tensor, inputs: OpenVlaInputs) -> Prompt:
         text = self.model.embed(inputs.ids)[None]
@@ -204,6 +232,8 @@ class OpenVlaPolicy(PrismaticPolicy):
         if self.drafter is not None:
             accepted = inference.accepted if inference.drafted else None
             self.drafter.record(inference.raw.tolist(), accepted)
+        if inference.reused:
+            self.reuse.keep()
 
     def _to_actions(self, raw: Tensor, inputs: OpenVlaInputs) -> np.ndarray:
         return self.bounds.to_units(self.tokens.decode(raw.cpu().numpy()))[None]

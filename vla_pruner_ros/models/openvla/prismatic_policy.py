@@ -121,6 +121,10 @@ class PrismaticPolicy(PrunedPolicy):
     def _upload_ids(self, name: str, ids: list[int]) -> Tensor:
         return self._upload(name, np.asarray(ids, dtype=np.int64))
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[1, n, d] -> of the whole vocabulary, as trained: [n, ids]."""
+        return self.model.language_model.lm_head(hidden[0])
+
     def _greedy(self, hidden: Tensor) -> Tensor:
-        """[1, n, d] -> the likeliest ids of the whole vocabulary, as trained: int64 [n]."""
-        return self.model.language_model.lm_head(hidden[0]).argmax(dim=-1)
+        """[1, n, d] -> the likeliest ids: int64 [n]."""
+        return self.logits(hidden).argmax(dim=-1)
