@@ -19,25 +19,45 @@ def test_nothing_received_is_silence():
 
 
 def test_age_by_arrival_and_by_stamp():
-    received = Received("pose", stamp=100 * SECOND, arrival=5 * SECOND)
+    received = Received.now("pose", 100 * SECOND, now(100.1, 5.0), None)
     later = now(100.4, 5.3)
     assert received.age_by_arrival(later) == pytest.approx(0.3)
     assert received.age_by_stamp(later) == pytest.approx(0.4)
     assert received.measured(later) == pytest.approx(4.9 * SECOND)
+    assert received.repeated_for(later) == pytest.approx(0.3)
     assert is_silent(received, 0.29, later)
     assert not is_silent(received, 0.31, later)
 
 
 def test_a_message_without_stamp_was_measured_when_it_came():
-    received = Received("pose", stamp=0, arrival=5 * SECOND)
+    received = Received.now("pose", 0, now(100.1, 5.0), None)
     later = now(100.4, 5.3)
     assert received.age_by_stamp(later) == 0.0
     assert received.measured(later) == 5 * SECOND
 
 
-def test_a_stamp_in_the_future_is_measured_now_at_the_latest():
-    received = Received("pose", stamp=101 * SECOND, arrival=5 * SECOND)
-    assert received.measured(now(100.0, 5.1)) == round(5.1 * SECOND)
+def test_a_stamp_in_the_future_was_measured_when_it_came_at_the_latest():
+    """It counted as measured now, however long ago it had come: the arm left its box by 49 mm."""
+    received = Received.now("pose", 101 * SECOND, now(100.0, 5.0), None)
+    assert received.measured(now(100.4, 5.4)) == 5 * SECOND
+
+
+def test_a_repetition_was_measured_when_its_stamp_came_first():
+    first = Received.now("pose", 101 * SECOND, now(100.0, 5.0), None)
+    again = Received.now("pose", 101 * SECOND, now(100.3, 5.3), first)
+    later = now(100.4, 5.4)
+    assert again.measured(later) == 5 * SECOND
+    assert again.repeated_for(later) == pytest.approx(0.4)
+    assert again.age_by_arrival(later) == pytest.approx(0.1)
+    other = Received.now("pose", 102 * SECOND, now(100.4, 5.4), again)
+    assert other.repeated_for(later) == 0.0
+
+
+def test_messages_without_stamp_repeat_nothing():
+    first = Received.now("pose", 0, now(100.0, 5.0), None)
+    second = Received.now("pose", 0, now(100.3, 5.3), first)
+    assert second.measured(now(100.4, 5.4)) == round(5.3 * SECOND)
+    assert second.repeated_for(now(100.4, 5.4)) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from process_helpers import ACTIVATE, CONFIGURE, WAIT, Outside
@@ -26,14 +27,21 @@ class Arm:
     """An arm that begins each action `delay` seconds after it came and carries it out evenly.
 
     An action or a stop replaces the one before. farthest: how far (m) from the middle it went on
-    any axis. pose_period: seconds between its poses. is_stuck: the last pose is repeated, with its
-    old stamp.
+    any axis. pose_period: seconds between its poses. ahead: seconds by which the clock that stamps
+    them is ahead. is_stuck: the last pose is repeated, with its old stamp.
     """
 
-    def __init__(self, outside: Outside, delay: float = 0.0, pose_period: float = 0.05) -> None:
+    def __init__(
+        self,
+        outside: Outside,
+        delay: float = 0.0,
+        pose_period: float = 0.05,
+        ahead: float = 0.0,
+    ) -> None:
         self.farthest = self.path = 0.0
         self.is_stuck = False
         self._outside, self._delay, self._pose_period = outside, delay, pose_period
+        self._ahead = ahead
         self._position, self._velocity, self._until = CENTRE.copy(), np.zeros(3), 0.0
         self._commands: list[tuple[float, np.ndarray, float]] = []
         self._lock = threading.Lock()
@@ -55,7 +63,7 @@ class Arm:
 
     def _run(self) -> None:
         last = next_pose = time.monotonic()
-        shown, stamped = self._position.copy(), time.time()
+        shown, stamp = self._position.copy(), self._outside.stamp(-self._ahead)
         while not self._done.wait(TICK):
             now = time.monotonic()
             self._move(last, now)
@@ -63,8 +71,8 @@ class Arm:
             if now >= next_pose:
                 next_pose = max(next_pose + self._pose_period, now)
                 if not self.is_stuck:
-                    shown, stamped = self._position.copy(), time.time()
-                self._outside.send_pose(shown, time.time() - stamped)
+                    shown, stamp = self._position.copy(), self._outside.stamp(-self._ahead)
+                self._outside.send_pose(shown, stamp=stamp)
 
     def _move(self, last: float, now: float) -> None:
         """Carry out what was due between two moments."""
@@ -84,7 +92,9 @@ class Arm:
 
 
 @contextmanager
-def driven_arm(delay: float = 0.0, pose_period: float = 0.05, **parameters):
+def driven_arm(
+    delay: float = 0.0, pose_period: float = 0.05, ahead: float = 0.0, **parameters: Any
+):
     """A node that drives an arm steadily into one corner of its box, then into the other one."""
     outside = Outside()
     low, high = (CENTRE - HALF).tolist(), (CENTRE + HALF).tolist()
@@ -94,7 +104,7 @@ def driven_arm(delay: float = 0.0, pose_period: float = 0.05, **parameters):
     for name, value in given.items():
         command += ["-p", f"{name}:={value}"]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": python_path()})
-    arm = Arm(outside, delay, pose_period)
+    arm = Arm(outside, delay, pose_period, ahead)
     try:
         assert outside.change_state(CONFIGURE)
         assert outside.change_state(ACTIVATE)
@@ -140,6 +150,26 @@ def test_a_pose_once_a_second_keeps_the_arm_in_its_box_at_50_hz():
     """It left it by 97 mm: 20 motions alone were remembered."""
     with driven_arm(pose_period=1.0, control_rate=50.0, max_state_age=2.5) as (outside, arm):
         until_driven(outside, arm, 0.2)
+        assert arm.farthest <= HALF + TOLERANCE
+
+
+def test_a_pose_that_is_stamped_in_the_future_keeps_the_arm_in_its_box():
+    """It counted as measured now, though it had come 0.4 s before."""
+    with driven_arm(pose_period=0.4, ahead=0.45, control_rate=50.0) as (outside, arm):
+        until_driven(outside, arm, 0.2)
+        assert arm.farthest <= HALF + TOLERANCE
+
+
+def test_a_republisher_stuck_on_a_pose_of_the_future_stops_the_arm_in_its_box():
+    """Its pose was fresh by arrival, and measured now by its stamp, for 0.5 s."""
+    with driven_arm(ahead=0.45, control_rate=50.0) as (outside, arm):
+        for _ in range(3):
+            until_driven(outside, arm, 0.1)
+            arm.is_stuck = True
+            outside.until(lambda: "max_state_age" in "".join(outside.sentences[-1:]), "the cause")
+            outside.until(lambda: outside.moving_twist_stands() == 0.0, "the stop")
+            arm.is_stuck = False
+            outside.until_moving()
         assert arm.farthest <= HALF + TOLERANCE
 
 

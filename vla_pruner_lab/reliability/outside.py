@@ -139,9 +139,9 @@ class Outside:
     def stamp(self, age: float = 0.0) -> Any:
         return to_time(time.time_ns() + round((self.clock_offset - age) * 1e9))
 
-    def send_pose(self, position: Any, age: float = 0.0) -> None:
+    def send_pose(self, position: Any, age: float = 0.0, stamp: Any = None) -> None:
         message = PoseStamped()
-        message.header.frame_id, message.header.stamp = "base_link", self.stamp(age)
+        message.header.frame_id, message.header.stamp = "base_link", stamp or self.stamp(age)
         point = message.pose.position
         point.x, point.y, point.z = (float(value) for value in position)
         message.pose.orientation.w = 1.0

@@ -19,11 +19,19 @@ class Received(Generic[M]):
 
     stamp: when it was measured, on the node's clock (ns), 0 if the sender gave none.
     arrival: time of receipt, on steady time (ns).
+    first: when the first message of this stamp came: a repetition is no news.
     """
 
     message: M
     stamp: int
     arrival: int
+    first: Instant
+
+    @classmethod
+    def now(cls, message: M, stamp: int, now: Instant, last: Received | None) -> Received[M]:
+        """Return a message as it came now, after `last`."""
+        repeats = last is not None and stamp != 0 and stamp == last.stamp
+        return cls(message, stamp, now.steady, last.first if repeats else now)
 
     def age_by_arrival(self, now: Instant) -> float:
         """Return the seconds since it came."""
@@ -34,9 +42,14 @@ class Received(Generic[M]):
         return (now.stamp - self.stamp) * 1e-9 if self.stamp else 0.0
 
     def measured(self, now: Instant) -> int:
-        """Return when it was measured, on playback time (ns)."""
-        age = self.age_by_stamp(now) if self.stamp else self.age_by_arrival(now)
-        return now.playback - round(max(0.0, age) * 1e9)
+        """Return when it was measured, on playback time (ns): not after it came, whatever its
+        stamp."""
+        age = self.age_by_stamp(now)
+        return min(now.playback - round(max(0.0, age) * 1e9), self.first.playback)
+
+    def repeated_for(self, now: Instant) -> float:
+        """Return for how long (s) messages of this stamp have come."""
+        return (now.steady - self.first.steady) * 1e-9
 
 
 def is_silent(received: Received | None, limit: float, now: Instant) -> bool:

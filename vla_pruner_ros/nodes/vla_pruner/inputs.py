@@ -198,7 +198,7 @@ class NodeInputs:
 
     def _joint_callback(self, prefix: str) -> Callable[[JointState], None]:
         def on_joint_state(message: JointState) -> None:
-            came = received(message)
+            came = self._received(message, self.joint_state)
             names = [prefix + name for name in message.name] if prefix else message.name
             if not self.joints.store(names, message.position, came.arrival * 1e-9, came.stamp):
                 self._health.count("joint_states_refused")
@@ -210,10 +210,15 @@ class NodeInputs:
         self.robot_description = text
 
     def _on_pose(self, message: PoseStamped) -> None:
-        self.pose = pose = received(message)
+        self.pose = pose = self._received(message, self.pose)
         last = self.recent_poses[-1].arrival if self.recent_poses else 0
         if pose.arrival - last >= RECENT_POSE_GAP:
             self.recent_poses.append(pose)
+
+    def _received(self, message: Any, last: Received | None) -> Received:
+        """Return a message with a header as it came now, after another."""
+        stamp = to_nanoseconds(message.header.stamp)
+        return Received.now(message, stamp, self._node.motion_clock.read(), last)
 
 
 def camera_topics(settings: NodeSettings) -> list[tuple[str, Any]]:
@@ -239,8 +244,3 @@ def joint_topics(settings: NodeSettings) -> list[tuple[str, str]]:
     """Return prefix and topic of each joint state; "left_=/left/joint_states" has both."""
     parts = [entry.rpartition("=") for entry in settings.joint_state_topics]
     return [(prefix, topic) for prefix, _, topic in parts]
-
-
-def received(message: Any) -> Received:
-    """Return a message with a header as it came now."""
-    return Received(message, to_nanoseconds(message.header.stamp), time.monotonic_ns())

@@ -99,6 +99,12 @@ class Readiness:
         )
         if problem:
             raise NotReady(problem)
+        repeated = received.repeated_for(now)
+        if repeated > limit:
+            raise NotReady(
+                f"end_effector_pose has repeated one stamp for {repeated:.2f} s, longer than "
+                f"max_state_age {limit:.2f} s: check its sender"
+            )
         frame = received.message.header.frame_id
         if frame != settings.action_frame:
             raise NotReady(

@@ -120,8 +120,10 @@ class EndEffectorArm:
         the arm or being carried out when it was measured, and those commanded since."""
         span = self._period + max(settings.arm_latency, self.latency_measured or 0.0)
         now = self._node.motion_clock.read().playback
-        self._pending.drop_before(now - round((settings.max_state_age + span) * 1e9))
-        return self._pending.since(self._readiness.pose_measured() - round(span * 1e9))
+        oldest = now - round(settings.max_state_age * 1e9)
+        measured = self._readiness.pose_measured()
+        self._pending.drop_before(min(oldest, measured) - round(span * 1e9))
+        return self._pending.since(measured - round(span * 1e9))
 
     def _action_limits(self, settings: NodeSettings) -> ActionLimits:
         """Combine parameters and profile; the smaller one of each limit holds."""
