@@ -2,8 +2,9 @@
 
     python -m vla_pruner_lab.closed_loop.document out/results.jsonl --docs docs/reference
 
-Writes results.json (records), results.md (tables) and one plot a policy. Only what was run is
-shown: a cell without episodes is a dash. A policy without trained weights is marked as untrained.
+Writes results.json (records), results.md (tables), one plot a policy and results.html, a page to
+choose from. Only what was run is shown: a cell without episodes is a dash. A policy without trained
+weights is marked as untrained.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from vla_pruner_lab.closed_loop.records import (
     relative_success,
 )
 from vla_pruner_lab.closed_loop.run import CHECKS, runs_path
+from vla_pruner_lab.closed_loop.web import PAGE as INTERACTIVE
+from vla_pruner_lab.closed_loop.web import write_results_page
 from vla_pruner_lab.common.markdown import DASH, markdown_table
 from vla_pruner_lab.common.program import lab_program
 from vla_pruner_ros.models.images.preprocessing import PATCHES
@@ -30,6 +33,7 @@ from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.pruning.methods import find_method
 
 PROGRAM = lab_program("closed_loop.document", __doc__, "out/results.jsonl --docs out/pages")
+SCHEMA = "vla_pruner_lab.closed_loop/1"
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
 ROWS = (*CHECKS, *METHOD_NAMES)
@@ -52,10 +56,13 @@ def write_results(paths: Sequence[Path], docs: Path) -> None:
         relative = relative_success(episodes, record)
         record["relative_success"], record["pairs"] = relative or (None, 0)
     docs.mkdir(parents=True, exist_ok=True)
-    content = {"runs": runs, "records": records}
+    content = {"schema": SCHEMA, "runs": runs, "records": records}
     (docs / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     text = "\n".join(_document(records, runs, episodes, docs))
     (docs / "results.md").write_text(text + "\n", encoding="utf-8")
+    policies = dict.fromkeys(record["policy"] for record in records)
+    main = {p: _main_variant([r for r in records if r["policy"] == p]) for p in policies}
+    write_results_page(docs, records, runs, episodes, main, UNPRUNED)
 
 
 def _read_all(paths: Sequence[Path]) -> list[dict]:
@@ -79,7 +86,9 @@ def _document(records: list[dict], runs: list[dict], episodes: list[dict], docs:
         "Success is the share of episodes in which the simulated task was done once. Brackets "
         "hold the 95 % Wilson interval and the number of episodes. All methods start from the same "
         "states, which training has not seen. A dash means: not run. Latency is measured in turns "
-        "and on a page of its own: [CPU](benchmarks/latency_cpu.md).",
+        "and on a page of its own: [CPU](benchmarks/latency_cpu.md). "
+        "To choose policy, method, budget and task, open "
+        f"[{INTERACTIVE}]({INTERACTIVE}) in a browser.",
         "",
     ]
     for policy in dict.fromkeys(record["policy"] for record in records):
@@ -336,7 +345,7 @@ def main(argv: list[str]) -> int:
     )
     given = parser.parse_args(argv)
     write_results(given.episodes, given.docs)
-    print(f"wrote {given.docs / 'results.json'} and {given.docs / 'results.md'}")
+    print(f"wrote results.json, results.md and {INTERACTIVE} to {given.docs}")
     return 0
 
 

@@ -260,8 +260,8 @@ def _document(width: int, height: int, parts: Iterable[str], colours: Iterable[s
 
 def _style(colours: Iterable[str]) -> str:
     dark = "".join(
-        f".chart path.{_name(c)},.chart .hollow.{_name(c)}{{stroke:{_lighter(c)}}}"
-        f".chart .dot.{_name(c)}{{fill:{_lighter(c)}}}"
+        f".chart path.{_name(c)},.chart .hollow.{_name(c)}{{stroke:{dark_colour(c)}}}"
+        f".chart .dot.{_name(c)}{{fill:{dark_colour(c)}}}"
         for c in colours
     )
     font = FONT.replace("text", ".chart text").replace("path", ".chart path")
@@ -280,7 +280,7 @@ def _page_style(page: dict[str, str]) -> str:
     )
 
 
-def _lighter(colour: str) -> str:
+def dark_colour(colour: str) -> str:
     """Return a colour mixed with white so that it is bright enough for a dark page."""
     parts = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
     share = 0.8 if max(parts) < 64 else 0.35  # black lines become nearly white

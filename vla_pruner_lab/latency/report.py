@@ -13,6 +13,7 @@ from vla_pruner_lab.common.machine import Rates
 from vla_pruner_lab.common.markdown import markdown_table, metadata_lines, write
 from vla_pruner_lab.latency.records import LatencyRecord
 
+SCHEMA = "vla_pruner_lab.latency/1"
 STAGES = ("preprocess", "vision", "prefill", "selection", "decode")
 HEADER = (
     "method", "keep", "mode", "median", "p95", "fastest", *STAGES,
@@ -143,6 +144,7 @@ def write_json(
 ) -> None:
     """Write metadata, rates by family (FLOP/s and bytes/s) and records."""
     content = {
+        "schema": SCHEMA,
         "metadata": metadata,
         "rates": {family: asdict(rate) for family, rate in rates.items()},
         "records": [asdict(record) for record in records],

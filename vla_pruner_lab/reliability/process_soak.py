@@ -195,6 +195,7 @@ def run(
 
 def _report(soak: ProcessSoak) -> dict[str, Any]:
     return {
+        "schema": "vla_pruner_lab.process_soak/1",
         "command": " ".join(["python -m vla_pruner_lab.reliability.process_soak", *sys.argv[1:]]),
         "wall_minutes": (time.monotonic() - soak.started) / 60.0,
         "date": date.today().isoformat(),
