@@ -35,7 +35,7 @@ MIB = 2**20
 LEGEND = """\
 Weights: the file's tensors in the dtype that runs. A ratio of 1 is possible because tensors that a
 family does not run are not loaded. Python and its libraries alone take about 220 MiB, which is much
-beside a small checkpoint. The goal is at most 1.3 for 3 billion parameters. Times depend on other
+next to a small checkpoint. The goal is at most 1.3 for 3 billion parameters. Times depend on other
 work of the machine."""
 CHILD = """\
 import json, sys, time
