@@ -30,9 +30,17 @@ from vla_pruner_lab.common.machine import cpu_name
 from vla_pruner_lab.common.markdown import metadata_lines
 from vla_pruner_lab.common.program import lab_program
 from vla_pruner_ros.pruning import diversity_triton
+from vla_pruner_ros.pruning.config import PruningConfig
 from vla_pruner_ros.pruning.diversity import cosine_distances, greedy_max_min, max_min_diversity
+from vla_pruner_ros.pruning.presets import resolve
 from vla_pruner_ros.pruning.relevance import TemporalRelevance
-from vla_pruner_ros.pruning.token_selection import TINY, combine, select_by_relevance, top_k
+from vla_pruner_ros.pruning.token_selection import (
+    TINY,
+    combine,
+    select_by_relevance,
+    select_with_coverage,
+    top_k,
+)
 
 PROGRAM = lab_program("microbenchmarks.selection", __doc__, "--device cpu --repeats 50")
 SIZES = ((256, 32), (256, 64), (256, 128), (512, 64), (512, 128), (512, 256))
@@ -42,6 +50,7 @@ STAGES = {
     "distances": "cosine distances of the at most 2k candidates",
     "greedy": "greedy max-min choice of k among them",
     "selection": "combine-then-filter as a whole, without the window",
+    "default": "the default preset as a whole: a quarter of k by diversity over all M tokens",
     "diversity": "max-min diversity over all M tokens (DivPrune)",
 }
 
@@ -66,6 +75,7 @@ def make_stages(tokens: int, keep: int, dim: int, device: str) -> dict[str, Call
     semantic, action = torch.rand(2, tokens, generator=generator).to(device)
     candidates = features[: min(2 * keep, tokens)].contiguous()
     distances = cosine_distances(candidates)
+    coverage = resolve(PruningConfig()).coverage
     relevance = TemporalRelevance()
 
     def update_relevance() -> Tensor:
@@ -78,6 +88,7 @@ def make_stages(tokens: int, keep: int, dim: int, device: str) -> dict[str, Call
         "distances": lambda: cosine_distances(candidates),
         "greedy": lambda: greedy_max_min(distances, keep),
         "selection": lambda: select_by_relevance(features, semantic, action, keep),
+        "default": lambda: select_with_coverage(features, semantic, action, keep, coverage),
         "diversity": lambda: max_min_diversity(features, keep),
     }
 

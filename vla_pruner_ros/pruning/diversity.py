@@ -77,12 +77,10 @@ def _extend_on_cpu(features: Tensor, chosen: Tensor, count: int) -> Tensor:
     similar = torch.nan_to_num(unit.index_select(0, chosen) @ unit.T, nan=1.0)
     closest = similar.amax(dim=0).numpy()  # cosine to the nearest chosen token
     closest[chosen.numpy()] = np.inf
-    row = torch.empty(len(unit), 1)
-    row_values, order = row.numpy()[:, 0], np.empty(count, dtype=np.int64)
+    rows, order = unit.numpy(), np.empty(count, dtype=np.int64)
     for step in range(count):
         choice = order[step] = closest.argmin()
-        torch.mm(unit, unit.narrow(0, int(choice), 1).T, out=row)
-        np.fmax(closest, row_values, out=closest)
+        np.fmax(closest, rows @ rows[choice], out=closest)
         closest[choice] = np.inf
     return torch.from_numpy(order)
 

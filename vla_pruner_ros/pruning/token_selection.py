@@ -48,8 +48,13 @@ def keep_best(scores: Tensor, keep: int) -> Tensor:
 def filter_candidates(features: Tensor, candidates: Tensor, keep: int, at_most: int) -> Tensor:
     """The keep most diverse tokens of a mask [M] with keep..at_most set: sorted int64 [keep].
 
-    The candidates are moved to the front of an array of fixed length, whatever their number.
+    On a GPU the candidates are moved to the front of an array of fixed length, whatever their
+    number; on a CPU their number may be looked at.
     """
+    if candidates.device.type == "cpu":
+        slots = candidates.nonzero()[:, 0]
+        order = max_min_diversity(features.index_select(0, slots), keep)
+        return slots[order].sort().values
     slots = torch.sort(~candidates, stable=True).indices[: min(at_most, candidates.shape[0])]
     order = max_min_diversity(features.index_select(0, slots), keep, candidates[slots])
     return slots[order].sort().values
