@@ -96,7 +96,7 @@ def test_command_measures_resumes_and_writes_the_page(checkpoint, tmp_path):
     out, page = tmp_path / "places.jsonl", tmp_path / "docs"
     command = ["--checkpoint", str(checkpoint), "--tasks", "drawer-close", "--episodes", "1"]
     command += ["--max-actions", "6", "--out", str(out), "--sheet-tasks", "drawer-close"]
-    command += ["--methods", "vla_pruner", "random", "--page", str(page)]
+    command += ["--methods", "vla_pruner", "random", "--page", str(page), "--overwrite"]
     assert kept_patches.main([*command, "--keep-ratios", "0.25"]) == 0
     first = out.read_text()
     assert kept_patches.main([*command, "--keep-ratios", "0.25", "1.0"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import shlex
 import sys
 from importlib import import_module
@@ -227,6 +228,18 @@ def test_results_are_kept_unless_overwrite_is_given(tmp_path, capsys):
                   ["--out", str(tmp_path / "x.json")]):  # fmt: skip
         with pytest.raises(SystemExit):
             make(tmp_path).parse_args(["--out", str(tmp_path / "new"), *given])
+
+
+def test_every_written_page_and_chart_is_such_a_result():
+    """The others add to a file, resume a run, or check by themselves."""
+    flag = re.compile(
+        r'\b(add|add_argument|add_output)\(\s*"(--(?:docs|page|plot|markdown|chart))"'
+    )
+    sources = [*(ROOT / "vla_pruner_ros").rglob("*.py"), *(ROOT / "vla_pruner_lab").rglob("*.py")]
+    found = [(path.name, *match) for path in sources for match in flag.findall(path.read_text())]
+    assert len(found) > 12
+    kept = {("network_faults.py", "add_argument", "--markdown")}  # it replaces a section of a page
+    assert {one for one in found if one[1] != "add_output"} == kept
 
 
 @pytest.mark.parametrize("program", [REPLAY, SERVER], ids=["replay", "server"])

@@ -34,6 +34,7 @@ from vla_pruner_ros.pruning.methods import find_method
 
 PROGRAM = lab_program("closed_loop.document", __doc__, "out/results.jsonl --docs out/pages")
 SCHEMA = "vla_pruner_lab.closed_loop/1"
+WRITTEN = ("results.json", "results.md", INTERACTIVE)
 ANIMATION = "episode.webp"
 UNPRUNED = (*CHECKS, "full")
 ROWS = (*CHECKS, *METHOD_NAMES)
@@ -340,8 +341,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "episodes", type=Path, nargs="+", help="results.jsonl of vla_pruner_lab.closed_loop.run"
     )
-    parser.add_argument(
-        "--docs", type=Path, default=Path("docs/reference"), help="folder to write to"
+    parser.add_output(
+        "--docs", holds=WRITTEN, default=Path("docs/reference"), help="folder to write to"
     )
     given = parser.parse_args(argv)
     write_results(given.episodes, given.docs)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from vla_pruner_lab.closed_loop.experiments import make_experiments
+from vla_pruner_lab.closed_loop.kept_patches_page import PAGE
 from vla_pruner_lab.common.program import COUNT, SHARE, checkpoint, lab_program, task
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.pruning.config import HISTORY_FILLS, METHOD_NAMES, PRESETS
@@ -44,7 +45,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--sheet-tasks", nargs="+", type=task, default=SHEET_TASKS, help="in the image")
     add("--out", type=Path, default=Path("out/kept_patches.jsonl"),
         help="file to which missing lines are added")  # fmt: skip
-    add("--page", type=Path, help="folder to write kept_patches.md and an image to")
+    parser.add_output(
+        "--page", holds=(PAGE,), help="folder to write kept_patches.md and an image to"
+    )
     return parser.parse_args(argv)
 
 

@@ -211,8 +211,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--repeats", type=int, help="steps in a turn")
     add("--time-limit", type=float, help="seconds after which no further round begins")
     parser.add_output("--json", help="write metadata, rates and records to this file")
-    add("--markdown", type=Path, help="also write the page to this file")
-    add("--chart", type=Path, help="also draw it to this SVG file, next to the page")
+    parser.add_output("--markdown", help="also write the page to this file")
+    parser.add_output("--chart", help="also draw it to this SVG file, next to the page")
     add("--report", type=Path, help="do not run: read this --json of earlier")
     return parser
 

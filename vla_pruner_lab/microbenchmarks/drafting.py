@@ -13,7 +13,6 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -141,7 +140,7 @@ def main(arguments: list[str]) -> int:
         "--keep-ratio", type=SHARE, default=0.25, help="share of visual tokens kept"
     )
     parser.add_argument("--steps", type=COUNT, default=100, help="of each setting")
-    parser.add_argument("--markdown", type=Path, help="write the page to this file, too")
+    parser.add_output("--markdown", help="write the page to this file, too")
     options = parser.parse_args(arguments)
     metadata = machine.metadata("vla_pruner_lab.microbenchmarks.drafting", torch.device("cpu"))
     shape = SHAPES["openvla", options.size]

@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=["bfloat16"])
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--folder", type=Path, help="where to write the weights (default: /tmp)")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    parser.add_output("--markdown", help="also write the page to this file")
     return parser
 
 

@@ -64,7 +64,7 @@ def parse_arguments(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--width", type=COUNT, default=640, help="pixels")
     parser.add_argument("--height", type=COUNT, default=480, help="pixels")
-    parser.add_argument("--markdown", type=Path, help="write the result there")
+    parser.add_output("--markdown", help="write the result there")
     return parser.parse_args(given)
 
 

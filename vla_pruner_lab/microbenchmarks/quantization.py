@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> int:
     parser = PROGRAM.parser()
     parser.add_argument("--golden", type=Path, help="recordings of the official models")
     parser.add_argument("--rounds", type=COUNT, default=21, help="of timed steps")
-    parser.add_argument("--markdown", type=Path, help="write the page to this file, too")
+    parser.add_output("--markdown", help="write the page to this file, too")
     options = parser.parse_args(arguments)
     metadata = machine.metadata("vla_pruner_lab.microbenchmarks.quantization", torch.device("cpu"))
     cases = [quantization_cases.bundled(SEED)]

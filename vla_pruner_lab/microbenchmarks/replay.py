@@ -163,7 +163,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--width", type=COUNT, default=640, help="pixels")
     parser.add_argument("--height", type=COUNT, default=480, help="pixels")
     parser.add_argument("--compression", choices=("none", "png", "jpeg"), default="none")
-    parser.add_argument("--markdown", type=Path, help="write the result there")
+    parser.add_output("--markdown", help="write the result there")
     arguments = parser.parse_args(given)
     with tempfile.TemporaryDirectory(prefix="replay_benchmark_") as directory:
         bag = Path(directory) / "bag"

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -204,7 +203,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=200, help="of each stage")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_output("--json", help="write metadata and timings to this file")
-    parser.add_argument("--markdown", type=Path, help="also write the page to this file")
+    parser.add_output("--markdown", help="also write the page to this file")
     options = parser.parse_args(arguments)
     if min(options.dim, options.threads) < 1 or options.repeats < 10:
         parser.error("--dim and --threads must be at least 1, --repeats at least 10")

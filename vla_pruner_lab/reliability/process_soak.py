@@ -215,7 +215,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--one-life", action="store_true", help="never end the process")
     parser.add_output("--json", help="where the report goes")
-    parser.add_argument("--markdown", type=Path, help="write docs/reference/process_soak.md here")
+    parser.add_output("--markdown", help="write docs/reference/process_soak.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
     options = parser.parse_args(arguments)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

@@ -188,7 +188,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the order of faults")
     parser.add_argument("--domain", type=int, default=191, help="ROS domain to run in")
     parser.add_output("--json", help="write the report to this file")
-    parser.add_argument("--markdown", type=Path, help="write docs/reference/reliability.md here")
+    parser.add_output("--markdown", help="write docs/reference/reliability.md here")
     parser.add_argument("--report", type=Path, help="do not run: read this --json of earlier")
     options = parser.parse_args(arguments)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

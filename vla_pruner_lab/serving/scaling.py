@@ -9,7 +9,6 @@ import heapq
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -162,7 +161,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=POSITIVE, default=20.0, help="of each measurement")
     parser.add_argument("--step-ms", type=POSITIVE, default=40.0, help="time of an inference (ms)")
     parser.add_argument("--rate", type=POSITIVE, default=5.0, help="observations of a robot (Hz)")
-    parser.add_argument("--plot", type=Path, help="draw the table to this SVG file")
+    parser.add_output("--plot", help="draw the table to this SVG file")
     options = parser.parse_args(arguments)
     print("\n".join(capacity_table()))
     if options.check:
