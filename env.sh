@@ -21,10 +21,13 @@ else
   _site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib", vars={"base": ""}).lstrip("/"))')
   # The install comes first: only it holds the built messages. The root adds vla_pruner_lab.
   export PYTHONPATH="$_install/vla_pruner_ros/$_site:$_root"
-  export LD_LIBRARY_PATH="$_install/vla_pruner_ros/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  # Libraries of another ROS 2, of /opt/ros or of another clone, would be mixed with these: the
+  # process then ends within a call, at a symbol that is missing, without a traceback.
+  _others=$(python3 -c 'import glob, os; print(":".join(path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path and not glob.glob(glob.escape(path) + "/lib*rosidl*")))')
+  export LD_LIBRARY_PATH="$_install/vla_pruner_ros/lib${_others:+:$_others}"
   export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
   export ROS_DOMAIN_ID="${ROS_DOMAIN_ID:-77}"
   export RCUTILS_COLORIZED_OUTPUT="${RCUTILS_COLORIZED_OUTPUT:-0}"
   export MUJOCO_GL="${MUJOCO_GL:-osmesa}"
 fi
-unset _root _site _suffix _install
+unset _root _site _suffix _install _others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
 BASH = shutil.which("bash")
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 APT = 'echo "apt-get $*"'
@@ -133,3 +135,26 @@ def test_no_fitting_python_is_said(machine):
     done = machine.run("find_python.sh")
     assert done.returncode == 1
     assert "make PYTHON=" in done.stderr
+
+
+def test_the_environment_leaves_out_libraries_of_another_ros(tmp_path):
+    """Kilted's libraries came after Jazzy's; a process ended in silence at a missing symbol."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "activate").write_text(f"VIRTUAL_ENV={tmp_path}/.venv\n")
+    shutil.copy(ROOT / "env.sh", tmp_path)
+    own = "install/vla_pruner_ros/lib"
+    for name in ("ros/lib", "other clone/lib", "cuda/lib", own):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "ros/lib/librosidl_runtime_c.so").touch()
+    for clone in (own, "other clone/lib"):
+        (tmp_path / clone / "libvla_pruner_ros__rosidl_generator_c.so").touch()
+    given = f"{tmp_path}/ros/lib:{tmp_path}/other clone/lib:{tmp_path}/cuda/lib"
+    for shell in filter(shutil.which, ("bash", "dash", "zsh")):
+        done = subprocess.run(
+            [shell, "-c", '. ./env.sh && . ./env.sh && printf %s "$LD_LIBRARY_PATH"'],
+            cwd=tmp_path,
+            env={**os.environ, "LD_LIBRARY_PATH": given},
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == f"{tmp_path}/{own}:{tmp_path}/cuda/lib", shell
