@@ -92,3 +92,11 @@ def test_where_all_cameras_are_silent_there_is_no_set():
         buffer.put(camera, frame(0, time.monotonic() - 2.0))
     assert buffer.take() is None
     assert buffer.missing() == []
+
+
+def test_a_frame_that_is_repeated_keeps_its_first_arrival():
+    buffer = FrameBuffer(1, 0.1)
+    for stamp, arrival, first in ((1, 10.0, 10.0), (1, 10.5, 10.0), (2, 11.0, 11.0)):
+        buffer.put(0, frame(stamp, arrival))
+        newest = buffer.newest()[0]
+        assert (newest.arrival, newest.first) == (arrival, first)

@@ -60,3 +60,16 @@ def test_nothing_is_left_after_clear():
     states.store(["a"], [1.0], 1.0)
     states.clear()
     assert states.silent(["a"], 1.0, 10.0) == ["a"]
+
+
+def test_a_reading_that_is_repeated_keeps_its_first_arrival():
+    states = JointStates()
+    states.store(["a", "b"], [0.1, 0.2], 10.0, 1000)
+    states.store(["a"], [0.1], 10.3, 1000)
+    states.store(["b"], [0.2], 10.4, 1001)
+    readings = states.readings(["a", "b"])
+    assert (readings["a"].arrival, readings["a"].first) == (10.3, 10.0)
+    assert (readings["b"].arrival, readings["b"].first) == (10.4, 10.4)
+    states.store(["b"], [0.2], 10.5)
+    states.store(["b"], [0.2], 10.6)  # without stamps nobody knows
+    assert states.readings(["b"])["b"].first == 10.6

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 
+import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
@@ -16,6 +18,7 @@ from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
 from vla_pruner_ros.msg import EndEffectorAction
+from vla_pruner_ros.nodes.messages import to_time
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import judge
 
 ACTION = "/vla_pruner/action"
@@ -221,6 +224,49 @@ def test_an_image_that_is_repeated_with_an_old_stamp_stops_a_chunk_that_plays():
         b.show_until(policy.started.is_set, "an inference that hangs")
         b.show_until(lambda: "older than max_image_age" in b.node.health.problem, "a stop", age=2.0)
         assert not b.node.motion.moving
+
+
+@pytest.mark.parametrize("ahead", [0.0, 0.45])
+@pytest.mark.parametrize("stuck", ["pose", "joint state", "image"])
+def test_a_sender_that_is_stuck_stops_motion_though_its_clock_is_ahead(stuck, ahead):
+    """Its stamp was not old before the clock's lead had passed, too: 0.5 s more of motion."""
+    box = [-1.0, -1.0, -1.0, 1.0, 1.0, 1.0]
+    limits = {"max_image_age": 0.6, "max_state_age": 0.6, "workspace": box}
+    with bench(ControlledPolicy(state_dim=1), **limits) as b:
+        actions = b.listen(EndEffectorAction, ACTION)
+        pose, state = PoseStamped(), JointState(name=["joint"], position=[0.0])
+        pose.header.frame_id, pose.pose.orientation.w = "base_link", 1.0
+        image = Image(height=24, width=32, encoding="rgb8", step=96, data=bytes(24 * 96))
+        kinds = {"pose": pose, "joint state": state, "image": image}
+        topics = {"pose": "end_effector_pose", "joint state": "joint_states", "image": "image_raw"}
+        senders = {
+            name: b.client.create_publisher(type(message), topics[name], 10)
+            for name, message in kinds.items()
+        }
+        is_stuck, problems = [], []
+
+        def send() -> None:
+            now = b.client.get_clock().now().nanoseconds
+            for name, message in kinds.items():
+                if name not in is_stuck:
+                    lead = ahead if name == stuck else 0.0
+                    message.header.stamp = to_time(now + round(lead * 1e9))
+                senders[name].publish(message)
+            problems.append(b.node.health.problem)
+
+        def until(condition, what) -> None:
+            b.until(lambda: (send(), condition())[1], what)
+
+        b.activate()
+        until(lambda: len(moving(actions)) > 3, "motion")
+        is_stuck.append(stuck)
+        began = time.monotonic()
+        until(lambda: actions[-1].stop, "the stop")
+        assert time.monotonic() - began < 0.6 + 0.3
+        until(lambda: "check its sender" in problems[-1], "the reason")
+        is_stuck.clear()
+        seen = len(moving(actions))
+        until(lambda: len(moving(actions)) > seen, "motion again")
 
 
 def test_actions_that_come_too_late_after_their_image_are_not_played():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -13,12 +13,14 @@ from typing import Any
 class CameraFrame:
     """One image message as received.
 
-    stamp: capture time (ns) on the node's clock; arrival: time.monotonic() at the callback (s).
+    stamp: capture time (ns) on the node's clock; arrival: time.monotonic() at the callback (s);
+    first: the arrival of the first frame of this stamp, which FrameBuffer fills in.
     """
 
     message: Any
     stamp: int
     arrival: float
+    first: float = 0.0
 
 
 class FrameBuffer:
@@ -45,7 +47,9 @@ class FrameBuffer:
         """Store a frame over the camera's older one; return whether a complete set is there."""
         with self._lock:
             self.replaced += self._is_new[camera]
-            self._newest[camera] = frame
+            last = self._newest[camera]
+            repeats = last is not None and last.stamp == frame.stamp
+            self._newest[camera] = replace(frame, first=last.first if repeats else frame.arrival)
             self._is_new[camera] = True
             if all(self._is_new):
                 self._smallest_spread = min(self._smallest_spread, _spread(self._newest))

@@ -57,6 +57,19 @@ def is_silent(received: Received | None, limit: float, now: Instant) -> bool:
     return received is None or received.age_by_arrival(now) > limit
 
 
+def repeat_problem(what: str, seconds: float, limit: float, limit_name: str) -> str:
+    """Return a sentence if one stamp has come again and again for longer than a limit (s), else "".
+
+    A sender that is stuck, and whose clock is ahead, has stamps that are not old yet.
+    """
+    if seconds <= limit:
+        return ""
+    return (
+        f"{what} repeats a stamp that came {seconds:.2f} s ago, longer than {limit_name} "
+        f"{limit:.2f} s: check its sender"
+    )
+
+
 def stamp_problem(what: str, age: float, limit: float, limit_name: str) -> str:
     """Return a sentence if a stamp's age (s) is no age to act on, else "".
 

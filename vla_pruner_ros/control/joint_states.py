@@ -13,11 +13,15 @@ MAX_JOINTS = 1000
 
 
 class JointReading(NamedTuple):
-    """Position (rad or m), arrival (time.monotonic(), s) and stamp (ns, 0 if none) of a joint."""
+    """Position (rad or m), arrival (time.monotonic(), s) and stamp (ns, 0 if none) of a joint.
+
+    first: arrival of the first reading of this stamp.
+    """
 
     position: float
     arrival: float
     stamp: int
+    first: float
 
 
 class JointStates:
@@ -44,8 +48,12 @@ class JointStates:
             return False
         with self._lock:
             for name, position in zip(names, positions, strict=True):
-                if name in self._readings or len(self._readings) < MAX_JOINTS:
-                    self._readings[name] = JointReading(float(position), arrival, stamp)
+                last = self._readings.get(name)
+                if last is None and len(self._readings) >= MAX_JOINTS:
+                    continue
+                repeats = last is not None and stamp != 0 and last.stamp == stamp
+                first = last.first if repeats else arrival
+                self._readings[name] = JointReading(float(position), arrival, stamp, first)
         return True
 
     def clear(self) -> None:

@@ -48,7 +48,8 @@ class Outputs:
         task, stamp = result.task, result.task.stamp
         if result.commands is None or profile is None:
             return []
-        captured = task.now.playback - (task.now.stamp - stamp)
+        # Not after the inference began, though the camera's clock is ahead.
+        captured = task.now.playback - max(0, task.now.stamp - stamp)
         values, first_gripper = _values(result.commands)
         poses = result.commands.poses
         count = min(profile.actions_per_chunk or len(values), len(values))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vla_pruner_ros.control.clock import Instant, MotionClock
-from vla_pruner_ros.control.freshness import is_silent, stamp_problem
+from vla_pruner_ros.control.freshness import is_silent, repeat_problem, stamp_problem
 from vla_pruner_ros.control.joint_states import describe_silence, oldest_stamp
 from vla_pruner_ros.control.joints import JointBounds
 from vla_pruner_ros.control.poses import Pose
@@ -94,17 +94,12 @@ class Readiness:
                 f"No end_effector_pose has arrived for over {limit:.2f} s: the parameter workspace "
                 "or the robot's profile needs it; publish it, or empty workspace"
             )
-        problem = stamp_problem(
-            "The newest end_effector_pose", received.age_by_stamp(now), limit, "max_state_age"
+        what, name = "The newest end_effector_pose", "max_state_age"
+        problem = stamp_problem(what, received.age_by_stamp(now), limit, name) or repeat_problem(
+            what, received.repeated_for(now), limit, name
         )
         if problem:
             raise NotReady(problem)
-        repeated = received.repeated_for(now)
-        if repeated > limit:
-            raise NotReady(
-                f"end_effector_pose has repeated one stamp for {repeated:.2f} s, longer than "
-                f"max_state_age {limit:.2f} s: check its sender"
-            )
         frame = received.message.header.frame_id
         if frame != settings.action_frame:
             raise NotReady(
@@ -241,9 +236,14 @@ class Readiness:
             graph = [self._inputs.why_silent(topic) for _, topic in joint_topics(settings)]
             yield Reason("joint_state", " ".join([silent, *filter(None, [named, *graph])]))
             return
-        stamp = oldest_stamp(r for r in joints.readings(names).values() if r.stamp)
+        what, name = "The oldest joint state", "max_state_age"
+        readings = joints.readings(names).values()
+        stamp = oldest_stamp(r for r in readings if r.stamp)
         age = (now.stamp - stamp) * 1e-9 if stamp else 0.0
-        problem = stamp_problem("The oldest joint state", age, limit, "max_state_age")
+        repeated = now.steady * 1e-9 - min(r.first for r in readings)
+        problem = stamp_problem(what, age, limit, name) or repeat_problem(
+            what, repeated, limit, name
+        )
         if problem:
             yield Reason("joint_state", problem)
 
@@ -279,8 +279,11 @@ class Readiness:
         for camera, frame in enumerate(frames.newest()):
             if frame and camera not in silent:
                 age = (now.stamp - frame.stamp) * 1e-9
-                what = f"The newest image on {topics[camera]}"
-                problem = stamp_problem(what, age, limit, "max_image_age")
+                what, name = f"The newest image on {topics[camera]}", "max_image_age"
+                repeated = now.steady * 1e-9 - frame.first
+                problem = stamp_problem(what, age, limit, name) or repeat_problem(
+                    what, repeated, limit, name
+                )
                 if problem:
                     yield Reason(f"image_stamp {camera}", problem)
 
@@ -306,8 +309,10 @@ class Readiness:
                 + _in_brackets(self._inputs.why_silent("joint_states")),
             )
             return
-        age = received.age_by_stamp(now)
-        problem = stamp_problem("The newest joint state", age, limit, "max_state_age")
+        what, name = "The newest joint state", "max_state_age"
+        problem = stamp_problem(what, received.age_by_stamp(now), limit, name) or repeat_problem(
+            what, received.repeated_for(now), limit, name
+        )
         if problem:
             yield Reason("joint_state", problem)
 
