@@ -103,6 +103,27 @@ def test_a_size_that_no_model_has_is_refused_before_anything_is_built(checkpoint
         load_policy(checkpoint, device="cpu")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"text_config": [1]},
+        {"text_config": {"hidden_act": "os.system"}},
+        {"timm_model_ids": [{}, {}]},
+        {"vla_pruner_ros": [1]},
+    ],
+)
+def test_a_value_of_another_kind_is_refused_with_the_name_of_the_checkpoint(checkpoint, change):
+    """The reason in the log was `'list' object has no attribute 'get'`, or 'os.system' alone."""
+    path = checkpoint / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in change.items():
+        both = isinstance(value, dict) and isinstance(config.get(key), dict)
+        config[key] = {**config[key], **value} if both else value
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=f"{checkpoint} cannot be loaded"):
+        load_policy(checkpoint, device="cpu")
+
+
 @pytest.mark.parametrize("key", ["_attn_implementation", "attn_implementation"])
 def test_an_attention_of_a_hub_is_refused(checkpoint, key):
     """transformers would fetch it, with code."""

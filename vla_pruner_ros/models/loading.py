@@ -91,7 +91,8 @@ def load_policy(
             execution that the family does not support or a library that is missing.
         ValueError: pruning settings that do not fit the model.
     """
-    with opened(checkpoint_directory(checkpoint), base_checkpoint) as directory:
+    folder = checkpoint_directory(checkpoint)
+    with _odd_values_named(folder), opened(folder, base_checkpoint) as directory:
         config = read_config(directory)
         refuse_quantized(config, directory)
         name, family = choose_family(directory, config, model)
@@ -158,6 +159,19 @@ def _base_directory(adapter: Path, named: str) -> Path:
             f"{adapter} is a LoRA adapter of {named}, which is not to be had: {error}. "
             "Set base_checkpoint to its folder"
         ) from None
+
+
+@contextmanager
+def _odd_values_named(folder: Path) -> Iterator[None]:
+    """Name the checkpoint if a value in its files is of another kind than the code takes."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{folder} cannot be loaded ({type(error).__name__}: {error}): an entry of its "
+            "config.json or another file is not what the model takes; compare them with the "
+            "original"
+        ) from error
 
 
 @contextmanager
