@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -69,6 +70,31 @@ def test_node_answers_a_bag_played_in_a_loop_beside_what_was_recorded(tmp_path):
     times = np.array([to_nanoseconds(one.clock) for one in clock])
     assert (times >= START - 3 * PERIOD).all()
     assert (np.diff(times) < 0).sum() >= 2  # once a loop
+
+
+def test_an_instruction_that_was_a_parameter_is_played(tmp_path):
+    """The running node went on with the first one."""
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.sequence = RECORDED
+        bag.parameters(-PERIOD, instruction="open it", keep_ratio=0.5)
+        policy = MemoryPolicy()
+        for number in range(12):
+            if number == 4:
+                bag.parameters(number * PERIOD - 1, node="/another", instruction="dance")
+            if number == 6:
+                bag.parameters(number * PERIOD - 1, instruction="shut it")
+            bag.image(sample_image(number), number * PERIOD)
+            text = "open it" if number < 6 else "shut it"
+            bag.answer(policy, [number * PERIOD], Observation([sample_image(number)], text))
+    parameters = {"use_sim_time": True, "max_image_age": 5.0, "instruction": "open it"}
+    with bench(LivePolicy(), **parameters) as b:
+        answers = b.listen(ActionChunk, f"{NODE}/action_chunk")
+        b.activate()
+        with playing(b.client.context, tmp_path / "bag", loop=True, rate=2.0):
+            b.until(lambda: passes(answers) >= 3, "answers to three passes")
+    heard = [one.instruction for one in answers]
+    changes = [text for before, text in pairwise(["", *heard]) if text != before]
+    assert changes[:4] == ["open it", "shut it", "open it", "shut it"]
 
 
 def passes(answers) -> int:

@@ -1,6 +1,7 @@
 """vla_pruner_player: plays a bag and its clock, without rosbag2.
 
-The recorded node's outputs are played on /recorded/..., next to those of a running one.
+The recorded node's outputs are played on /recorded/..., next to those of a running one. Where its
+parameter `instruction` was changed, the new text is played on its topic.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import rclpy
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
+from std_msgs.msg import String
 
-from vla_pruner_ros.bags.reader import BagReader, Topic, plain_data
+from vla_pruner_ros.bags.reader import BagError, BagMessage, BagReader, Topic, plain_data
 from vla_pruner_ros.nodes.messages import message_class, to_time
 from vla_pruner_ros.nodes.parameter_specs import declare_settings
 from vla_pruner_ros.nodes.spin import init_rclpy
+from vla_pruner_ros.replay.inputs.sampling import InstructionParameter
 from vla_pruner_ros.replay.inputs.topics import find_node
 from vla_pruner_ros.replay.live import moved_aside
 from vla_pruner_ros.settings import check_fields, setting
@@ -27,6 +30,7 @@ from vla_pruner_ros.settings import check_fields, setting
 CLOCK_PERIOD = 0.01
 """Seconds of this computer's time between two messages on /clock."""
 DEPTH = 100
+PARAMETER_EVENTS = "/parameter_events"
 LATCHED = ("/robot_description", "/tf_static")
 """Endings of topics that are latched by convention, for bags that do not note the QoS."""
 
@@ -64,10 +68,13 @@ class PlayerNode(Node):
         super().__init__(name, **options)
         self.settings = declare_settings(self, PlayerSettings)
         self._reader = BagReader(self.settings.bag)
+        self._recorded_node = find_node(self._reader.topics, self.settings.recorded_node)
+        self._parameter = InstructionParameter(self._recorded_node)
         self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
         self._publishers_by_topic = self._make_publishers()
         if not self._publishers_by_topic:
             raise ValueError(f"{self.settings.bag} has no message that can be played")
+        self._instruction_publisher = self._make_instruction_publisher()
 
     def play(self, wait: Callable[[float], bool]) -> int:
         """Play the bag, once or until stopped; return how many messages were played.
@@ -94,6 +101,8 @@ class PlayerNode(Node):
                     return count
             self._tell_time(record.time)
             self._publishers_by_topic[record.topic].publish(bytes(plain_data(record)))
+            if record.topic == PARAMETER_EVENTS:
+                self._follow_parameter(record)
             count += 1
         return count
 
@@ -102,8 +111,23 @@ class PlayerNode(Node):
         if "/clock" not in self._publishers_by_topic:
             self._clock_publisher.publish(Clock(clock=to_time(now)))
 
+    def _follow_parameter(self, record: BagMessage) -> None:
+        try:
+            text = self._parameter.changed_to(self._reader.decode(record), "")
+        except BagError:
+            return
+        if text and self._instruction_publisher is not None:
+            self._instruction_publisher.publish(String(data=text))
+
+    def _make_instruction_publisher(self) -> Any:
+        if not self._recorded_node or PARAMETER_EVENTS not in self._publishers_by_topic:
+            return None
+        topic = self._recorded_node.rpartition("/")[0] + "/instruction"
+        played = self._publishers_by_topic.get(topic)
+        return played or self.create_publisher(String, topic, _latched())
+
     def _make_publishers(self) -> dict[str, Any]:
-        node = find_node(self._reader.topics, self.settings.recorded_node)
+        node = self._recorded_node
         aside = moved_aside(node, self._reader.topics) if node else []
         made = {}
         for topic in self._reader.topics.values():
@@ -123,9 +147,12 @@ class PlayerNode(Node):
 
 def _profile(topic: Topic) -> QoSProfile:
     """Return the QoS to play a topic with: what was latched is latched again."""
-    latched = topic.latched or topic.name.endswith(LATCHED)
-    durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-    return QoSProfile(depth=DEPTH, durability=durability)
+    is_latched = topic.latched or topic.name.endswith(LATCHED)
+    return _latched() if is_latched else QoSProfile(depth=DEPTH)
+
+
+def _latched() -> QoSProfile:
+    return QoSProfile(depth=DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def main(args: list[str] | None = None) -> int:
