@@ -265,13 +265,12 @@ def publish(
     experiments: Sequence[ExperimentConfig],
     lines: list[dict],
 ) -> None:
-    """Write the page and its image: the smallest ratio, with the settings nearest to the
+    """Write the page and its image: SHOWN at the smallest ratio, with the settings nearest to the
     defaults, and vla_pruner also as the paper has it.
     """
     smallest = min(experiment.keep_ratio for experiment in experiments)
     nearest = min((experiment.settings for experiment in experiments), key=len)
-    methods = {experiment.method for experiment in experiments}
-    shown = [ExperimentConfig(name, smallest, nearest) for name in SHOWN if name in methods]
+    shown = [ExperimentConfig(name, smallest, nearest) for name in SHOWN]
     shown.insert(1, ExperimentConfig("vla_pruner", smallest, PAPER))
     given.page.mkdir(parents=True, exist_ok=True)
     sheet = given.page / sheet_name(_name(given))
