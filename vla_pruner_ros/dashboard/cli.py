@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
         raise ValueError(missing)
     from vla_pruner_ros.bringup.client import PolicyClient
     from vla_pruner_ros.dashboard.link import NodeLink
-    from vla_pruner_ros.nodes.spin import set_on_stop_signals
+    from vla_pruner_ros.nodes.spin import set_on_stop_signals, wait_for_stop_signal
 
     ended = threading.Event()
     set_on_stop_signals(ended)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
         Dashboard(NodeLink(client, given.node), given.host, given.port) as dashboard,
     ):
         print(f"Open {dashboard.address} (Ctrl-C ends)", flush=True)
-        ended.wait()
+        wait_for_stop_signal(ended)
     return 0
 
 

@@ -175,6 +175,21 @@ def answer_always(node: Any) -> None:
                 service.callback = guarded(service.callback)
 
 
+SIGNAL_PERIOD = 0.05
+"""Seconds after which the main thread looks for a signal that another thread received."""
+
+
+def wait_for_stop_signal(event: threading.Event) -> None:
+    """Wait on the main thread until the event of set_on_stop_signals is set.
+
+    Python runs signal handlers on the main thread alone. A process that was stopped (Ctrl-Z, a
+    debugger, a terminal that closes) goes on with any of its threads first, which then receives the
+    signal, and nothing would wake the main thread.
+    """
+    while not event.wait(SIGNAL_PERIOD):
+        pass
+
+
 def set_on_stop_signals(event: threading.Event) -> None:
     """Let every signal of STOP_SIGNALS set an event, and do nothing else."""
     for number in STOP_SIGNALS:
@@ -257,7 +272,7 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
 
     spinner = threading.Thread(target=spin, name="executor")
     spinner.start()
-    told_to_stop.wait()
+    wait_for_stop_signal(told_to_stop)
     # How long a node's close() may take: a recorder writes until it is done, however long.
     patience = getattr(node, "closing_patience", None)
     if patience is not None:
