@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
@@ -226,38 +224,3 @@ def test_values_below_noise_are_said_and_not_drawn():
     moving = [Series("dx", np.arange(9), 0.01 * np.arange(9))]
     assert "<svg" in str(line_plot_svg(moving, noise=1e-6))
     assert ">0</td>" in str(table(["rotation"], [[6.4e-9]]))
-
-
-def test_players_of_a_group_are_marked():
-    from vla_pruner_ros.report import animation_slider
-
-    image = np.zeros((4, 4, 3), np.uint8)
-    assert "data-group='kept'" in str(animation_slider([image], group="kept"))
-    assert "data-group=''" in str(animation_slider([image]))
-
-
-def test_one_slider_moves_all_of_its_group_in_a_browser(tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("Chromium is not installed: the page's behaviour is not tried")
-    from vla_pruner_ros.report import animation_slider, page, section, write_page
-
-    image = np.zeros((4, 4, 3), np.uint8)
-    players = [
-        animation_slider([image, image], [f"{name} first", f"{name} second"], group=group)
-        for name, group in (("one", "kept"), ("two", "kept"), ("alone", ""))
-    ]
-    move = (
-        "<script>const r = document.querySelector('.slider input'); r.value = 1;"
-        "r.dispatchEvent(new Event('input'));</script></body>"
-    )
-    html = page("Sliders", [section("All", *players)]).replace("</body>", move)
-    write_page(tmp_path / "page.html", html)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    done = subprocess.run(
-        [chromium, *options, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom",
-         (tmp_path / "page.html").as_uri()],
-        capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    captions = re.findall(r'<p class="caption">([^<]*)</p>', done.stdout)
-    assert captions == ["one second", "two second", "alone first"], done.stderr[-500:]

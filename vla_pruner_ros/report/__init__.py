@@ -6,6 +6,7 @@ write_page(path, html)
 
 from vla_pruner_ros.report.histograms import histogram_svg
 from vla_pruner_ros.report.images import data_uri, encode_jpeg
+from vla_pruner_ros.report.kept_player import KeptFrame, KeptSetting, kept_player
 from vla_pruner_ros.report.page import Section, page, section, write_page
 from vla_pruner_ros.report.parts import (
     code,
@@ -25,6 +26,8 @@ from vla_pruner_ros.report.slider import animation_slider
 __all__ = [
     "FULL_WIDTH",
     "HALF_WIDTH",
+    "KeptFrame",
+    "KeptSetting",
     "Section",
     "Series",
     "animation_slider",
@@ -35,6 +38,7 @@ __all__ = [
     "figure",
     "histogram_svg",
     "image",
+    "kept_player",
     "legend",
     "line_plot_svg",
     "note",

@@ -16,7 +16,6 @@ def animation_slider(
     captions: Sequence[str] | None = None,
     frames_per_second: float = 6.0,
     alt: str = "frame",
-    group: str = "",
 ) -> Markup:
     """Return a player of images, embedded in the page.
 
@@ -25,7 +24,6 @@ def animation_slider(
         captions: one line a frame.
         frames_per_second: speed of the player.
         alt: description of the images.
-        group: players of one group and length show the same frame; moving one moves all.
 
     Raises:
         ValueError: no frames, or a different number of captions.
@@ -38,4 +36,4 @@ def animation_slider(
         {"image": address, "caption": caption}
         for address, caption in zip(addresses, captions, strict=True)
     ]
-    return part("slider", content, f"{frames_per_second:g}", alt, group)
+    return part("slider", content, f"{frames_per_second:g}", alt)

@@ -13,6 +13,12 @@ from vla_pruner_ros.replay.replayer import Run, Step
 from vla_pruner_ros.replay.results.action_space import ActionSpace
 from vla_pruner_ros.replay.results.comparison import Compared, Difference
 from vla_pruner_ros.replay.results.images import evenly, side_by_side
+from vla_pruner_ros.replay.results.kept_tokens import (
+    SLIDER_FRAMES,
+    Images,
+    kept_caption,
+    kept_tokens_player,
+)
 from vla_pruner_ros.replay.results.result import ReplayResult, Swept
 from vla_pruner_ros.replay.results.summary_table import (
     headers,
@@ -22,15 +28,11 @@ from vla_pruner_ros.replay.results.summary_table import (
 )
 from vla_pruner_ros.report import HALF_WIDTH, Series
 
-SLIDER_FRAMES = 48
-SLIDERS = 3
 NOISE = 1e-6
 """Actions that differ by less (m, rad) are equal to rounding."""
 WORST_FRAMES = 6
 SHOWN_RUNS = 5
 """Largest number of curves in one plot; more would be unreadable, and the tables have all."""
-
-Images = dict[int, list[np.ndarray]]
 
 
 def chosen_indices(outcome: ReplayResult) -> set[int]:
@@ -209,52 +211,19 @@ def _latency(outcome: ReplayResult, inferences: list[Recorded]) -> report.Sectio
 
 
 def _kept_tokens(outcome: ReplayResult, images: Images) -> report.Section | None:
-    runs = [run for run in outcome.runs if any(_is_pruned(step) for step in run.done)]
-    sliders = [_slider(run, images) for run in _compared_runs(runs)]
-    sliders = [slider for slider in sliders if slider]
-    if not sliders:
+    player = kept_tokens_player(outcome.runs, images)
+    if player is None:
         return None
-    lead = "The patches each setting kept; dimmed ones were pruned. One slider moves all."
-    return report.section("Kept tokens", report.columns(sliders, least_width=320), lead=lead)
-
-
-def _compared_runs(runs: list[Run]) -> list[Run]:
-    """Return the smallest budget of every series, or budgets of one series, SLIDERS at most."""
-    smallest: dict[str, Run] = {}
-    for run in runs:
-        name = run.setting.series or run.setting.name
-        known = smallest.get(name)
-        ours = run.done[-1].tokens[0]
-        if known is None or ours < known.done[-1].tokens[0]:
-            smallest[name] = run
-    if len(smallest) > 1:
-        return list(smallest.values())[:SLIDERS]
-    return [runs[place] for place in evenly(range(len(runs)), SLIDERS)]
-
-
-def _is_pruned(step: Step) -> bool:
-    return 0 < step.tokens[0] < step.tokens[1]
-
-
-def _slider(run: Run, images: Images) -> str:
-    steps = [s for s in run.done if s.index in images]
-    even = set(evenly([step.index for step in steps], SLIDER_FRAMES))
-    steps = [step for step in steps if step.index in even]
-    if not steps:
-        return ""
-    frames = [side_by_side(images[step.index], step.kept) for step in steps]
-    captions = [_caption(step, steps[0].stamp) for step in steps]
-    alt = f"kept tokens, {run.setting.name}"
-    player = report.animation_slider(frames, captions, alt=alt, group="kept")
-    return report.figure(player, run.setting.name)
+    lead = (
+        "The patches that each setting kept; dimmed ones were pruned. One slider moves all "
+        "settings; choose which are shown."
+    )
+    return report.section("Kept tokens", player, lead=lead)
 
 
 def _caption(step: Step, origin: int) -> str:
-    state = " · warm-up" if step.history_incomplete else ""
     seconds = (step.stamp - origin) * 1e-9
-    return (
-        f"{seconds:.2f} s · {step.tokens[0]} of {step.tokens[1]} tokens{state} · {step.instruction}"
-    )
+    return f"{seconds:.2f} s · {kept_caption(step)} · {step.instruction}"
 
 
 def _worst(outcome: ReplayResult) -> list[tuple[Swept, Compared]]:
