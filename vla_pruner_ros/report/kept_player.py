@@ -15,7 +15,7 @@ from vla_pruner_ros.report.rendering import part
 
 @dataclass(frozen=True)
 class KeptFrame:
-    """What one setting kept of one frame.
+    """Patches of one frame that one setting kept.
 
     caption: one line. kept: bool [rows, columns] for each image; None if it is not known.
     """
@@ -26,7 +26,10 @@ class KeptFrame:
 
 @dataclass(frozen=True)
 class KeptSetting:
-    """frames: one for each of the player's; None where the setting has none. shown: at first."""
+    """Setting of the player.
+
+    frames: one for each of the player's; None where the setting has none. shown: at first.
+    """
 
     name: str
     frames: Sequence[KeptFrame | None]
