@@ -1,6 +1,6 @@
-"""Bring up the pruned policy: start the node, configure and activate it.
+r"""Bring up the pruned policy: start the node, configure and activate it.
 
-ros2 launch vla_pruner_ros bringup.launch.py checkpoint:=/path/to/checkpoint \\
+ros2 launch vla_pruner_ros bringup.launch.py checkpoint:=/path/to/checkpoint \
     image_topic:=/camera/image_raw
 ros2 launch vla_pruner_ros bringup.launch.py sim:=true
 """

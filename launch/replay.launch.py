@@ -1,6 +1,6 @@
-"""Play a recorded bag into the running node: other budgets on recorded images, live.
+r"""Play a recorded bag into the running node: other budgets on recorded images, live.
 
-ros2 launch vla_pruner_ros replay.launch.py bag:=/path/to/bag checkpoint:=/path/to/checkpoint \\
+ros2 launch vla_pruner_ros replay.launch.py bag:=/path/to/bag checkpoint:=/path/to/checkpoint \
     loop:=true keep_ratio:=0.25
 
 Cameras, instruction and pruning are as recorded unless given. The bag starts once the node is
