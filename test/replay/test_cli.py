@@ -91,6 +91,19 @@ def test_presets_are_compared_in_one_replay(tmp_path, run):
         assert f">{series}<" in html
 
 
+def test_kept_keys_and_values_are_compared_with_computing_all(tmp_path, capsys):
+    plain(tmp_path)
+    checkpoint = str(write_untrained_checkpoint(tmp_path / "checkpoint", "openvla"))
+    command = [str(tmp_path / "bag"), "--checkpoint", checkpoint, "--out", str(tmp_path / "out")]
+    options = ["--keep-ratio", "1", "--token-reuse", "static", "gated", "--threads", "1"]
+    assert cli.main([*command, *options, "--no-report"]) == 0, capsys.readouterr()
+    settings = json.loads((tmp_path / "out" / "summary.json").read_text())["settings"]
+    assert [one["name"] for one in settings] == ["full", "full reuse static", "full reuse gated"]
+    assert [one["overall"]["count"] for one in settings] == [6, 6, 6]
+    assert settings[0]["overall"]["translation"] == 0.0
+    assert all(one["overall"]["translation"] < 0.1 for one in settings[1:])
+
+
 def test_limit(tmp_path, run):
     recorded(tmp_path)
     status, _, summary = run("--limit", "7", "--require-parity")
