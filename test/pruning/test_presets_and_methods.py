@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from pruning_streams import NUM_VISUAL, Scene, make
 
 from vla_pruner_ros.pruning import PruningConfig, Signals, find_method, make_method, method_names
-from vla_pruner_ros.pruning import methods as registry
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.pruning.diversity import (
     cosine_distances,
     extend_max_min,
     extend_on_device,
 )
+from vla_pruner_ros.pruning.methods import installed_methods
 from vla_pruner_ros.pruning.methods.dart import farthest_from_pivots
 from vla_pruner_ros.pruning.methods.geoscaffold import attention_of_voters, scaffold
 from vla_pruner_ros.pruning.presets import preset_in_force, resolve
@@ -241,7 +241,7 @@ def installed_example(tmp_path, monkeypatch):
     command += ["--no-build-isolation", "--target", str(tmp_path / "site"), str(source)]
     subprocess.run(command, check=True, cwd=tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    caches = (registry.method_names, registry.find_method, registry._from_outside)
+    caches = (method_names, find_method, installed_methods)
     for cached in caches:
         cached.cache_clear()
     yield

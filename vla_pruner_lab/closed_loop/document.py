@@ -30,7 +30,7 @@ from vla_pruner_lab.common.markdown import DASH, markdown_table
 from vla_pruner_lab.common.program import lab_program
 from vla_pruner_ros.models.images.preprocessing import PATCHES
 from vla_pruner_ros.pruning.config import METHOD_NAMES
-from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.method import find_method
 
 PROGRAM = lab_program("closed_loop.document", __doc__, "out/results.jsonl --docs out/pages")
 SCHEMA = "vla_pruner_lab.closed_loop/1"

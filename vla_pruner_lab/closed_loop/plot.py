@@ -6,7 +6,7 @@ import math
 
 from vla_pruner_lab.common.charts import Axis, Curve, Panel, chart_svg
 from vla_pruner_ros.pruning.config import METHOD_NAMES
-from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.method import find_method
 
 AIR = 0.2
 """Left and right of the curves, octaves."""

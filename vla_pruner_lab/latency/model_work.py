@@ -15,7 +15,7 @@ from itertools import pairwise
 from vla_pruner_lab.latency.model_shapes import DecoderShape, ModelShape
 from vla_pruner_ros.models.actions import ACTION_DIM
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.method import find_method
 from vla_pruner_ros.pruning.presets import resolve
 
 STAGES = ("vision", "projector", "prefill", "decode", "head", "selection", "observation")

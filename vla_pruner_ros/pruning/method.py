@@ -1,4 +1,4 @@
-"""Base class of the pruning methods: scores in, kept tokens out.
+"""Base class of the pruning methods, and how one is made: scores in, kept tokens out.
 
 A method works on the tokens of one robot, all cameras concatenated. Scores may have any float dtype
 and are ranked in float32; equal scores: lowest index first; NaN ranks last. On a GPU nothing here
@@ -10,11 +10,22 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import EntryPoint
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from vla_pruner_ros.pruning.config import PruningConfig
+from vla_pruner_ros.pruning.methods import (
+    ENTRY_POINTS,
+    bundled_methods,
+    installed_methods,
+    method_names,
+)
+from vla_pruner_ros.pruning.presets import resolve
 from vla_pruner_ros.pruning.token_selection import Selection, top_k
 
 PER_TOKEN = ("semantic", "last_row", "text", "action", "current_action")
@@ -107,6 +118,44 @@ class PruningMethod(ABC):
 
     def load(self, values: list[Tensor]) -> None:  # noqa: B027 - most carry nothing
         """Go on with what buffers() held in another method of the same kind; any shape."""
+
+
+@lru_cache
+def find_method(name: str) -> type[PruningMethod]:
+    """Return the class of the method with this name.
+
+    Raises:
+        ValueError: no such method, or an entry point that is none; names what is there.
+    """
+    if name in bundled_methods():
+        return _method_in(import_module(bundled_methods()[name]))
+    if name in installed_methods():
+        return _checked(name, installed_methods()[name])
+    raise ValueError(f"method must be one of {', '.join(method_names())}, got {name!r}")
+
+
+def _method_in(module: ModuleType) -> type[PruningMethod]:
+    own = [found for found in vars(module).values() if isinstance(found, type)]
+    return next(
+        found
+        for found in own
+        if issubclass(found, PruningMethod) and found.__module__ == module.__name__
+    )
+
+
+def _checked(name: str, point: EntryPoint) -> type[PruningMethod]:
+    found = point.load()
+    if not (isinstance(found, type) and issubclass(found, PruningMethod) and found.name == name):
+        raise ValueError(
+            f"the entry point {name} = {point.value} in group {ENTRY_POINTS} must name a "
+            f"PruningMethod whose `name` is {name!r}"
+        )
+    return found
+
+
+def make_method(config: PruningConfig, num_cameras: int = 1) -> PruningMethod:
+    """Return the method that config.method names."""
+    return find_method(config.method)(resolve(config), num_cameras)
 
 
 def select_evenly(

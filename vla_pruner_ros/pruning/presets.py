@@ -26,7 +26,8 @@ _MIDDLE = 15 / 32
 def preset_values(preset: str, family: str, num_layers: int) -> Mapping[str, object]:
     """Return a preset's settings: PruningConfig's fields that may be left to it, by name.
 
-    - default: what measures best over the policies that come with the package (docs/results.md).
+    - default: what measures best over the policies that come with the package
+      (docs/reference/results.md).
     - paper: arXiv 2511.16449 as written.
     - released: what the authors' code does, which differs by family: one middle layer of action
       attention; of OpenVLA the decay reversed, as in the version before 28 May 2026; of

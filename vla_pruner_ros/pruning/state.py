@@ -13,8 +13,7 @@ from torch import Tensor
 from vla_pruner_ros.pruning.action_layers import ActionLayers
 from vla_pruner_ros.pruning.budget import Budget, DeadlineBudget, make_budget, tokens_to_keep
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.method import PruningMethod, Signals, select_evenly
-from vla_pruner_ros.pruning.methods import make_method
+from vla_pruner_ros.pruning.method import PruningMethod, Signals, make_method, select_evenly
 from vla_pruner_ros.pruning.overlap import PruningStatistics, StatisticsTracker
 from vla_pruner_ros.pruning.presets import preset_in_force, resolve
 from vla_pruner_ros.pruning.relevance import TemporalRelevance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.method import find_method
 from vla_pruner_ros.replay.inputs.recorded import Recorded
 
 

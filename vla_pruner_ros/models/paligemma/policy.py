@@ -18,7 +18,7 @@ from vla_pruner_ros.models.paligemma.expert import ActionExpert
 from vla_pruner_ros.models.paligemma.network import PaliGemmaNetwork
 from vla_pruner_ros.models.pruned_policy import PolicySpec
 from vla_pruner_ros.pruning.config import PruningConfig
-from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.method import find_method
 from vla_pruner_ros.pruning.step import PruningStep
 
 
