@@ -21,7 +21,7 @@ from vla_pruner_lab.closed_loop.records import ALL_TASKS, EXPERIMENT_FIELDS
 from vla_pruner_lab.common.charts import dark_colour
 from vla_pruner_ros import report
 from vla_pruner_ros.pruning.config import METHOD_NAMES
-from vla_pruner_ros.pruning.methods import find_method
+from vla_pruner_ros.pruning.method import find_method
 
 PAGE, SCHEMA = "results.html", "vla_pruner_lab.results_page/1"
 FILM_SCHEMA = "vla_pruner_lab.episode_animation/1"
