@@ -230,6 +230,26 @@ def test_another_reader_of_lerobot_s_format_accepts_the_data_set(tmp_path):
     assert any("image_raw" in entity for entity in entities), entities
 
 
+def test_lerobot_s_own_reader_returns_the_frames_and_actions(tmp_path, monkeypatch):
+    """LeRobot needs Python 3.12; CONTRIBUTING.md tells how to run this."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    data = pytest.importorskip(
+        "lerobot.datasets.lerobot_dataset", reason="lerobot is not installed"
+    )
+    bag, root = executed_bag(tmp_path / "bag"), tmp_path / "set"
+    assert cli.main([str(bag), "--to", "lerobot", "--out", str(root), "--quiet"]) == 0
+    truth = list(ExecutedMotion(source_of(bag)).frames())
+    found = data.LeRobotDataset("local/set", root=root, video_backend="pyav")
+    assert (len(found), found.num_episodes, found.fps) == (len(truth), 2, 10)
+    for number, frame in enumerate(truth):
+        item = found[number]
+        assert item["task"] == frame.instruction
+        assert np.array_equal(item["action"].numpy(), np.float32(frame.action))
+        assert np.array_equal(item["observation.state"].numpy(), np.float32(frame.state))
+        image = item["observation.images.image_raw"].numpy().transpose(1, 2, 0) * 255
+        assert np.abs(image - frame.images["/image_raw"]).mean() < 12
+
+
 def test_pandas_finds_the_tasks_by_their_words(tmp_path):
     pandas = pytest.importorskip("pandas", reason="pandas is not installed: LeRobot reads with it")
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
