@@ -107,7 +107,7 @@ def test_limits_of_a_parameter_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: [", "is no YAML"),
+        ("a: [", "is not valid YAML"),
         ("3", "holds no parameters"),
         ("camera: {ros__parameters: {x: 1}}", "none for vla_pruner"),
         ("vla_pruner: {x: 1}", "has no ros__parameters"),

@@ -71,7 +71,7 @@ def test_an_adapter_of_another_base_or_kind_is_refused(copied, tmp_path):
     adapter = tmp_path / "adapter"
     write_adapter(adapter, base, [LLAMA])
     refused(adapter, "names no base model: set base_checkpoint")
-    refused(adapter, "is not to be had.*Set base_checkpoint", base_checkpoint=tmp_path / "none")
+    refused(adapter, "cannot be read.*Set base_checkpoint", base_checkpoint=tmp_path / "none")
     load_policy(adapter, base_checkpoint=base)
     write_adapter(adapter, base, [LLAMA], prefix="stranger.")
     refused(adapter, "which its base does not have", base_checkpoint=base)

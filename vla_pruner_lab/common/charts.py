@@ -108,7 +108,7 @@ def ranges_svg(
     Args:
         rows: in order.
         label: of the axis.
-        floor: values up to it cannot be told from 0: they lie hollow at the left end.
+        floor: values up to it cannot be distinguished from 0: they lie hollow at the left end.
         unit: of the number at the end of a row.
         width: of the document.
     """

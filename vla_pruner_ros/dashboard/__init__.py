@@ -1,1 +1,1 @@
-"""vla_pruner_dashboard: a live page of a running node, on loopback unless told otherwise."""
+"""vla_pruner_dashboard: a live page of a running node, on loopback by default."""

@@ -27,7 +27,7 @@ def read_parameters(path: Path, node: str = "vla_pruner") -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text("utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no parameters: it needs a section of the node")
     found: dict[str, Any] = {}

@@ -132,7 +132,7 @@ def opened(directory: Path, base_checkpoint: str | Path = "") -> Iterator[Path]:
     """Yield a folder to read: the checkpoint's own, or that of an adapter laid over its base.
 
     Raises:
-        CheckpointError: the base model of an adapter is not to be had.
+        CheckpointError: the base model of an adapter cannot be read.
     """
     if not needs_base(directory):
         yield directory
@@ -156,7 +156,7 @@ def _base_directory(adapter: Path, named: str) -> Path:
         return checkpoint_directory(f"hf:{named}" if is_hub_name else named)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{adapter} is a LoRA adapter of {named}, which is not to be had: {error}. "
+            f"{adapter} is a LoRA adapter of {named}, which cannot be read: {error}. "
             "Set base_checkpoint to its folder"
         ) from None
 

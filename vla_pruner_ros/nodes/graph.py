@@ -102,7 +102,7 @@ class TopicDoctor:
 
 
 class MessageProbe:
-    """A subscription that lasts for one message and tells whether that can be read.
+    """A subscription that lasts for one message and reports whether that can be read.
 
     reason: why not, "" if it can or none came yet.
     """

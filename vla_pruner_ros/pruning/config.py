@@ -85,8 +85,8 @@ class PruningConfig:
     method: str = setting("vla_pruner", "Method that chooses the tokens.", choices=METHOD_NAMES)
     preset: str = setting(
         "default",
-        "What the settings are that are left to it (value auto): default measures best on the "
-        "bundled policies, paper is arXiv 2511.16449, released is the authors' code.",
+        "Values of the settings that are auto: default measures best on the bundled policies, "
+        "paper is arXiv 2511.16449, released is the authors' code.",
         choices=PRESETS,
     )
     prune_layer: int | None = setting(
@@ -120,8 +120,8 @@ class PruningConfig:
     )
     coverage: float | None = setting(
         None,
-        "Share of the budget for tokens unlike those chosen so far, whatever their relevance; the "
-        "paper has 0. auto: the preset's value.",
+        "Share of the budget for tokens unlike those chosen so far, of any relevance; the paper "
+        "has 0. auto: the preset's value.",
         low=0.0,
         high=1.0,
     )
@@ -152,8 +152,9 @@ class PruningConfig:
     )
     token_recovery: str = setting(
         "none",
-        "Way back for tokens pruned for long: none (the paper), early_layers (attention below "
-        "layer K), last_full_layer (of layer K-1 alone) or refresh.",
+        "How tokens that were pruned for long return: none (the paper), early_layers (attention "
+        "below layer K), last_full_layer (attention at layer K-1) or refresh (now and then an "
+        "unpruned inference).",
         choices=TOKEN_RECOVERIES,
     )
     refresh_period: int = setting(

@@ -179,7 +179,7 @@ class RobotProfile:
 
     source: where the conventions are written down. control_rate: actions a second (Hz).
     actions_per_chunk: how many of a chunk are carried out, 0 for all. arms: by name, together all
-    commanded joints and grippers; empty if the profile tells no arms apart.
+    commanded joints and grippers; empty if the profile names no arms.
     file: that it was read from. urdf: text of the robot's URDF if the profile names one.
     """
 

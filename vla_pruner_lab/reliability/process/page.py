@@ -71,7 +71,7 @@ def memory_sentence(report: dict[str, Any]) -> str:
 
 STOPS_CHART, MEMORY_CHART = "process_soak_stops.svg", "process_soak_memory.svg"
 CLOSEST = 0.01
-"""Seconds below which a latency is not told from 0: what a busy observer may be late by."""
+"""Seconds below which a latency counts as 0: a busy observer may be late by that much."""
 
 
 def charts(report: dict[str, Any]) -> dict[str, str]:
@@ -119,7 +119,7 @@ def page(report: dict[str, Any]) -> str:
             "",
             f"![Stop latencies by cause]({STOPS_CHART})",
             "",
-            f"Hollow marks lie at or below {CLOSEST:g} s, which is not told from 0.",
+            f"Hollow marks lie at or below {CLOSEST:g} s, which cannot be distinguished from 0.",
             "",
             table(report),
             "",

@@ -159,7 +159,9 @@ def _tower_shape(tower: str, shapes: dict[str, tuple[int, ...]], overrides: dict
             patches=shapes[f"{tower}.pos_embed"][1],
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise CheckpointError(f"the weights of {tower} are missing or odd: {error}") from None
+        raise CheckpointError(
+            f"the weights of {tower} are missing or have unexpected shapes: {error}"
+        ) from None
 
 
 def _heads(tower: str, width: int, overrides: dict) -> int:

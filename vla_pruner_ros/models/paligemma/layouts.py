@@ -205,5 +205,5 @@ def _pixel_range(directory: Path, given: dict) -> PixelRange:
     )
     values = [tuple(processor.get(name) or [0.5] * 3) for name in ("image_mean", "image_std")]
     if any(len(v) != 3 or not all(isinstance(n, (int, float)) for n in v) for v in values):
-        raise CheckpointError(f"image_mean or image_std of {directory} is odd: {values}")
+        raise CheckpointError(f"image_mean or image_std of {directory} cannot be used: {values}")
     return PixelRange(*values)

@@ -60,7 +60,7 @@ def checkpoint_folder(repository: Repository) -> Path:
     """Return the local folder of a checkpoint, fetched if the cache does not hold it.
 
     Raises:
-        CheckpointError: not in the cache and not to be had, with the command to run.
+        CheckpointError: neither in the cache nor on the hub; names the command to run.
     """
     folder = _cached(repository)
     if folder is None or not holds_weights(folder):

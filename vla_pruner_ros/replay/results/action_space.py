@@ -25,7 +25,7 @@ class ActionSpace:
     them. targets: of those, the ones that say where a joint goes rather than how far or how fast.
     grippers: column, the number in the middle between closed and open, and whether greater numbers
     are more open.
-    explained: whether a profile or convention tells what the numbers are.
+    explained: whether a profile or convention defines the numbers.
     """
 
     names: tuple[str, ...]

@@ -11,9 +11,10 @@ def markdown() -> str:
     lines = [
         "# Parameters of the vla_pruner node",
         "",
-        "Live parameters change the very next inference. Those marked *(configure)* are read on",
-        "configure and refused while the node is configured; *(start)* ones only the command line",
-        "and a file can set. `auto` leaves a setting to the checkpoint or the preset.",
+        "A change of a parameter takes effect with the next inference, with two exceptions.",
+        "Parameters marked *(configure)* are read on configure, and a change is refused while the",
+        "node is configured. Those marked *(start)* can be set on the command line and in a file",
+        "alone. If a setting is `auto`, the checkpoint or the preset gives its value.",
     ]
     for heading, specs in sections().items():
         lines += ["", f"## {heading}", "", "| parameter | default | allowed | meaning |"]

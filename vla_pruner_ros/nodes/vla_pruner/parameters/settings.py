@@ -80,7 +80,7 @@ class NodeSettings(LoadingConfig):
     )
     image_transports: tuple[str, ...] = setting(
         (),
-        "image_transport of each camera, where they differ; empty: image_transport for all.",
+        "image_transport of each camera, if they differ; empty: image_transport for all.",
         when="configure",
     )
     max_image_age: float = setting(
@@ -98,8 +98,8 @@ class NodeSettings(LoadingConfig):
     )
     on_camera_loss: str = setting(
         "hold",
-        "When one of several cameras is silent for max_image_age: hold stops motion; continue "
-        "goes on without it, for models that can (pi0).",
+        "If one of several cameras is silent for max_image_age: hold stops motion; continue "
+        "infers without it, for models that can (pi0, pi05, smolvla).",
         choices=("hold", "continue"),
         when="configure",
     )
@@ -131,7 +131,7 @@ class NodeSettings(LoadingConfig):
     )
     max_joint_velocity: float = setting(
         1.0,
-        "Fastest motion of a joint (rad/s or m/s); the profile's and the URDF's limits hold too.",
+        "Fastest motion of a joint (rad/s or m/s); the profile's and the URDF's limits apply too.",
         low=1e-3,
         high=100.0,
     )
@@ -144,7 +144,7 @@ class NodeSettings(LoadingConfig):
     separate_arms: bool = setting(
         False,
         "Publish each arm of the robot profile on topics of its own, such as "
-        "~/left/joint_trajectory, for robots whose arms have a controller each.",
+        "~/left/joint_trajectory, for robots with one controller for each arm.",
         when="configure",
     )
     gripper_action: str = setting(
@@ -167,9 +167,8 @@ class NodeSettings(LoadingConfig):
     )
     arm_latency: float = setting(
         0.2,
-        "Longest time (s) from a published action to the arm that starts it, and from a pose "
-        "measured without a stamp to its arrival: a workspace counts on motions that the pose "
-        "does not show yet.",
+        "Longest time (s) until the arm starts a published action, or until a pose without a "
+        "stamp arrives; a workspace also counts the motions of this time.",
         low=0.0,
         high=5.0,
     )
@@ -179,7 +178,7 @@ class NodeSettings(LoadingConfig):
     blend_steps: int = setting(
         0, "Actions over which a new chunk is blended into the old one.", low=0, high=100
     )
-    # Care
+    # Failures
     relevance_timeout: float = setting(
         2.0,
         "A longer gap (s) between inferences clears the temporal relevance.",
@@ -273,7 +272,7 @@ def sections() -> dict[str, tuple[Spec, ...]]:
         "Visual tokens": specs_of(PruningConfig),
         "Execution": specs_of(ExecutionConfig),
         OPTIONS: option_specs(),
-        "Model, inputs, motion and care": specs_of(NodeSettings),
+        "Model, inputs, motion and failures": specs_of(NodeSettings),
     }
 
 
