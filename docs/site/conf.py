@@ -19,3 +19,25 @@ suppress_warnings = ["toc.not_included", "misc.highlighting_failure"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_baseurl = ""
+
+SIDEBAR = {
+    "Project": ("/README", "/CHANGELOG", "/CONTRIBUTING", "/SECURITY", "/CODE_OF_CONDUCT"),
+    "Get started": ("get-started/*",),
+    "How-to": ("how-to/*",),
+    "Reference": ("reference/*",),
+    "Benchmarks": ("reference/benchmarks/*",),
+    "Explanation": ("explanation/*",),
+}
+
+
+def add_sidebar(app, docname, source):
+    """Add the pages of the sidebar to the root document; GitHub would show them as code."""
+    if docname == root_doc:
+        for title, pages in SIDEBAR.items():
+            lines = [":hidden:", ":glob:", f":caption: {title}", "", *pages]
+            source[0] += "\n```{toctree}\n" + "\n".join(lines) + "\n```\n"
+
+
+def setup(app):
+    """Connect add_sidebar."""
+    app.connect("source-read", add_sidebar)

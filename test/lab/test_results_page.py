@@ -98,7 +98,7 @@ def written(folder: Path) -> Path:
     }  # fmt: skip
     runs_path(own).write_text(json.dumps(run) + "\n")
     write_results([own], folder)
-    return folder / "results.html"
+    return folder / "results_explorer.html"
 
 
 def test_the_page_needs_no_network_and_escapes_text(tmp_path):
@@ -181,7 +181,7 @@ def test_the_sign_test_of_the_page_is_that_of_scipy(tmp_path):
 
 
 def test_the_committed_page_is_made_from_the_committed_results():
-    html = (DOCS / "reference" / "results.html").read_text("utf-8")
+    html = (DOCS / "reference" / "results_explorer.html").read_text("utf-8")
     embedded = json.loads(html.split("id='results'>")[1].split("</script>")[0])
     records = json.loads(RESULTS.read_text("utf-8"))["records"]
     experiments = {

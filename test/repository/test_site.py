@@ -64,3 +64,9 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "docs" / "README.html").is_file()
     assert len(list(tmp_path.rglob("*.html"))) >= len(DOCUMENTS)
+    home = (tmp_path / "docs" / "README.html").read_text()
+    sidebar = home.split('class="sidebar-tree"')[1].split("</aside>")[0]
+    for path in DOCUMENTS[4:]:
+        page = path.relative_to(ROOT / "docs").with_suffix(".html")
+        if path.name != "README.md":  # that is the page itself
+            assert f'href="{page}"' in sidebar, f"the sidebar does not lead to {page}"

@@ -2,9 +2,9 @@
 
     python -m vla_pruner_lab.closed_loop.document out/results.jsonl --docs docs/reference
 
-Writes results.json (records), results.md (tables), one plot a policy and results.html, a page to
-choose from. Only what was run is shown: a cell without episodes is a dash. A policy without trained
-weights is marked as untrained.
+Writes results.json (records), results.md (tables), one plot a policy, and results_explorer.html, a
+page to choose from. Only what was run is shown: a cell without episodes is a dash. A policy without
+trained weights is marked as untrained.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from vla_pruner_ros import report
 from vla_pruner_ros.pruning.config import METHOD_NAMES
 from vla_pruner_ros.pruning.method import find_method
 
-PAGE, SCHEMA = "results.html", "vla_pruner_lab.results_page/1"
+PAGE, SCHEMA = "results_explorer.html", "vla_pruner_lab.results_page/1"
 FILM_SCHEMA = "vla_pruner_lab.episode_animation/1"
 RECORD_FIELDS = ("episodes", "balanced", "latency_ms", "flops", "kept", "kept_by_camera")
 CHECK_COLOUR = "#777f88"
@@ -38,7 +38,7 @@ def write_results_page(
     main: Mapping[str, str],
     unpruned: Sequence[str],
 ) -> None:
-    """Write results.html.
+    """Write results_explorer.html.
 
     Args:
         docs: folder to write to; films and sheets of kept tokens in it are embedded.
