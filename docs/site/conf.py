@@ -19,6 +19,7 @@ suppress_warnings = ["toc.not_included", "misc.highlighting_failure"]
 html_theme = "furo"
 html_title = f"{project} {release}"
 html_baseurl = ""
+html_show_copyright = False
 
 SIDEBAR = {
     "Project": ("/README", "/CHANGELOG", "/CONTRIBUTING", "/SECURITY", "/CODE_OF_CONDUCT"),

@@ -59,3 +59,13 @@ def test_colcon_test_runs_folders_that_exist():
         assert list((ROOT / "test" / folder).glob("test_*.py")), folder
     assert "find_package(ament_cmake_pytest QUIET)" in text
     assert "<test_depend>ament_cmake_pytest</test_depend>" in (ROOT / "package.xml").read_text()
+
+
+def test_nobody_is_told_to_install_this_package_from_an_index():
+    """It is on none so far: the command would fail, or bring a stranger's package of that name."""
+    command = re.compile(r"pip install [^\n`|]*\bvla[-_]pruner[-_]ros\b(?!/)")
+    tops = ("vla_pruner_ros", "vla_pruner_lab", "docs")
+    paths = [path for top in tops for path in (ROOT / top).rglob("*.*")] + [ROOT / "README.md"]
+    texts = {p: p.read_text("utf-8") for p in paths if p.suffix in (".py", ".md")}
+    assert sum("pip install" in text for text in texts.values()) > 10
+    assert not [str(p) for p, text in texts.items() if command.search(text)]

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     parser.add_output("--out", help="file for one JSON record an episode")
     given = parser.parse_args(arguments)
     if find_spec("libero") is None:
-        raise ImportError("LIBERO is not installed: pip install 'vla_pruner_ros[libero]'")
+        raise ImportError("LIBERO is not installed: pip install hf-libero")
     from vla_pruner_lab.libero.arm import MAX_STEPS, LiberoArm
 
     profile, records, started = load_profile(given.robot), [], time.monotonic()

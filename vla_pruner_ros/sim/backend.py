@@ -42,7 +42,7 @@ def _import_simulator():
     except ModuleNotFoundError as error:
         raise SimulatorMissingError(
             f"the simulated robot needs MuJoCo and MetaWorld, and {error.name} is not installed: "
-            "pip install 'vla_pruner_ros[sim]'"
+            "pip install metaworld mujoco"
         ) from error
     except (ImportError, AttributeError, OSError) as error:  # PyOpenGL's ways to miss a library
         raise SimulatorMissingError(
