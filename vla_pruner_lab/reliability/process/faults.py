@@ -89,24 +89,29 @@ def _clocks(world: ProcessWorld) -> dict[str, Fault]:
     }
 
 
-def _requests(world: ProcessWorld) -> dict[str, Fault]:
-    outside = world.outside
+class _Requests:
+    """Requests to the node that come at a wrong time, race one another or have to be refused."""
 
-    def down() -> None:
-        world.require(outside.change_state(DEACTIVATE), "deactivate failed")
-        world.require(outside.change_state(CLEANUP), "clean-up failed")
+    def __init__(self, world: ProcessWorld) -> None:
+        self.world, self.outside = world, world.outside
 
-    def up() -> None:
-        world.configure()
-        world.activate()
+    def down(self) -> None:
+        self.world.require(self.outside.change_state(DEACTIVATE), "deactivate failed")
+        self.world.require(self.outside.change_state(CLEANUP), "clean-up failed")
 
-    def bad_checkpoint() -> None:
-        down()
-        outside.set_parameter("checkpoint", "/dev/zero")
-        world.require(not outside.change_state(CONFIGURE), "configured from /dev/zero")
-        outside.set_parameter("checkpoint", CHECKPOINT)
+    def up(self) -> None:
+        self.world.configure()
+        self.world.activate()
 
-    def race() -> float:
+    def bad_checkpoint(self) -> None:
+        self.down()
+        self.outside.set_parameter("checkpoint", "/dev/zero")
+        self.world.require(not self.outside.change_state(CONFIGURE), "configured from /dev/zero")
+        self.outside.set_parameter("checkpoint", CHECKPOINT)
+
+    def race(self) -> float:
+        """Send four deactivations at once; return when they were sent (s)."""
+        outside = self.outside
         client = outside.node.create_client(ChangeState, f"/{outside.name}/change_state")
         outside.until(client.service_is_ready, "the service")
         began = time.monotonic()
@@ -115,49 +120,50 @@ def _requests(world: ProcessWorld) -> dict[str, Fault]:
         outside.until(lambda: all(answer.done() for answer in answers), "an answer to each")
         outside.node.destroy_client(client)
         done = sum(answer.result().success for answer in answers)
-        world.require(done == 1, f"{done} of 4 racing transitions succeeded")
+        self.world.require(done == 1, f"{done} of 4 racing transitions succeeded")
         return began
 
-    def misfits() -> None:
+    def misfits(self) -> None:
         for wrong in (CONFIGURE, CLEANUP, 77):
-            world.require(not outside.change_state(wrong), f"transition {wrong} while active")
+            refused = not self.outside.change_state(wrong)
+            self.world.require(refused, f"transition {wrong} while active")
 
-    def parameters() -> None:
+    def parameters(self) -> None:
         for number in range(40):
-            outside.set_parameter("seed", number)
-            outside.set_parameter("max_translation", 2.0 + number)  # refused
+            self.outside.set_parameter("seed", number)
+            self.outside.set_parameter("max_translation", 2.0 + number)  # refused
 
-    def unread() -> float:
-        world.is_read.clear()
-        parameters()
+    def unread(self) -> float:
+        """Fill the terminal that nobody reads, deactivate; return when that was requested (s)."""
+        self.world.is_read.clear()
+        self.parameters()
         began = time.monotonic()
-        outside.change_state(DEACTIVATE)
+        self.outside.change_state(DEACTIVATE)
         return began
 
-    def read() -> None:
-        world.is_read.set()
-        world.activate()
+    def read(self) -> None:
+        self.world.is_read.set()
+        self.world.activate()
 
-    def say(text: str) -> Callable[[], None]:
-        return lambda: outside.say(text)
 
-    def instruct() -> None:
-        outside.say(INSTRUCTION)
+def _requests(world: ProcessWorld) -> dict[str, Fault]:
+    do, outside = _Requests(world), world.outside
+
+    def saying(text: str) -> Fault:
+        return Fault(lambda: outside.say(text), lambda: outside.say(INSTRUCTION))
 
     return {
-        "empty instruction": Fault(say(""), instruct),
-        "instruction of 1001 characters": Fault(say("x" * 1001), instruct),
-        "instruction beyond the model's context": Fault(
-            lambda: outside.say("\N{CJK UNIFIED IDEOGRAPH-5B57}" * 1000), instruct
-        ),
+        "empty instruction": saying(""),
+        "instruction of 1001 characters": saying("x" * 1001),
+        "instruction beyond the model's context": saying("\N{CJK UNIFIED IDEOGRAPH-5B57}" * 1000),
         "~/reset": Fault(outside.reset, goes_on=True),
         "deactivate": Fault(lambda: outside.change_state(DEACTIVATE), world.activate),
-        "deactivate, clean up": Fault(down, up),
-        "deactivate, configure from /dev/zero": Fault(bad_checkpoint, up),
-        "four deactivations at once": Fault(race, world.activate),
-        "transitions that do not fit": Fault(misfits, stops=False),
-        "80 parameters, half of them refused": Fault(parameters, stops=False),
-        "deactivate while nobody reads the terminal": Fault(unread, read),
+        "deactivate, clean up": Fault(do.down, do.up),
+        "deactivate, configure from /dev/zero": Fault(do.bad_checkpoint, do.up),
+        "four deactivations at once": Fault(do.race, world.activate),
+        "transitions that do not fit": Fault(do.misfits, stops=False),
+        "80 parameters, half of them refused": Fault(do.parameters, stops=False),
+        "deactivate while nobody reads the terminal": Fault(do.unread, do.read),
     }
 
 
