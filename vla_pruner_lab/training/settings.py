@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -89,7 +89,9 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str]) -> argpars
     add("--ema-decay", type=float, default=defaults.ema_decay)
     fastest = "bfloat16" if torch.cuda.is_available() else defaults.precision
     add("--precision", choices=PRECISIONS, default=fastest, help="of the matrix products")
-    add("--no-augment", action="store_true", help="train on the images as they are")
+    add(
+        "--no-augment", dest="augment", action="store_false", help="train on the images as they are"
+    )
     add("--visual-tokens", type=int, default=defaults.visual_tokens, help="of each image's 256")
     add("--full-from", type=float, default=defaults.full_from, help="share of steps, then all")
     add("--token-loss", type=float, default=defaults.token_loss,
@@ -117,23 +119,9 @@ def _task_weight(text: str) -> tuple[str, float]:
 
 
 def settings_of(given: argparse.Namespace) -> TrainingSettings:
-    """Return the settings that the command line gives."""
-    return TrainingSettings(
-        family=given.family,
-        steps=given.steps,
-        batch_size=given.batch_size,
-        learning_rate=given.learning_rate,
-        warmup_steps=given.warmup_steps,
-        weight_decay=given.weight_decay,
-        ema_decay=given.ema_decay,
-        precision=given.precision,
-        augment=not given.no_augment,
-        visual_tokens=given.visual_tokens,
-        full_from=given.full_from,
-        token_loss=given.token_loss,
-        seed=given.seed,
-        tasks=tuple(given.tasks),
-        task_weights=dict(given.task_weights),
-        initial=given.initial,
-        size=TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)}),
-    )
+    """Return the settings that the command line gives: its flags are named like the fields."""
+    names = [one.name for one in fields(TrainingSettings) if hasattr(given, one.name)]
+    values = {name: getattr(given, name) for name in names}
+    size = TinySize(**{name: getattr(given, name) for name in asdict(layout.STANDARD_SIZE)})
+    tasks, weights = tuple(given.tasks), dict(given.task_weights)
+    return TrainingSettings(**{**values, "tasks": tasks, "task_weights": weights, "size": size})
