@@ -21,6 +21,7 @@ class FilmedAgent(PolicyAgent):
     """Agent whose policy is filmed: it remembers what it saw and kept."""
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        """Begin an episode without frames."""
         super().begin(robot, instruction)
         self.frames: list[FilmFrame] = []
         self.carried_out = 0
@@ -33,6 +34,7 @@ class FilmedAgent(PolicyAgent):
         self.frames.append(FilmFrame(image, caption, self.carried_out))
 
     def actions(self, state: SimState) -> np.ndarray:
+        """Return the policy's actions, float [steps, 7], and film what it saw."""
         chunk = super().actions(state)
         if self._reports:
             self.film()

@@ -42,6 +42,7 @@ class ExperimentConfig:
     unpruned_first: int = 0
 
     def config(self) -> PruningConfig:
+        """Return the pruning settings of this experiment."""
         return PruningConfig(method=self.method, keep_ratio=self.keep_ratio, **dict(self.settings))
 
     @property
@@ -61,6 +62,7 @@ class EpisodeConfig:
 
     @property
     def key(self) -> tuple:
+        """Values by which an episode's record is found again."""
         return (
             self.experiment.method,
             self.experiment.keep_ratio,
@@ -80,8 +82,8 @@ def make_experiments(
     """Return every method at every ratio with every combination of settings and unpruned_first.
 
     full runs once, at 1.0: at that ratio every method equals it; and once more for each kind of
-    token_reuse. First full, then the deciding
-    methods at the deciding ratios, then the rest as given.
+    token_reuse. First full, then the deciding methods at the deciding ratios, then the rest as
+    given.
 
     Raises:
         ValueError: a value that PruningConfig refuses, or a negative number of inferences.

@@ -20,6 +20,7 @@ SIDE, BAR, GAP = 224, 22, 6
 
 
 def sheet_name(policy: str) -> str:
+    """Return the file name of a policy's sheet of images."""
     return f"kept_patches_{policy}.webp"
 
 
@@ -101,7 +102,7 @@ def _mean(lines: Sequence[dict], read: Callable[[dict], float | None]) -> float 
 def draw_sheet(
     rows: Sequence[tuple[np.ndarray, Sequence[tuple[str, np.ndarray]]]], grid: tuple[int, int]
 ) -> Image.Image:
-    """Draw a row of images for each input; pruned patches are dimmed."""
+    """Draw a row of images, uint8 [H, W, 3], for each input; pruned patches are dimmed."""
     font = ImageFont.load_default(14)
     columns = max(len(methods) for _, methods in rows) + 1
     size = (columns * (SIDE + GAP) - GAP, len(rows) * (SIDE + BAR))

@@ -42,6 +42,7 @@ class EpisodeFile:
         os.replace(part, path)
 
     def add(self, episode: dict) -> None:
+        """Append an episode to the file."""
         self.episodes.append(episode)
         with self.path.open("a") as file:
             file.write(json.dumps(episode) + "\n")
@@ -122,6 +123,7 @@ class PairedComparison:
 
     @property
     def p_value(self) -> float:
+        """Two-sided p-value of the exact sign test; 1 if no start decides."""
         decided = self.won + self.lost
         return float(binomtest(self.won, decided).pvalue) if decided else 1.0
 

@@ -252,6 +252,7 @@ def _versions() -> dict[str, str]:
 
 
 def runs_path(out: Path) -> Path:
+    """Return the file that lists the calls which wrote a file of episodes."""
     return out.with_suffix(".runs.jsonl")
 
 

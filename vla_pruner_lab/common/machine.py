@@ -76,6 +76,7 @@ def _fastest(run: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done its work; a CPU never has any left."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -96,9 +97,8 @@ class PeakMemory:
     Create it before any weights, and call weights_are_there() for each model. On a CPU it measures
     the
     growth of the resident set. That includes what the other policies hold, which is little: they
-    share
-    the weights. On Linux it resets the kernel's high-water mark, which every process may do for
-    itself.
+    share the weights. On Linux it resets the kernel's high-water mark, which every process may do
+    for itself.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -112,6 +112,7 @@ class PeakMemory:
         self._weights = self.allocated() - self._start
 
     def restart(self) -> None:
+        """Begin a new peak with what is allocated now."""
         if self._on_cuda:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = self.allocated()

@@ -40,5 +40,6 @@ def publish(text: str, path: Path | None) -> None:
 
 
 def write(path: Path, text: str) -> None:
+    """Write a page; its folder is made if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

@@ -55,6 +55,7 @@ class FlowCase:
 
     @classmethod
     def run(cls, folder: Path, checkpoint: Path, case: dict, official: dict) -> FlowCase:
+        """Run the policy of a checkpoint on a recorded case and keep what it computed."""
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
         tokenizer = next(folder / name for name in TOKENIZERS if (folder / name).is_dir())
         policy = load_policy(
@@ -88,20 +89,21 @@ class FlowCase:
 
     @property
     def order(self) -> Tensor:
-        """Rows of our prefix in the official order, which is that of their positions."""
+        """Rows of our prefix in the official order, that of their positions: int64 [rows]."""
         return self.seen.positions.argsort()
 
     @property
     def prompt(self):
+        """Prompt that the decoder was given."""
         return self.seen.calls["prompt"][0]
 
     @property
     def real(self) -> np.ndarray:
-        """Official places of the prefix that take part, in the order of their positions."""
+        """Official places of the prefix that take part, ordered by position: int64 [rows]."""
         return np.flatnonzero(self.official["prefix_pad_mask"])
 
     def visual(self, name: str) -> np.ndarray:
-        """An official array over visual tokens without those of absent cameras, which are last."""
+        """Return an official array [..., M] without the last tokens, those of absent cameras."""
         return self.official[name][..., : self.policy.num_visual]
 
     def absent_are_zero(self, name: str) -> float:

@@ -54,6 +54,7 @@ LEVELS, SHARE = 1.0, 1e-3
 
 
 def compare_model(directory: Path, comparison: Comparison) -> None:
+    """Compare OpenVLA-OFT with every recorded case in the directory."""
     folder = directory / "oft"
     # The recorded images are prepared already: they have the right size and pass unchanged.
     policy = load_policy(

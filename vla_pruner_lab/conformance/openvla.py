@@ -60,6 +60,7 @@ TEMPORAL_QUANTITIES = ("action relevance",)
 
 
 def compare_model(directory: Path, comparison: Comparison) -> None:
+    """Compare OpenVLA with every recorded case in the directory."""
     policy = _load(directory)
     for name, official in load_cases(directory / "openvla"):
         comparison.expect(*QUANTITIES)

@@ -29,6 +29,7 @@ class ComparisonRow:
         return self.cases > 0 and self.error <= self.tolerance
 
     def cells(self) -> tuple[str, ...]:
+        """Return the cells of this row of the table."""
         tolerance = "exact" if self.tolerance == EXACT else f"{self.tolerance:.0e}"
         verdict = "ok" if self.passes else "OVER" if self.cases else "NOT COMPARED"
         return self.section, self.quantity, str(self.cases), f"{self.error:.1e}", tolerance, verdict
@@ -45,6 +46,7 @@ class Comparison:
 
     @property
     def rows(self) -> list[ComparisonRow]:
+        """Quantities in the order in which they were compared first."""
         return list(self._rows.values())
 
     def add(self, quantity: str, ours, official, tolerance: float) -> None:
@@ -67,6 +69,7 @@ class Comparison:
         self.notes[self.section, quantity] = remark
 
     def add_error(self, quantity: str, error: float, tolerance: float) -> None:
+        """Add the largest error of a case to a quantity."""
         key = (self.section, quantity)
         row = self._rows.setdefault(key, ComparisonRow(*key, tolerance))
         row.tolerance = tolerance
@@ -81,6 +84,7 @@ class Comparison:
 
 
 def as_array(values) -> np.ndarray:
+    """Return an array on the host, of any shape; values may be a tensor on any device."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 

@@ -17,6 +17,7 @@ QUANTITIES = ("semantic topk", "action topk", "union", "kept tokens")
 
 
 def compare(directory: Path, comparison: Comparison) -> None:
+    """Compare selection and temporal relevance with the recorded cases."""
     for case in _grouped(directory / "selection" / "selection_cases.npz"):
         comparison.expect(*QUANTITIES)
         if len(case["greedy_order"]):

@@ -34,6 +34,7 @@ SECONDS_PER_INFERENCE = 1.0
 
 
 def parse_arguments(given: list[str]) -> argparse.Namespace:
+    """Parse the command line of the demonstration."""
     parser = PROGRAM.parser()
     parser.add_output(
         "--out", holds=("report.html", "bag"), default=Path("out"), help="where report and bag go"

@@ -91,7 +91,11 @@ def _agent(checkpoint: str):
 
 
 def collect_shard(shard: Shard) -> dict:
-    """Write one shard; return its task, episodes, attempts, frames and bytes."""
+    """Write one shard; return its task, episodes, attempts, frames and bytes.
+
+    Raises:
+        RuntimeError: the expert fails too often.
+    """
     settings = shard.settings
     robot = _robot(shard.task, settings.image_size)
     writer = ShardWriter(CAMERAS)

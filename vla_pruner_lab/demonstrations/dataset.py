@@ -47,6 +47,7 @@ class DemonstrationFrame:
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
+    """Encode an image, uint8 [H, W, 3] RGB, as JPEG."""
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=JPEG_QUALITY)
     return stream.getvalue()
@@ -72,11 +73,13 @@ class ShardWriter:
 
     @property
     def frames(self) -> int:
+        """Number of frames so far."""
         return len(self._rows["actions"])
 
     def add_frame(
         self, jpegs: list[bytes], action: np.ndarray, state: np.ndarray, joints: np.ndarray
     ) -> None:
+        """Add a frame: one JPEG a camera, action [7], state [n] and joints [m], as float."""
         self._images += jpegs
         for name, row in (("actions", action), ("states", state), ("joints", joints)):
             self._rows[name].append(np.array(row, np.float32))  # a copy: rows must not change
@@ -95,6 +98,7 @@ class ShardWriter:
             del rows[keep:]
 
     def save(self, path: Path, attempts: int) -> None:
+        """Write the shard, complete or not at all. attempts: episodes that were begun."""
         ends = np.cumsum([len(image) for image in self._images], dtype=np.int64)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")

@@ -150,6 +150,7 @@ def dry_run(grid: Grid, options: argparse.Namespace) -> str:
 
 
 def make_grid(options: argparse.Namespace) -> Grid:
+    """Return the combinations that the command line asks to measure."""
     return Grid(
         tuple(options.families),
         tuple(options.keep_ratios),

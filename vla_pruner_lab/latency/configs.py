@@ -31,6 +31,7 @@ class LatencyConfig:
 
     @property
     def label(self) -> str:
+        """Name of this configuration in logs."""
         return f"{self.family} {self.method} {self.keep_ratio:g} {self.how}"
 
     @property
@@ -42,6 +43,7 @@ class LatencyConfig:
 
     @property
     def is_baseline(self) -> bool:
+        """True if transformers' own forward pass runs, without this package's decoder."""
         return self.mode in BASELINE_MODES
 
     @property
@@ -57,10 +59,12 @@ class LatencyConfig:
 
     @property
     def execution(self) -> ExecutionConfig:
+        """Settings of the execution."""
         graphs = self.mode == "graph"
         return ExecutionConfig(graphs=graphs, draft=self.draft, quantization=self.quantization)
 
     def pruning(self, shape: ModelShape) -> Pruning:
+        """Return the tokens kept and the method, for a model of this shape."""
         return Pruning(tokens_to_keep(self.keep_ratio, shape.visual), self.method)
 
 

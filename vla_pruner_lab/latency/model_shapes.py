@@ -21,10 +21,12 @@ class DecoderShape:
 
     @property
     def query_width(self) -> int:
+        """Numbers of one token's queries, all heads."""
         return self.heads * self.head_dim
 
     @property
     def key_width(self) -> int:
+        """Numbers of one token's keys, all heads; values have as many."""
         return self.kv_heads * self.head_dim
 
 
@@ -55,6 +57,7 @@ class ModelShape:
 
     @property
     def visual(self) -> int:
+        """Visual tokens of all cameras."""
         return self.cameras * self.towers[0].patches // self.patches_per_token
 
     @property

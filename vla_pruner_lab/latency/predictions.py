@@ -108,6 +108,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
+        """Time of one step (s)."""
         return sum(bound.seconds for bound in self.stages.values())
 
 

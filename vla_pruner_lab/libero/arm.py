@@ -77,11 +77,11 @@ class LiberoArm:
         return Measured(joints, seen["robot0_eef_pos"], seen["robot0_eef_quat"])
 
     def state(self) -> np.ndarray:
-        """Return the state as the profile makes it, in the order and units of the checkpoints."""
+        """Return the state, float [8], as the profile makes it: in the checkpoints' units."""
         return assemble_state(self.profile, self.measured())
 
     def libero_state(self) -> np.ndarray:
-        """Return the state as LIBERO's evaluation of OpenVLA-OFT makes it of the simulator."""
+        """Return the state, float [8], as LIBERO's evaluation of OpenVLA-OFT makes it."""
         from robosuite.utils.transform_utils import quat2axisangle
 
         seen = self._observed
@@ -93,7 +93,7 @@ class LiberoArm:
         return oriented(self.raw_image(camera), self.profile.cameras[camera])
 
     def raw_image(self, camera: int) -> np.ndarray:
-        """Return an image as the simulator gives it."""
+        """Return an image as the simulator gives it, uint8 [256, 256, 3]."""
         name = ("agentview", "robot0_eye_in_hand")[camera]
         return self._env.sim.render(width=IMAGE, height=IMAGE, camera_name=name)
 
@@ -154,6 +154,7 @@ class LiberoArm:
         return next(iter(self._env.obj_of_interest))
 
     def close(self) -> None:
+        """Close the simulator."""
         self._env.close()
 
 

@@ -58,6 +58,7 @@ class DraftSetting:
     accepted: list[int] = field(default_factory=list)
 
     def step(self, scene) -> None:
+        """Run one inference and store its time (s) and drafted tokens."""
         start = time.perf_counter()
         report = self.policy.act(scene).pruning
         self.seconds.append(time.perf_counter() - start)

@@ -62,6 +62,7 @@ class Load:
 
     @property
     def ratio(self) -> float:
+        """Peak of host memory relative to the size of the weights."""
         return self.peak / self.weights
 
 

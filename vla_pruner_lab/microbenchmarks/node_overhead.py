@@ -53,6 +53,7 @@ ENOUGH = 0.9
 
 
 def parse_arguments(given: list[str]) -> argparse.Namespace:
+    """Parse the command line of the benchmark."""
     parser = PROGRAM.parser()
     parser.add_argument("--seconds", type=POSITIVE, default=30.0, help="of each part")
     parser.add_argument("--rate", type=POSITIVE, default=10.0, help="images per second")
@@ -125,6 +126,7 @@ def write_setup(arguments: argparse.Namespace, directory: Path) -> Setup:
 
 
 def images(arguments: argparse.Namespace) -> int:
+    """Return the number of images that are published, all cameras."""
     cameras = 1 if arguments.robot == "end_effector" else len(ALOHA_CAMERAS)
     return int(arguments.seconds * arguments.rate) * cameras
 
@@ -135,6 +137,9 @@ def measure(arguments: argparse.Namespace, setup: Setup, checkpoint: Path) -> di
     Returns:
         The last diagnostics as key -> value, and cpu_idle and cpu_busy: the share of one core
         that the active node's process used without and with images.
+
+    Raises:
+        RuntimeError: the node does not become active; its log's last lines.
     """
     # rclpy is imported here only: most of the lab runs without ROS.
     from diagnostic_msgs.msg import DiagnosticArray

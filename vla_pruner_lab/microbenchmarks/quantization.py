@@ -91,6 +91,7 @@ def run_case(case: QuantizationCase, dtype: str, kind: str, keep_ratio: float) -
 
 
 def decoder_bytes(policy: PrunedPolicy) -> int:
+    """Return the bytes of the weights in the decoder layers."""
     return sum(stored_bytes(layers) for layers in policy.decoder_layers)
 
 
@@ -155,6 +156,7 @@ def _step_row(policies: dict, times: dict, dtype: str, kind: str) -> list[str]:
 
 
 def page(metadata: dict[str, str], accuracy: list[list[str]], steps: list[list[str]]) -> str:
+    """Return docs/reference/benchmarks/quantization.md."""
     header = (
         "policy", "keep", "dtype", "weights", *(f"{name} %" for name in DIMENSIONS),
         "same tokens out", "same tokens kept", "refused", "decoder, MB",

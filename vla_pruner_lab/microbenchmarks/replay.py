@@ -53,6 +53,7 @@ class InstantPolicy:
         """Nothing is remembered."""
 
     def act(self, observation: Observation) -> ActionChunk:
+        """Return one action that depends on the first pixel and on keep_ratio alone."""
         keep = tokens_to_keep(self.pruning.keep_ratio, SIDE * SIDE)
         first = float(observation.images[0][0, 0, 0]) / 255.0
         actions = np.full((1, 7), 0.01 * first + 0.001 * self.pruning.keep_ratio, np.float32)

@@ -197,6 +197,7 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the command line of the benchmark."""
     parser = PROGRAM.parser()
     parser.add_argument("--device", choices=("all", "cpu", "cuda"), default="all")
     parser.add_argument("--dim", type=int, default=4096, help="feature width (default: 4096)")

@@ -23,6 +23,7 @@ MARKER = "code_was_run"
 
 
 def cases() -> Iterator[BadInput]:
+    """Yield damaged and hostile checkpoints and bags."""
     yield from broken_weights()
     yield from broken_configs()
     yield from hostile_checkpoints()
@@ -55,6 +56,8 @@ def _case(name: str, text: str, change: Callable[[Path], Any], **how: Any) -> Ba
 
 
 def broken_weights() -> Iterator[BadInput]:
+    """Yield checkpoints whose weights are cut, damaged or missing."""
+
     def cut(keep: int) -> Callable[[Path], Any]:
         return lambda d: (d / WEIGHTS).write_bytes((d / WEIGHTS).read_bytes()[:keep])
 
@@ -83,6 +86,7 @@ def broken_weights() -> Iterator[BadInput]:
 
 
 def broken_configs() -> Iterator[BadInput]:
+    """Yield checkpoints whose JSON files are cut, of another kind or missing."""
     for name, content, text in (
         ("empty", "", "JSON"),
         ("cut", '{"model_type": "open', "JSON"),
@@ -103,6 +107,8 @@ def broken_configs() -> Iterator[BadInput]:
 
 
 def hostile_checkpoints() -> Iterator[BadInput]:
+    """Yield checkpoints that try to run code, to block or to fill the memory."""
+
     def add_code(directory: Path) -> None:
         config = json.loads((directory / "config.json").read_text())
         config["auto_map"] = {"AutoModelForVision2Seq": "evil.Model", "AutoConfig": "evil.Config"}
@@ -142,6 +148,8 @@ def _load_bomb(directory: Path, protocol: int) -> None:
 
 
 def bags() -> Iterator[BadInput]:
+    """Yield damaged bags."""
+
     def case(name: str, text: str, files: dict[str, bytes]) -> BadInput:
         def attempt(directory: Path) -> Any:
             bag = directory / "bag"

@@ -13,6 +13,7 @@ from vla_pruner_lab.reliability.case import HARMLESS, REFUSED, BadInput
 
 
 def all_cases() -> Iterator[BadInput]:
+    """Yield all cases: messages, files and robot profiles."""
     from vla_pruner_lab.reliability import bad_files, bad_messages
     from vla_pruner_lab.reliability.joints import bad_input as bad_robots
 

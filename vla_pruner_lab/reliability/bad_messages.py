@@ -27,6 +27,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def cases() -> Iterator[BadInput]:
+    """Yield malformed messages and parameters."""
     yield from raw_images()
     yield from compressed_images()
     yield from instructions()
@@ -36,6 +37,8 @@ def cases() -> Iterator[BadInput]:
 
 
 def raw_images() -> Iterator[BadInput]:
+    """Yield raw images with wrong encodings, sizes, steps and data."""
+
     def case(name: str, text: str, **fields: Any) -> BadInput:
         whole = {"height": 4, "width": 4, "encoding": "rgb8", "step": 12, "is_bigendian": 0}
         message = Message(**{**whole, "data": bytes(48), **fields})
@@ -59,6 +62,7 @@ def raw_images() -> Iterator[BadInput]:
 
 
 def compressed_images() -> Iterator[BadInput]:
+    """Yield compressed images that are cut, damaged, too large or of another format."""
     image = PillowImage.fromarray(
         np.arange(4800, dtype=np.uint16).astype(np.uint8).reshape(40, 40, 3)
     )
@@ -104,6 +108,8 @@ def _png_header(width: int, height: int) -> bytes:
 
 
 def instructions() -> Iterator[BadInput]:
+    """Yield instructions that are empty, too long or hold control characters."""
+
     def case(name: str, text: str, expected: str) -> BadInput:
         def take(_: Any) -> str:
             return prompt_text(clean_instruction(text))
@@ -148,6 +154,8 @@ def instructions() -> Iterator[BadInput]:
 
 
 def parameters() -> Iterator[BadInput]:
+    """Yield values of a wrong type or out of range, for every parameter of the node."""
+
     def case(name: str, value: Any, kind: str) -> BadInput:
         values = {name: value}
         return BadInput("parameters", f"{name} {kind}", lambda _: make_settings(values), name)
@@ -178,6 +186,8 @@ def parameters() -> Iterator[BadInput]:
 
 
 def joint_states() -> Iterator[BadInput]:
+    """Yield joint states with missing joints or unusable positions."""
+
     def case(name: str, text: str, names: list[str], positions: list[float]) -> BadInput:
         message = Message(name=names, position=positions)
         take = lambda _: state_from_joint_state(message, ("a", "b"))  # noqa: E731
@@ -198,6 +208,8 @@ def joint_states() -> Iterator[BadInput]:
 
 
 def poses() -> Iterator[BadInput]:
+    """Yield poses that are not finite or have no orientation."""
+
     def case(name: str, text: str, position: tuple, orientation: tuple) -> BadInput:
         p = Message(**dict(zip("xyz", position, strict=True)))
         q = Message(**dict(zip("xyzw", orientation, strict=True)))

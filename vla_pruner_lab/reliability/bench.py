@@ -112,6 +112,7 @@ class TestBench:
         )
 
     def close(self) -> None:
+        """Stop node, robot and executor."""
         self.node.close()
         self._executor.shutdown()
         self._spinner.join()
@@ -147,6 +148,7 @@ class TestBench:
     # --- Sensors ------------------------------------------------------------------------------
 
     def send_image(self, image: Image) -> None:
+        """Publish an image, stamped with the simulated time."""
         image.header.stamp = to_time(self.now)
         self.frames += 1
         self._images.publish(image)
@@ -157,6 +159,7 @@ class TestBench:
         self._send_pose()
 
     def send_joints(self, names: list[str], positions: list[float]) -> None:
+        """Publish joint positions (rad) by name."""
         self._joints.publish(JointState(name=names, position=positions))
 
     def _send_pose(self) -> None:
@@ -172,14 +175,17 @@ class TestBench:
     # --- Operator -----------------------------------------------------------------------------
 
     def instruct(self, text: str) -> None:
+        """Publish an instruction."""
         self._instructions.publish(String(data=text))
 
     def set_parameter(self, name: str, value: Any) -> bool:
+        """Set a parameter of the node; return whether it was taken."""
         message = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[message])
         return self._call(SetParameters, "set_parameters", request).results[0].successful
 
     def reset(self) -> None:
+        """Call ~/reset."""
         self._call(Trigger, "reset", Trigger.Request())
 
     def change_state(self, transition: int) -> None:

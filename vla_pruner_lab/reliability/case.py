@@ -33,6 +33,7 @@ class BadInput:
 
     @property
     def expected(self) -> str:
+        """Outcome that is right for this input."""
         return HARMLESS if self.check else REFUSED
 
 

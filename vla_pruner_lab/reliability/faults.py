@@ -30,12 +30,14 @@ STORM: tuple[tuple[str, Any], ...] = (
 
 
 def camera_drop_out(world: TestBench, rng: random.Random) -> None:
+    """Stop the camera until the arm rests."""
     world.camera_on = False
     expect_rest(world, "frames stopped", lambda inputs: inputs.camera_ages()[0])
     world.camera_on = True
 
 
 def joint_state_drop_out(world: TestBench, rng: random.Random) -> None:
+    """Stop the joint states until the arm rests."""
     world.joints_on = False
 
     def age(inputs: NodeInputs) -> float | None:
@@ -47,11 +49,13 @@ def joint_state_drop_out(world: TestBench, rng: random.Random) -> None:
 
 
 def clock_jump(world: TestBench, rng: random.Random) -> None:
+    """Set the simulated clock forward or back by 5 s to 10 min."""
     world.now += rng.choice((-600, -60, -5, 5, 60, 600)) * 10**9
     world.run(0.2)
 
 
 def instruction_burst(world: TestBench, rng: random.Random) -> None:
+    """Send 50 instructions at once, some of them hostile."""
     for number in range(50):
         hostile = ("", "\x00\x1b[2J", "x" * 5000, "\u202egnirts")
         world.instruct(rng.choice(hostile) if number % 5 == 0 else f"push button {number}")
@@ -59,6 +63,7 @@ def instruction_burst(world: TestBench, rng: random.Random) -> None:
 
 
 def malformed_images(world: TestBench, rng: random.Random) -> None:
+    """Send ten images whose fields do not fit each other."""
     for _ in range(10):
         encoding = rng.choice(("rgb8", "bgr8", "mono16", "32FC1", "nv99", "", "RGB8"))
         height, width = rng.choice((0, 1, 12, 2**31)), rng.choice((0, 16, 2**31))
@@ -69,6 +74,7 @@ def malformed_images(world: TestBench, rng: random.Random) -> None:
 
 
 def malformed_joint_states(world: TestBench, rng: random.Random) -> None:
+    """Send ten joint states with wrong names and numbers."""
     world.joints_on = False
     for _ in range(10):
         first, second, *_ = world.state_joints
@@ -79,6 +85,7 @@ def malformed_joint_states(world: TestBench, rng: random.Random) -> None:
 
 
 def parameter_storm(world: TestBench, rng: random.Random) -> None:
+    """Set 20 parameters, some to values that are refused."""
     for _ in range(20):
         world.set_parameter(*rng.choice(STORM))
         world.step()
@@ -86,18 +93,21 @@ def parameter_storm(world: TestBench, rng: random.Random) -> None:
 
 
 def reset_storm(world: TestBench, rng: random.Random) -> None:
+    """Call ~/reset ten times."""
     for _ in range(10):
         world.reset()
         world.step()
 
 
 def deactivation(world: TestBench, rng: random.Random) -> None:
+    """Deactivate and activate the node."""
     world.change_state(Transition.TRANSITION_DEACTIVATE)
     world.run(0.1)
     world.change_state(Transition.TRANSITION_ACTIVATE)
 
 
 def second_life(world: TestBench, rng: random.Random) -> None:
+    """Deactivate, clean up, configure and activate the node."""
     world.change_state(Transition.TRANSITION_DEACTIVATE)
     world.change_state(Transition.TRANSITION_CLEANUP)
     world.change_state(Transition.TRANSITION_CONFIGURE)
@@ -105,6 +115,7 @@ def second_life(world: TestBench, rng: random.Random) -> None:
 
 
 def policy_fault(fault: str, world: TestBench, rng: random.Random) -> None:
+    """Make the policy fail in the named way for six inferences, or until the gate closes."""
     world.policy.fault = fault
     target = world.policy.inferences + 6  # beyond max_consecutive_failures: the hold comes, too
     world.until(lambda: world.policy.inferences >= target or not world.node.gate.is_open, 3.0)

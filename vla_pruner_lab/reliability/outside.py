@@ -96,6 +96,7 @@ class Outside:
         self._camera: threading.Thread | None = None
 
     def close(self) -> None:
+        """Stop the camera, the executor and the node of the observer."""
         self._closed.set()
         self.stop_camera()
         self._executor.shutdown()
@@ -118,12 +119,14 @@ class Outside:
         self._camera.start()
 
     def stop_camera(self) -> None:
+        """Stop publishing images."""
         self._camera_stop.set()
         if self._camera:
             self._camera.join()
             self._camera = None
 
     def show(self) -> None:
+        """Publish one image on each topic."""
         image = Image(height=24, width=32, encoding=self.encoding, step=96, data=bytes(24 * 96))
         image.header.stamp, image.header.frame_id = self.stamp(self.image_age), self.frame_id
         for publisher in self._images:
@@ -132,14 +135,17 @@ class Outside:
     def send_joint_state(
         self, names: Sequence[str], age: float = 0.0, position: float = 0.1
     ) -> None:
+        """Publish a joint state. age: of its stamp (s); position: of every joint (rad)."""
         message = JointState(name=list(names), position=[position] * len(names))
         message.header.stamp = self.stamp(age)
         self._joints.publish(message)
 
     def stamp(self, age: float = 0.0) -> Any:
+        """Return the time age seconds ago, as a message."""
         return to_time(time.time_ns() + round((self.clock_offset - age) * 1e9))
 
     def send_pose(self, position: Any, age: float = 0.0, stamp: Any = None) -> None:
+        """Publish a pose. position: x, y, z (m); age: of its stamp (s)."""
         message = PoseStamped()
         message.header.frame_id, message.header.stamp = "base_link", stamp or self.stamp(age)
         point = message.pose.position
@@ -148,6 +154,7 @@ class Outside:
         self._poses.publish(message)
 
     def say(self, text: str) -> None:
+        """Publish an instruction as soon as somebody subscribes."""
         self.until(self._instructions.get_subscription_count, "a subscriber of instructions")
         self._instructions.publish(String(data=text))
 
@@ -166,18 +173,22 @@ class Outside:
             self.node.destroy_client(client)
 
     def change_state(self, transition: int, patience: float = 2 * WAIT) -> bool:
+        """Request a transition; return whether it succeeded. patience: longest wait (s)."""
         request = ChangeState.Request(transition=Transition(id=transition))
         answer = self.call(ChangeState, "change_state", request, patience)
         assert answer is not None, "the transition was not answered"
         return answer.success
 
     def state(self) -> str:
+        """Return the label of the node's lifecycle state."""
         return self.call(GetState, "get_state", GetState.Request()).current_state.label
 
     def reset(self) -> bool:
+        """Call ~/reset; return whether it succeeded."""
         return self.call(Trigger, "reset", Trigger.Request()).success
 
     def set_parameter(self, name: str, value: Any) -> Any:
+        """Set a parameter of the node; return the result message."""
         parameter = Parameter(name, value=value).to_parameter_msg()
         request = SetParameters.Request(parameters=[parameter])
         return self.call(SetParameters, "set_parameters", request).results[0]
@@ -185,6 +196,7 @@ class Outside:
     # --- What is judged --------------------------------------------------------------------------
 
     def until(self, condition: Callable[[], Any], what: str, patience: float = WAIT) -> None:
+        """Wait until the condition holds, at most patience seconds."""
         deadline = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < deadline, f"not within {patience} s: {what}"
@@ -195,6 +207,7 @@ class Outside:
         return [s for s in list(self.seen) if s.at > since and s.kind == "action" and s.moves]
 
     def stops(self, since: float = 0.0) -> list[Seen]:
+        """Return the stops received after this moment (s)."""
         return [s for s in list(self.seen) if s.at > since and s.kind == "action" and not s.moves]
 
     def moving_twist_stands(self) -> float:

@@ -63,6 +63,7 @@ class ProcessSoak:
 
     @property
     def violations(self) -> list[str]:
+        """Sentences about what must not have happened."""
         return self.world.violations
 
     def run(self, seconds: float, one_life: bool, note: Callable[[], None]) -> None:

@@ -176,6 +176,7 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def is_clean(report: dict[str, Any]) -> bool:
+    """Return whether nothing was violated and no action lost."""
     return not report["violations"] and report["actions_lost"] == 0
 
 

@@ -65,12 +65,15 @@ class ExpertAgent:
     """MetaWorld's expert, to check the evaluation itself."""
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        """Begin an episode with an expert of this robot's task."""
         self._expert = Expert(robot)
 
     def actions(self, state: SimState) -> np.ndarray:
+        """Return the expert's next action, float [1, 7]."""
         return self._expert.action()[None]
 
     def measurements(self) -> dict[str, float | None]:
+        """Return nothing: an expert measures nothing."""
         return {}
 
 
@@ -78,12 +81,14 @@ class StillAgent:
     """Agent that holds still with an open hand; a task that this solves proves nothing."""
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
-        pass
+        """Begin an episode; nothing has to be prepared."""
 
     def actions(self, state: SimState) -> np.ndarray:
+        """Return an action without motion, float [1, 7]."""
         return np.array([[*HOLD_STILL, 1.0]])
 
     def measurements(self) -> dict[str, float | None]:
+        """Return nothing: holding still measures nothing."""
         return {}
 
 
@@ -104,12 +109,14 @@ class PolicyAgent:
         self.execute = min(execute or policy.chunk_size, policy.chunk_size)
 
     def begin(self, robot: SimulatedRobot, instruction: str) -> None:
+        """Begin an episode: the policy is reset."""
         self.policy.reset()
         self._robot, self._instruction = robot, instruction
         self._reports: list[PruningReport] = []
         self._refused = 0
 
     def actions(self, state: SimState) -> np.ndarray:
+        """Return the actions to execute, float [steps, 7]; hold still if the policy refuses."""
         observation = self.observe(state)
         try:
             chunk = self._act(observation)
@@ -153,6 +160,7 @@ class PolicyAgent:
         return next(fitting, state.joint_positions)
 
     def measurements(self) -> dict[str, float | list[float] | None]:
+        """Return what the inferences of the episode measured, by name."""
         reports = self._reports
         flops = [step_flops(self.policy, self._instruction, report) for report in reports]
         return {
@@ -198,6 +206,7 @@ def measured(state: SimState) -> Measured:
 
 
 def as_record(outcome: EpisodeResult) -> dict[str, object]:
+    """Return the result as it is written to a file."""
     return asdict(outcome)
 
 

@@ -45,6 +45,7 @@ class Attack:
 
 
 def pack(value: Any) -> bytes:
+    """Pack a value as openpi's clients do."""
     return msgpack.packb(value, default=arrays.encode_openpi)
 
 
@@ -84,6 +85,7 @@ def frame(kind: str = "observation", **changes: Any) -> dict[str, Any]:
 
 
 def pack_frame(fields: dict[str, Any]) -> bytes:
+    """Pack a frame as vla-eval's clients do."""
     return msgpack.packb(fields, default=arrays.encode_vla_eval)
 
 
@@ -155,6 +157,7 @@ def _after(connection: ClientConnection, sentence: str) -> str:
 
 
 def closed(error: ConnectionClosed) -> str:
+    """Return the outcome of a connection that the server closed."""
     return f"closed {error.rcvd.code}" if error.rcvd else DROPPED
 
 
@@ -168,6 +171,7 @@ def raw(port: int, data: bytes, wait: float = PATIENCE) -> str:
 
 
 def answer_of(link: socket.socket) -> str:
+    """Return the outcome that raw bytes on a socket had."""
     received = b""
     try:
         while chunk := link.recv(65536):

@@ -40,6 +40,7 @@ NO_ANSWER = r"HTTP 4\d\d|dropped"
 
 
 def cases() -> Iterator[Attack]:
+    """Yield connections that break the protocol, flood the server or lack the key."""
     yield from _other_protocols()
     yield from _frames()
     yield from _disconnects()

@@ -57,10 +57,12 @@ class OtherClient:
         self._policy.act(self._task)
 
     def close(self) -> None:
+        """Close the connection."""
         self._policy.close()
 
 
 def all_attacks() -> list[Attack]:
+    """Return all hostile exchanges."""
     return [*bad_messages.cases(), *bad_connections.cases()]
 
 

@@ -33,6 +33,7 @@ def refused(pattern: str) -> str:
 
 
 def cases() -> Iterator[Attack]:
+    """Yield messages that are malformed or too large."""
     yield from _structure()
     yield from _arrays()
     yield from _images()

@@ -39,6 +39,7 @@ class Tally:
 
     @property
     def rate(self) -> float:
+        """Share of episodes that succeeded, 0 to 1."""
         return self.successes / self.episodes
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
@@ -48,6 +49,7 @@ class Tally:
         return float(found.low), float(found.high)
 
     def add(self, other: Tally) -> None:
+        """Add the counts of another tally."""
         self.successes += other.successes
         self.episodes += other.episodes
         self.errors += other.errors

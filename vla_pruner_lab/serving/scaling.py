@@ -72,10 +72,10 @@ PLOTTED = POLICIES[1]
 def simulate(
     count: int, period: float, service: float, asks: int = 400, seed: int = 0
 ) -> np.ndarray:
-    """Return the latencies (s) of robots that share one server, first come, first served.
+    """Return the latencies (s), float [requests], of robots that share one server.
 
-    Every robot asks each `period` (s) from a random phase on, and at once if its last answer came
-    later than that. service: time of one inference (s).
+    The oldest request is served first. Every robot sends a request each `period` (s), from a random
+    phase on, and at once if its last answer came later. service: time of one inference (s).
     """
     random = np.random.default_rng(seed)
     arrivals = [

@@ -35,10 +35,12 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
+        """Address of the server."""
         return f"ws://127.0.0.1:{self.port}"
 
     @property
     def is_alive(self) -> bool:
+        """True while the process runs."""
         return self._process.poll() is None
 
     def memory_mib(self) -> float:
@@ -52,6 +54,7 @@ class ServerProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self) -> int:
+        """Return the number of files and sockets that the process holds open."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def stop(self) -> int:

@@ -53,6 +53,7 @@ class Robot:
 
     @property
     def reconnects(self) -> int:
+        """Number of times that the client connected again."""
         return int(self._policy.diagnostics()["remote_reconnects"])
 
 

@@ -24,8 +24,7 @@ def stored_size(family: str, augmented: bool) -> tuple[int, Resize]:
     The policy sees a window of IMAGE_SIZE. OpenVLA-OFT's policy cuts out the middle 0.9 of the area
     and
     scales it back: here the image is scaled up first, and a random crop is a window of it.
-    OpenVLA's
-    policy sees the entire image.
+    OpenVLA's policy sees the entire image.
     """
     if family == "openvla":
         return IMAGE_SIZE, resize_bicubic
@@ -54,8 +53,7 @@ def change_colours(patches: Tensor, generator: torch.Generator) -> Tensor:
     """Change colours: uint8 [B, cameras, n, P, P, 3] -> float32 of the same shape, 0..255.
 
     Brightness, contrast, saturation, in this order, each image its own. Hue stays, because tasks
-    name
-    colours.
+    name colours.
 
     Args:
         generator: on the CPU, so that a seed gives the same on every device.

@@ -54,13 +54,13 @@ class Batch:
     states: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
         values = (getattr(self, field.name) for field in fields(self))
         return Batch(*(None if v is None else v.to(device, non_blocking=True) for v in values))
 
 
 def encode_actions(tokens: ActionTokens, normalized: np.ndarray) -> np.ndarray:
-    """Convert values in -1..1 into token ids, int64 of the same shape; inverse of
-    ActionTokens.decode.
+    """Convert values in -1..1, any shape, into token ids, int64; inverse of ActionTokens.decode.
 
     OpenVLA's scheme: bin d of 256 edges, counted from 1, becomes the d-th id from the end.
     """
@@ -175,7 +175,7 @@ class BatchSource(torch.utils.data.Dataset):
 
 
 def task_shares(tasks: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
-    """Return the probability of each task, in proportion to its weight (1 by default).
+    """Return the probability of each task, float [tasks], by its weight (1 by default).
 
     Raises:
         ValueError: a weight is not above 0, or its task has no frames.
@@ -192,7 +192,7 @@ def task_shares(tasks: Sequence[str], weights: Mapping[str, float]) -> np.ndarra
 def draw_frames(
     frames_by_task: Sequence[np.ndarray], shares: np.ndarray, count: int, rng: np.random.Generator
 ) -> list[int]:
-    """Draw a task by its share, then one of its frames, `count` times."""
+    """Draw a task by its share, float [tasks], then one of its frames, int [n]; `count` times."""
     picks = rng.choice(len(shares), size=count, p=shares)
     return [int(rng.choice(frames_by_task[pick])) for pick in picks]
 

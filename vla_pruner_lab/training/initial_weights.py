@@ -66,7 +66,7 @@ def grow_decoder(weights: dict[str, Tensor], layers: int) -> dict[str, Tensor]:
     what that layer will see, attends as it does, and adds nothing yet, so the network computes
     what it did (after Wu et al. 2024, "LLaMA Pro: Progressive LLaMA with Block Expansion").
 
-    weights: parameters by name. Returns them for a decoder of `layers` layers.
+    weights: parameters by name, any shape. Returns them for a decoder of `layers` layers.
 
     Raises:
         ValueError: more layers are given than requested.
@@ -93,8 +93,7 @@ def spread_layers(given: int, layers: int) -> list[int]:
     """Return the source of each of `layers` layers among `given` ones.
 
     The last of equal entries is the layer itself, those before it are inserted. The first and the
-    last
-    layer stay in place.
+    last layer stay in place.
 
     Raises:
         ValueError: given is above layers.

@@ -91,7 +91,7 @@ SIMULATED_ROBOT = "metaworld"
 def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict) -> None:
     """Write weights as a checkpoint: the start's files with its tensors replaced, marked trained.
 
-    weights: a TrainingNetwork's parameters by name. note: goes into config.json next to the mark.
+    weights: a TrainingNetwork's parameters by name, any shape. note: goes into config.json.
     The towers' last block, which nothing runs, keeps the start's numbers; rows of the vocabulary
     that training does not use become zero.
     """
@@ -118,6 +118,7 @@ def export(start: Path, directory: Path, weights: dict[str, Tensor], note: dict)
 
 
 def directory_bytes(directory: Path) -> int:
+    """Return the bytes of all files below a directory."""
     return sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 

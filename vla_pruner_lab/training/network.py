@@ -73,18 +73,19 @@ class TrainingNetwork(nn.Module):
         return network.requires_grad_(True).train()
 
     def loss(self, batch: Batch, patches: Tensor, token_loss: float = 0.0) -> Tensor:
-        """Compute the mean cross entropy of the action tokens (OpenVLA) or mean absolute error
-        (OFT).
+        """Compute the mean cross entropy of action tokens (OpenVLA) or mean absolute error (OFT).
 
         Args:
-            patches: the batch's, possibly with other colours, 0..255.
+            batch: of training.
+            patches: uint8 [B, cameras, n, P, P, 3], the batch's, possibly with other colours.
             token_loss: for OFT, weight of the cross entropy of the same actions as tokens, read at
-                the
-                same rows. The absolute error alone hardly pulls towards a small object before its
-                place is
-                known (after Driess et al. 2025, "Knowledge Insulating Vision-Language-Action
-                Models", where
-                a backbone learns from discrete actions too; there continuous ones do not reach it).
+                the same rows. The absolute error alone hardly pulls towards a small object before
+                its place is known. After Driess et al. 2025, "Knowledge Insulating
+                Vision-Language-Action Models": there a backbone learns from discrete actions too,
+                and continuous ones do not reach it.
+
+        Returns:
+            The loss, a scalar.
         """
         rows = self._outputs(batch, patches)
         if self.head is None:
@@ -98,8 +99,7 @@ class TrainingNetwork(nn.Module):
         """Compute the cross entropy over the complete vocabulary.
 
         Output rows of ids that are no actions stay at zero. Their equal logits of 0 enter the
-        softmax as
-        one term, log(their number).
+        softmax as one term, log(their number).
         """
         logits = self.model.language_model.lm_head(rows).flatten(0, 1).float()
         others = logits.new_full((len(logits), 1), math.log(self.other_ids))

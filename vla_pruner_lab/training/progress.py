@@ -37,6 +37,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
+        """Move the average towards the network's weights. step: number of this update, from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = dict(network.named_parameters())
         average, new = list(self.weights.values()), [current[name] for name in self.weights]
@@ -68,10 +69,12 @@ class SavedState:
         self._old, self._part = out / "state.old", out / "state.part"
 
     def exists(self) -> bool:
+        """Return whether there is a state to resume from."""
         self._recover()
         return self.path.is_dir()
 
     def save(self, network, average: MovingAverage, optimizer, step: int) -> None:
+        """Write weights, average, optimizer and step."""
         shutil.rmtree(self._part, ignore_errors=True)
         self._part.mkdir(parents=True)
         weights = {name: p.detach() for name, p in network.named_parameters()}
@@ -124,6 +127,7 @@ class Metrics:
         path.write_text("".join(line + "\n" for line in kept))
 
     def add(self, **values: float) -> None:
+        """Append a line of values by name."""
         with self.path.open("a") as file:
             file.write(json.dumps(values) + "\n")
 

@@ -20,25 +20,29 @@ def join() -> None:
 
 
 def leave() -> None:
+    """Leave the processes that torchrun started."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
+    """Return this process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def count() -> int:
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def wait_for_all() -> None:
+    """Wait until every process has come here."""
     if dist.is_initialized():
         dist.barrier()
 
 
 def average_gradients(parameters: Iterable[nn.Parameter], loss: Tensor) -> Tensor:
-    """Replace all gradients by their mean over the processes; return the mean of the loss."""
+    """Replace all gradients by their mean over the processes; return that of the loss, a scalar."""
     loss = loss.detach()
     if count() == 1:
         return loss

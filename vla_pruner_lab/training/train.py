@@ -125,7 +125,7 @@ class Training:
         return done
 
     def train_step(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Do one update; return loss and gradient norm, still on the device."""
+        """Do one update; return loss and gradient norm, each a scalar on the device."""
         settings = self.settings
         rate = learning_rate(
             self.step, settings.steps, settings.learning_rate, settings.warmup_steps

@@ -38,6 +38,7 @@ class UsedEmbedding(nn.Module):
         self.register_buffer("slot", slot, persistent=False)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Look up ids, int64 [...]; returns float [..., width]."""
         return F.embedding(self.slot[ids], self.weight)
 
 

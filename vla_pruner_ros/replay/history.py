@@ -12,8 +12,7 @@ class History:
 
     The policy's history is the window of action relevance (pruning/relevance.py). The result of a
     pruned step depends on the window before, so a gap lasts. The result of an unpruned step depends
-    on
-    its images alone. So the gap is closed by a reset, or by a full window of unpruned steps.
+    on its images alone. So the gap is closed by a reset, or by a full window of unpruned steps.
     """
 
     def __init__(self) -> None:

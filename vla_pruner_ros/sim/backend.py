@@ -22,8 +22,7 @@ def _load_triton() -> None:
     """Import Triton before Mesa.
 
     Triton comes with torch for CUDA. Like Mesa's software renderer it carries an LLVM. It crashes
-    on
-    import if Mesa's is loaded already; the other order works.
+    on import if Mesa's is loaded already; the other order works.
     """
     with contextlib.suppress(ImportError):
         import triton  # noqa: F401

@@ -42,6 +42,7 @@ ARM, HAND, LIMIT = "kind: joint_position", "{kind: gripper, closed: 0, open: 100
 
 
 def cases() -> Iterator[BadInput]:
+    """Yield wrong robot profiles, robot descriptions, joint targets and openings."""
     yield from wrong_fields()
     yield from wrong_numbers()
     yield from profiles_with_urdfs()
@@ -61,6 +62,7 @@ def profile_case(name: str, line: int, text: str, old: str, new: str) -> BadInpu
 
 
 def wrong_fields() -> Iterator[BadInput]:
+    """Yield profiles with missing, unknown and doubled fields."""
     case = profile_case
     for field, line in (("source: a test\n", 1), ("control_rate: 10.0\n", 1)):
         name = field.partition(":")[0]
@@ -93,6 +95,7 @@ def wrong_fields() -> Iterator[BadInput]:
 
 
 def wrong_numbers() -> Iterator[BadInput]:
+    """Yield profiles with numbers that are not finite or out of range."""
     case = profile_case
     for value in (".nan", ".inf", "-.inf"):
         yield case(f"with min {value}", 17, "min must be a finite number", LIMIT, f"min: {value}")
@@ -120,6 +123,7 @@ def wrong_numbers() -> Iterator[BadInput]:
 
 
 def profiles_with_urdfs() -> Iterator[BadInput]:
+    """Yield profiles that name a URDF which cannot be used."""
     line = PROFILE.count("\n") + 1
 
     def case(
@@ -167,6 +171,7 @@ def profiles_with_urdfs() -> Iterator[BadInput]:
 
 
 def urdfs() -> Iterator[BadInput]:
+    """Yield robot descriptions that cannot be used."""
     for name, text, content in (
         ("that is empty", "not XML", ""), ("of text", "not XML", "robot"),
         ("of JSON", "not XML", '{"robot": 1}'), ("cut", "not XML", URDF[:40]),
@@ -187,6 +192,7 @@ def urdfs() -> Iterator[BadInput]:
 
 
 def joints() -> Iterator[BadInput]:
+    """Yield joint targets that are not finite, out of range or too far away."""
     limits = {"a": JointLimits(-1.0, 1.0), "b": JointLimits(-1.0, 1.0)}
     made = JointBounds.combined(("a", "b"), [limits], 1.0, 0.3, 0.1)
     here = np.zeros(2)
@@ -221,6 +227,7 @@ def joints() -> Iterator[BadInput]:
 
 
 def openings() -> Iterator[BadInput]:
+    """Yield gripper openings that are not finite or out of range."""
     for value in (NAN, INF, -INF):
         yield BadInput("gripper openings", f"opening {value}",
                        lambda _, v=value: limit_opening(v, None, 1.0), "not finite")  # fmt: skip
@@ -231,6 +238,7 @@ def openings() -> Iterator[BadInput]:
 
 
 def read(directory: Path, text: str) -> Any:
+    """Read a robot profile from this text."""
     path = directory / "robot.yaml"
     path.write_text(text)
     return load_profile(str(path))

@@ -46,6 +46,7 @@ def silence(names: tuple[str, ...], world: JointBench, rng: random.Random) -> No
 
 
 def bad_description(world: JointBench, rng: random.Random) -> None:
+    """Publish a robot description that cannot be used, then the right one."""
     world.describe(rng.choice(BAD_DESCRIPTIONS))
     world.run(SILENCE)
     world.describe(urdf())

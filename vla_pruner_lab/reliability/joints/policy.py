@@ -25,32 +25,37 @@ class JointSoakPolicy(SoakPolicy):
     state_dim = PROFILE.state_dim
 
     def calm(self, observation: Observation) -> np.ndarray:
+        """Return a chunk of small motions, float32 [STEPS, 14]; the image decides which."""
         angle = float(observation.images[0].mean()) / 255.0 * 2.0 * np.pi
         target = START + REACH * np.sin(angle + np.arange(len(START)))
         return self._chunk(observation, target, 0.5 + 0.5 * np.sin(angle))
 
     def beyond(self, observation: Observation) -> np.ndarray:
-        """Lead every joint out of its range, a step at a time, and the grippers with them."""
+        """Lead every joint and gripper out of its range, step by step: float32 [STEPS, 14]."""
         return self._chunk(observation, START + 50.0, 7.0)
 
     def jumping(self, observation: Observation) -> np.ndarray:
-        """Begin half a radian away from where one joint of the right arm is."""
+        """Begin half a radian away from one joint of the right arm: float32 [STEPS, 14]."""
         chunk = self.calm(observation)
         chunk[:, ARMS[7]] += 0.5
         return chunk
 
     def not_a_number(self, observation: Observation) -> np.ndarray:
+        """Return a chunk with one NaN, float32 [STEPS, 14]."""
         chunk = self.calm(observation)
         chunk[STEPS // 2, GRIPPERS[1]] = np.nan
         return chunk
 
     def infinite(self, observation: Observation) -> np.ndarray:
+        """Return a chunk of infinite numbers, float32 [STEPS, 14]."""
         return np.full((STEPS, PROFILE.action_dim), np.inf, dtype=np.float32)
 
     def huge(self, observation: Observation) -> np.ndarray:
+        """Return a chunk of huge numbers, float32 [STEPS, 14]."""
         return np.full((STEPS, PROFILE.action_dim), -1e30, dtype=np.float32)
 
     def misshapen(self, observation: Observation) -> np.ndarray:
+        """Return a chunk of another shape, float32 [STEPS, 7]."""
         return np.zeros((STEPS, 7), dtype=np.float32)
 
     def _chunk(self, observation: Observation, target: np.ndarray, opening: float) -> np.ndarray:

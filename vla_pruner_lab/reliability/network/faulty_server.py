@@ -78,11 +78,13 @@ class FaultyServer:
         self.cut()
 
     def cut(self) -> None:
+        """Cut all connections."""
         for connection in list(self._connections):
             with suppress(OSError):
                 connection.socket.shutdown(2)
 
     def honest(self, asked: dict[str, Any], **changes: Any) -> bytes:
+        """Return the right answer to a request, with these fields changed."""
         return answer(asked, self.chunk, **changes)
 
     def _converse(self, connection: ServerConnection) -> None:

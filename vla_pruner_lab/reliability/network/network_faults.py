@@ -56,6 +56,7 @@ class Found:
 
 
 def start_node(outside: Outside, port: int) -> subprocess.Popen:
+    """Start the policy node with the server on this port."""
     given = {"checkpoint": f"ws://127.0.0.1:{port}", "robot": ROBOT, "instruction": "lift the cup"}
     command = [find_executable("vla_pruner_node"), "--ros-args", "-r", f"__node:={outside.name}"]
     for name, value in given.items():
@@ -96,7 +97,11 @@ def _recover(outside: Outside, since: float) -> bool:
 
 
 def run(rounds: int, chunk: int) -> dict[str, Found]:
-    """Inject every fault so many times, with so many actions an answer."""
+    """Inject every fault so many times, with so many actions an answer.
+
+    Raises:
+        RuntimeError: the node did not activate.
+    """
     from vla_pruner_lab.reliability.network.faulty_server import FAULTS, FaultyServer
     from vla_pruner_lab.reliability.outside import ACTIVATE, CONFIGURE, Outside
 

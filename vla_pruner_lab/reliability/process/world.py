@@ -74,6 +74,7 @@ class ProcessWorld:
         self.outside.until(lambda: not is_alive(self.node), "the end of the node")
 
     def close(self) -> None:
+        """End all processes that were started."""
         self.outside.stop_camera()
         if self.bring_up is not None:
             self.bring_up.kill()  # the node ends with it
@@ -97,16 +98,20 @@ class ProcessWorld:
             self._clock[:] = struct.pack("<q", round(seconds * 1e9))
 
     def camera_on(self) -> None:
+        """Publish images and states ten times a second."""
         self.outside.start_camera(10.0, self._send)
 
     def require(self, is_so: bool, sentence: str) -> None:
+        """Store the sentence as a violation unless it is so."""
         if not is_so:
             self.violations.append(sentence)
 
     def activate(self) -> None:
+        """Activate the node; a failure is a violation."""
         self.require(self.outside.change_state(ACTIVATE), "activate failed")
 
     def configure(self) -> None:
+        """Configure the node; a failure is a violation."""
         self.require(self.outside.change_state(CONFIGURE, 300.0), "configure failed")
 
     def _send(self) -> None:

@@ -67,6 +67,7 @@ class StretchedPolicy:
 
     @property
     def pruning(self) -> PruningConfig:
+        """Pruning settings of the policy that is stretched."""
         return self._policy.pruning
 
     @pruning.setter
@@ -105,7 +106,11 @@ def serve(checkpoint: str, full_step: float) -> None:
 
 @contextmanager
 def served(checkpoint: str, full_step: float, ended: dict[str, int]) -> Iterator[str]:
-    """Run serve() in a process of its own; yield its address, fill in `ended` at the end."""
+    """Run serve() in a process of its own; yield its address, fill in `ended` at the end.
+
+    Raises:
+        RuntimeError: the server does not start.
+    """
     command = [sys.executable, "-m", __spec__.name, "--checkpoint", checkpoint]
     process = subprocess.Popen(
         [*command, "--serve", str(full_step)], stdout=subprocess.PIPE, text=True

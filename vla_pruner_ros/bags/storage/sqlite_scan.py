@@ -93,8 +93,7 @@ class SqliteScan:
         """Return the file to open and the mode.
 
         With a log next to it, the file is a copy into which SQLite can take that log: the bag
-        itself is not
-        written to.
+        itself is not written to.
         """
         log = log_of(path)
         if log is None:
