@@ -57,19 +57,6 @@ def test_a_signal_ends_in_a_stop(number):
         assert outside.moving_twist_stands() == 0.0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_came_while_the_process_was_stopped_ends_it(number):
-    """Another thread than the main one received it, and the arm moved on until the next signal."""
-    with moving_subject() as (outside, process):
-        process.send_signal(signal.SIGSTOP)
-        process.send_signal(number)
-        goes_on = time.monotonic()
-        process.send_signal(signal.SIGCONT)
-        assert process.wait(WAIT) == 0
-        outside.until(lambda: outside.stops(goes_on), "the stop")
-        assert outside.moving_twist_stands() == 0.0
-
-
 LOAD = """
 import sys, time
 from vla_pruner_ros.models.cancellation import check_cancelled

@@ -8,7 +8,6 @@ vla_pruner_bringup checkpoint:=/path/to/checkpoint bag:=/path/to/bag loop:=true
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,8 +26,8 @@ from vla_pruner_ros.bringup.parameters import (
     refuse_old_names,
 )
 from vla_pruner_ros.bringup.processes import Processes
+from vla_pruner_ros.nodes.process.stop_signal import StopSignal
 from vla_pruner_ros.nodes.process.terminal import OutputRelay
-from vla_pruner_ros.nodes.spin import set_on_stop_signals
 from vla_pruner_ros.resources import share_directory
 
 DEFAULTS = {
@@ -178,8 +177,8 @@ def main() -> int:
     except (ValueError, BagError) as error:
         print(error, file=sys.stderr)
         return 2
-    told_to_stop = threading.Event()
-    set_on_stop_signals(told_to_stop)
+    told_to_stop = StopSignal()
+    told_to_stop.listen()
     OutputRelay().start()
     with Processes() as processes:
         start(processes, given)

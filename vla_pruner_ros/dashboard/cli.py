@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from vla_pruner_ros.bringup.executables import missing_part
 from vla_pruner_ros.dashboard.server import LOOPBACK, Dashboard
 from vla_pruner_ros.settings.program import Program
@@ -39,16 +37,16 @@ def main(arguments: list[str]) -> int:
         raise ValueError(missing)
     from vla_pruner_ros.bringup.client import PolicyClient
     from vla_pruner_ros.dashboard.link import NodeLink
-    from vla_pruner_ros.nodes.spin import set_on_stop_signals, wait_for_stop_signal
+    from vla_pruner_ros.nodes.process.stop_signal import StopSignal
 
-    ended = threading.Event()
-    set_on_stop_signals(ended)
+    ended = StopSignal()
+    ended.listen()
     with (
         PolicyClient("vla_pruner_dashboard", given.node) as client,
         Dashboard(NodeLink(client, given.node), given.host, given.port) as dashboard,
     ):
         print(f"Open {dashboard.address} (Ctrl-C ends)", flush=True)
-        wait_for_stop_signal(ended)
+        ended.wait()
     return 0
 
 

@@ -31,10 +31,8 @@ from vla_pruner_ros.nodes.process.log_file import (
     without_file_of_rcl,
 )
 from vla_pruner_ros.nodes.process.parent import end_with_launch
+from vla_pruner_ros.nodes.process.stop_signal import STOP_SIGNALS, StopSignal
 from vla_pruner_ros.nodes.process.terminal import OutputRelay
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals of Ctrl-C, of another program, and of a terminal that closes."""
 
 END_PATIENCE = 5.0
 """Longest wait (s) for callbacks under way once the node was closed. The stop was sent before."""
@@ -175,33 +173,10 @@ def answer_always(node: Any) -> None:
                 service.callback = guarded(service.callback)
 
 
-SIGNAL_PERIOD = 0.05
-"""Seconds after which the main thread looks for a signal that another thread received."""
-
-
-def wait_for_stop_signal(event: threading.Event) -> None:
-    """Wait on the main thread until the event of set_on_stop_signals is set.
-
-    Python runs signal handlers on the main thread alone. A process that was stopped (Ctrl-Z, a
-    debugger, a terminal that closes) goes on with any of its threads first, which then receives the
-    signal, and nothing would wake the main thread.
-    """
-    while not event.wait(SIGNAL_PERIOD):
-        pass
-
-
-def set_on_stop_signals(event: threading.Event) -> None:
-    """Let every signal of STOP_SIGNALS set an event, and do nothing else."""
-    for number in STOP_SIGNALS:
-        # nohup starts a program that is to outlive its terminal with SIGHUP ignored.
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda *_: event.set())
-
-
-def init_rclpy(args: list[str] | None) -> threading.Event:
+def init_rclpy(args: list[str] | None) -> StopSignal:
     """Initialise rclpy; return the event that STOP_SIGNALS set instead of ending it."""
-    told_to_stop = threading.Event()
-    set_on_stop_signals(told_to_stop)
+    told_to_stop = StopSignal()
+    told_to_stop.listen()
     end_with_launch()
     given = sys.argv if args is None else args
     OutputRelay(None if decides_on_file(given) else LogFile(log_directory())).start()
@@ -255,7 +230,7 @@ def spin_on(executor: Executor) -> None:
                 raise
 
 
-def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
+def _spin(node: Any, told_to_stop: StopSignal, threads: int) -> int:
     executor = NodeExecutor(threads)
     executor.add_node(node)
     failures: list[BaseException] = []
@@ -272,7 +247,7 @@ def _spin(node: Any, told_to_stop: threading.Event, threads: int) -> int:
 
     spinner = threading.Thread(target=spin, name="executor")
     spinner.start()
-    wait_for_stop_signal(told_to_stop)
+    told_to_stop.wait()
     # How long a node's close() may take: a recorder writes until it is done, however long.
     patience = getattr(node, "closing_patience", None)
     if patience is not None:

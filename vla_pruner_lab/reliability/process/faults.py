@@ -56,6 +56,9 @@ def _inputs(world: ProcessWorld) -> dict[str, Fault]:
     def wrong(owner: object, name: str, value: object, good: object, stops: bool = True) -> Fault:
         return Fault(lambda: setattr(owner, name, value), lambda: setattr(owner, name, good), stops)
 
+    def stick() -> None:
+        world.pose_stamp = outside.stamp(-0.4)
+
     numbers = itertools.count()
 
     def forge() -> None:
@@ -73,6 +76,9 @@ def _inputs(world: ProcessWorld) -> dict[str, Fault]:
         "joint states that are no numbers": wrong(world, "joint_position", NOT_A_NUMBER, 0.1),
         "pose falls silent": without("pose"),
         "pose repeated with an old stamp": wrong(world, "pose_age", 5.0, 0.0),
+        "pose stuck on a stamp 0.4 s ahead": Fault(
+            stick, lambda: setattr(world, "pose_stamp", None)
+        ),
         "pose that is no number": wrong(world, "pose_height", NOT_A_NUMBER, 0.3),
         "stamps 30 s old": wrong(outside, "clock_offset", -30.0, 0.0),
         "stamps 30 s in the future": wrong(outside, "clock_offset", 30.0, 0.0),
@@ -168,13 +174,20 @@ def _requests(world: ProcessWorld) -> dict[str, Fault]:
 
 
 def _processes(world: ProcessWorld) -> dict[str, Fault]:
-    def ending(number: int, of_node: bool, code: int) -> Fault:
+    def ending(number: int, of_node: bool, code: int, begin: Callable | None = None) -> Fault:
         def end() -> None:
             world.until_ended(code)
             world.outside.stop_camera()
             world.start()
 
-        return Fault(lambda: world.stop(number, of_node), end, ends_life=True)
+        return Fault(begin or (lambda: world.stop(number, of_node)), end, ends_life=True)
+
+    def end_when_stopped() -> float:
+        world.stop(signal.SIGSTOP, of_node=True)
+        world.stop(signal.SIGTERM, of_node=True)
+        goes_on = time.monotonic()
+        world.stop(signal.SIGCONT, of_node=True)
+        return goes_on
 
     def freeze() -> None:
         began = time.monotonic()
@@ -196,6 +209,7 @@ def _processes(world: ProcessWorld) -> dict[str, Fault]:
         "SIGINT": ending(signal.SIGINT, True, 1),
         "SIGTERM": ending(signal.SIGTERM, True, 1),
         "SIGHUP": ending(signal.SIGHUP, True, 1),
+        "SIGTERM while stopped": ending(signal.SIGTERM, True, 1, end_when_stopped),
         "SIGTERM of the bring-up": ending(signal.SIGTERM, False, 0),
         "SIGHUP of the bring-up": ending(signal.SIGHUP, False, 0),
         "SIGKILL of the bring-up": ending(signal.SIGKILL, False, -signal.SIGKILL),

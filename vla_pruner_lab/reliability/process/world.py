@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -33,7 +34,7 @@ class ProcessWorld:
     """The process under test and what it sees.
 
     sends: what the sensors send. violations: sentences about what went wrong. frozen: seconds for
-    which the node was frozen.
+    which the node was frozen. pose_stamp: of every pose, None for the present time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,6 +44,7 @@ class ProcessWorld:
         self.frozen = 0.0
         self.pose_age = self.joint_age = 0.0
         self.pose_height, self.joint_position = 0.3, 0.1
+        self.pose_stamp: Any = None
         space = f"soak_{os.getpid()}"
         self._joints = load_profile("metaworld").needed_joints
         self.outside = Outside(f"{space}/vla_pruner", CAMERAS, space)
@@ -70,8 +72,17 @@ class ProcessWorld:
     def until_ended(self, code: int) -> None:
         """Wait until both processes have ended; the bring-up's exit code is checked."""
         assert self.bring_up is not None
-        self.require(self.bring_up.wait(30.0) == code, f"the bring-up's exit code was not {code}")
-        self.outside.until(lambda: not is_alive(self.node), "the end of the node")
+        try:
+            ended = self.bring_up.wait(30.0)
+        except subprocess.TimeoutExpired:
+            self.bring_up.kill()
+            ended = None
+        self.require(ended == code, f"the bring-up's exit code was {ended}, not {code}")
+        try:
+            self.outside.until(lambda: not is_alive(self.node), "the end of the node")
+        except AssertionError as error:
+            self.violations.append(str(error))
+            os.kill(self.node, signal.SIGKILL)
 
     def close(self) -> None:
         """End all processes that were started."""
@@ -118,7 +129,8 @@ class ProcessWorld:
         if "joints" in self.sends:
             self.outside.send_joint_state(self._joints, self.joint_age, self.joint_position)
         if "pose" in self.sends:
-            self.outside.send_pose((0.0, 0.0, self.pose_height), self.pose_age)
+            place = (0.0, 0.0, self.pose_height)
+            self.outside.send_pose(place, self.pose_age, self.pose_stamp)
 
     def _is_active(self) -> bool:
         assert self.bring_up is not None
