@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from replay_bags import BagMaker, sample_image
+from replay_bags import NOT_SET, BagMaker, sample_image
 from rosbags.rosbag2 import WriterError
 
 from vla_pruner_ros.bags import definitions as types
@@ -205,6 +205,17 @@ def test_parameters_survive_as_an_event(tmp_path, store):
     with BagReader(tmp_path / "bag") as reader:
         assert read_parameters(reader, "/vla_pruner") == [(77, expected)]
         assert read_parameters(reader, "/other") == []
+
+
+def test_a_parameter_without_a_value_is_left_out(tmp_path):
+    """Today's node declares old names so. They were read as a recording with old settings."""
+    with BagMaker(tmp_path / "bag") as bag:
+        bag.parameters(1, pruner=NOT_SET)
+        bag.parameters(2, keep_ratio=0.5, warm_up=NOT_SET)
+        bag.parameters(3, method="fastv", preset="default")
+    with BagReader(tmp_path / "bag") as reader:
+        first = first_parameters(read_parameters(reader, "/vla_pruner"))
+    assert first == {"keep_ratio": 0.5, "method": "fastv", "preset": "default"}
 
 
 def test_first_value_of_each_parameter_counts():

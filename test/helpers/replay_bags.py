@@ -21,6 +21,8 @@ from vla_pruner_ros.settings import AUTO
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
 PERIOD = SECOND // 10
+NOT_SET = object()
+"""A parameter that is declared without a value."""
 GRID = (4, 4)
 NODE = "/vla_pruner"
 
@@ -184,7 +186,8 @@ class BagMaker:
         found = []
         for name, value in values.items():
             value = AUTO if value is None else value
-            kind, field = kinds[type(value)]
+            kind, field = kinds[type(value)] if value is not NOT_SET else (0, "integer_value")
+            value = 0 if value is NOT_SET else value
             blank = {
                 "bool_value": False,
                 "integer_value": 0,

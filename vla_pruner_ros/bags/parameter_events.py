@@ -32,7 +32,10 @@ _ARRAYS = {"bool_array_value": bool, "integer_array_value": np.int64, "double_ar
 
 
 def read_parameters(reader: BagReader, node: str) -> Changes:
-    """Return the parameter changes of a node, under today's names."""
+    """Return the parameter changes of a node, under today's names.
+
+    A parameter without a value is left out: the node declares old names so to refuse them.
+    """
     changes = []
     for record in reader.messages({"/parameter_events"}):
         try:
@@ -42,7 +45,8 @@ def read_parameters(reader: BagReader, node: str) -> Changes:
         if event.node == node:
             set_to = [*event.new_parameters, *event.changed_parameters]
             values = plain_values([p.name for p in set_to], [p.value for p in set_to])
-            changes.append((nanoseconds(event.stamp), current_names(values)))
+            known = {name: value for name, value in values.items() if value is not None}
+            changes.append((nanoseconds(event.stamp), current_names(known)))
     return changes
 
 
