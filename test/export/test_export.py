@@ -12,10 +12,10 @@ from replay_helpers import plain, recorded
 from vla_pruner_ros.bags.reader import BagReader
 from vla_pruner_ros.export import cli
 from vla_pruner_ros.export.executed import ExecutedFrame, ExecutedMotion, MotionForm
-from vla_pruner_ros.export.film import side_by_side
 from vla_pruner_ros.export.inferences import ExportSource
 from vla_pruner_ros.export.lerobot import LeRobotWriter, camera_key
 from vla_pruner_ros.export.statistics import ImageStatistics, VectorStatistics
+from vla_pruner_ros.export.video import side_by_side
 from vla_pruner_ros.replay.session import Choice
 
 ACTION = "vla_pruner_ros/msg/EndEffectorAction"
@@ -125,14 +125,14 @@ def test_a_bag_without_actions_is_no_data_set(tmp_path, capsys):
 
 
 def test_the_film_shows_every_inference_at_its_time(tmp_path, capsys):
-    av = pytest.importorskip("av", reason="PyAV is not installed: films need it")
+    av = pytest.importorskip("av", reason="PyAV is not installed: videos need it")
     recorded(tmp_path)
     assert cli.main([str(tmp_path / "bag"), "--to", "mp4", "--quiet"]) == 0
     printed = capsys.readouterr().out
     path = tmp_path / "bag.mp4"
     assert printed.splitlines()[-1] == f"Result: {path}"
-    with av.open(str(path)) as film:
-        frames = list(film.decode(video=0))
+    with av.open(str(path)) as video:
+        frames = list(video.decode(video=0))
     assert len(frames) == 24
     inferences = list(source_of(tmp_path / "bag").inferences())
     seconds = [(one.stamp - inferences[0].stamp) * 1e-9 for one in inferences]
@@ -148,7 +148,7 @@ def test_the_film_shows_every_inference_at_its_time(tmp_path, capsys):
 
 def test_an_earlier_result_is_kept(tmp_path, capsys):
     recorded(tmp_path)
-    out = tmp_path / "film.mp4"
+    out = tmp_path / "video.mp4"
     out.write_text("mine")
     command = [str(tmp_path / "bag"), "--to", "mp4", "--out", str(out)]
     with pytest.raises(SystemExit):
@@ -177,7 +177,7 @@ def test_a_missing_library_is_one_sentence(tmp_path, capsys, monkeypatch, to, mo
 
 
 def test_lerobot_data_set_reads_back_by_its_schema(tmp_path):
-    av = pytest.importorskip("av", reason="PyAV is not installed: a data set has films")
+    av = pytest.importorskip("av", reason="PyAV is not installed: a data set has videos")
     parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
     out = tmp_path / "set"
     bag = executed_bag(tmp_path / "bag")
@@ -205,8 +205,8 @@ def test_lerobot_data_set_reads_back_by_its_schema(tmp_path):
     tasks = parquet.read_table(out / "meta/tasks.parquet")
     assert tasks.to_pydict() == {"task_index": [0, 1], "task": ["open it", "close it"]}
     assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
-    film = out / info["video_path"].format(video_key=key, chunk_index=0, file_index=0)
-    with av.open(str(film)) as container:
+    video = out / info["video_path"].format(video_key=key, chunk_index=0, file_index=0)
+    with av.open(str(video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(frames) == 10
     for number, frame in enumerate(frames):
@@ -260,7 +260,7 @@ def test_pandas_finds_the_tasks_by_their_words(tmp_path):
 
 
 def test_a_camera_that_changes_its_size_is_refused(tmp_path):
-    pytest.importorskip("av", reason="PyAV is not installed: a data set has films")
+    pytest.importorskip("av", reason="PyAV is not installed: a data set has videos")
     pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     form = MotionForm(["x"], [], 10)
 

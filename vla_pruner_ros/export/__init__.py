@@ -1,1 +1,1 @@
-"""vla_pruner_export: a bag as a Rerun recording, a film or a LeRobot data set."""
+"""vla_pruner_export: a bag as a Rerun recording, a video or a LeRobot data set."""

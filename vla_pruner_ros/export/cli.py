@@ -22,8 +22,8 @@ SUFFIXES = {"rerun": ".rrd", "mp4": ".mp4", "lerobot": "_lerobot"}
 PROGRAM = Program(
     "vla_pruner_export",
     "Write a recorded bag for other tools: a Rerun recording (images, overlays, tokens, actions),\n"
-    "a film, or a LeRobot v3 data set of what the robot did.",
-    ("bag --to rerun", "bag --to mp4 --out film.mp4", "bag --to lerobot --out my_data_set"),
+    "a video, or a LeRobot v3 data set of what the robot did.",
+    ("bag --to rerun", "bag --to mp4 --out video.mp4", "bag --to lerobot --out my_data_set"),
     "rerun needs rerun-sdk, mp4 needs av, lerobot needs pyarrow and av: pip install them.",
     (BagError, ValueError, OSError, ImportError),
 )

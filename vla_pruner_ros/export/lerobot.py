@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from vla_pruner_ros.export.executed import ExecutedFrame, MotionForm
-from vla_pruner_ros.export.film import PIXELS, FilmWriter
 from vla_pruner_ros.export.statistics import ImageStatistics, VectorStatistics
+from vla_pruner_ros.export.video import PIXELS, VideoWriter
 
 VERSION = "v3.0"
 PART = "chunk-{chunk_index:03d}/file-{file_index:03d}"
@@ -43,7 +43,7 @@ class LeRobotWriter:
         """
         self._arrow, self._parquet = _pyarrow()
         self._folder, self._form, self._robot = folder, form, robot
-        self._films: dict[str, FilmWriter] = {}
+        self._videos: dict[str, VideoWriter] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._open = ExitStack()
         self._columns: dict[str, list] = {
@@ -114,16 +114,16 @@ class LeRobotWriter:
         for topic, image in frame.images.items():
             key = camera_key(topic)
             size = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2
-            if key not in self._films:
+            if key not in self._videos:
                 if self.frames:
                     raise ValueError(f"{topic} has images only later on: leave it out")
                 path = self._folder / "videos" / key / f"{FIRST}.mp4"
-                film = FilmWriter(path, self._form.frames_per_second, seekable=True)
-                self._films[key] = self._open.enter_context(film)
+                video = VideoWriter(path, self._form.frames_per_second, seekable=True)
+                self._videos[key] = self._open.enter_context(video)
                 self._sizes[key], self._images[key] = size, ImageStatistics()
             if self._sizes[key] != size:
                 raise ValueError(f"{topic} changes its size from {self._sizes[key]} to {size}")
-            self._films[key].add(image)
+            self._videos[key].add(image)
             self._images[key].add(image, number)
 
     def _write_tables(self) -> None:
@@ -151,10 +151,10 @@ class LeRobotWriter:
     def _episode_columns(self) -> dict[str, list]:
         rate = self._form.frames_per_second
         columns = {name: [one[name] for one in self._episodes] for name in self._episodes[0]}
-        for place in ("data", "meta/episodes", *(f"videos/{key}" for key in self._films)):
+        for place in ("data", "meta/episodes", *(f"videos/{key}" for key in self._videos)):
             columns[f"{place}/chunk_index"] = [0] * self.episodes
             columns[f"{place}/file_index"] = [0] * self.episodes
-        for key in self._films:
+        for key in self._videos:
             begins = [one["dataset_from_index"] / rate for one in self._episodes]
             ends = [one["dataset_to_index"] / rate for one in self._episodes]
             columns[f"videos/{key}/from_timestamp"] = begins
@@ -206,7 +206,7 @@ class LeRobotWriter:
                 "info": {
                     "video.height": height,
                     "video.width": width,
-                    "video.codec": "h264" if "264" in self._films[key].codec else "mpeg4",
+                    "video.codec": "h264" if "264" in self._videos[key].codec else "mpeg4",
                     "video.pix_fmt": PIXELS,
                     "video.is_depth_map": False,
                     "video.fps": self._form.frames_per_second,

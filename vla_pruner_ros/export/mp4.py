@@ -1,24 +1,24 @@
-"""A bag as a film: cameras next to each other, pruned patches dimmed, in the recorded time."""
+"""A bag as a video: cameras next to each other, pruned patches dimmed, in the recorded time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from vla_pruner_ros.export.film import FilmWriter, side_by_side
 from vla_pruner_ros.export.inferences import ExportedInference
+from vla_pruner_ros.export.video import VideoWriter, side_by_side
 
 LONGEST_PAUSE = 2.0
 """Longest time one frame is shown (s): pauses of the recording are shortened to it."""
 
 
 def write_mp4(inferences: Iterable[ExportedInference], path: Path) -> int:
-    """Write the film; return its number of frames."""
-    with FilmWriter(path, frames_per_second=10) as film:
+    """Write the video; return its number of frames."""
+    with VideoWriter(path, frames_per_second=10) as video:
         shown, last = 0.0, 0
         for one in inferences:
-            if film.frames:
+            if video.frames:
                 shown += min(max((one.stamp - last) * 1e-9, 1e-3), LONGEST_PAUSE)
             last = one.stamp
-            film.add(side_by_side(list(one.overlays().values()), one.caption()), shown)
-        return film.frames
+            video.add(side_by_side(list(one.overlays().values()), one.caption()), shown)
+        return video.frames

@@ -11,7 +11,7 @@ class PruningStep:
 
     keep: visual tokens, all cameras, that run from prune_layer on; M if full.
     requested: the budget's wish, which full steps ignore.
-    full: run unpruned: the budget is M, or the step is a warm-up or refresh step.
+    full: run unpruned: the budget is M, the history is incomplete, or the step is a refresh.
     prune_layer: first decoder layer on the pruned sequence; 0: prune before the first layer.
     signals: fields of Signals to compute (never `action`); empty if full.
     semantic_layer: decoder layer whose attention they are read from, K-1; 0 before the first layer.

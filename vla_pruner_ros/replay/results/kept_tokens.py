@@ -61,7 +61,7 @@ def _frame(step: Step, cameras: int) -> report.KeptFrame:
 
 def kept_caption(step: Step) -> str:
     """Return how many tokens a step kept."""
-    state = " · warm-up" if step.history_incomplete else ""
+    state = " · history incomplete" if step.history_incomplete else ""
     return f"{step.tokens[0]} of {step.tokens[1]} tokens{state}"
 
 

@@ -1,4 +1,4 @@
-"""Films with PyAV: H.264 in MP4, written frame after frame."""
+"""Videos with PyAV: H.264 in MP4, written frame after frame."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PIXELS = "yuv420p"
 MICROSECONDS = Fraction(1, 1_000_000)
 
 
-class FilmWriter:
+class VideoWriter:
     """An MP4 file that frames are added to; use as a context manager."""
 
     def __init__(self, path: Path, frames_per_second: float, seekable: bool = False) -> None:
-        """Open a film.
+        """Open a video.
 
         Args:
-            frames_per_second: of a film without times; with times its nominal rate (Hz).
+            frames_per_second: of a video without times; with times its nominal rate (Hz).
             seekable: every second frame is a key frame, for readers of single frames.
 
         Raises:
@@ -38,7 +38,7 @@ class FilmWriter:
         self.frames = 0
         self.codec = ""
 
-    def __enter__(self) -> FilmWriter:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ def _av() -> Any:
     try:
         import av
     except ImportError:
-        raise ImportError("films need PyAV, which is not installed: pip install av") from None
+        raise ImportError("videos need PyAV, which is not installed: pip install av") from None
     return av
 
 
