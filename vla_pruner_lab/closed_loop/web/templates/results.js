@@ -126,11 +126,13 @@ function drawFilms() {
   const box = document.getElementById('films');
   box.replaceChildren();
   if (wanted.length) box.append(element('h2', 'Films and kept tokens'));
+  const grid = element('div', undefined, 'columns');
+  box.append(grid);
   for (const film of wanted) {
     const figure = element('figure'), image = element('img', undefined, 'image');
     image.src = film.image; image.alt = film.caption; image.loading = 'lazy';
     figure.append(element('figcaption', film.caption), image);
-    box.append(figure);
+    grid.append(figure);
   }
 }
 
