@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -190,6 +191,14 @@ def test_imports_go_down(top, floors):
             f"{module} imports {target}, from floor {level[room(module)]} to floor "
             f"{level[room(target)]}: move the shared part to a lower folder, or pass it in"
         )
+
+
+def test_the_architecture_page_shows_these_floors():
+    """The page had replay/ and serving/ on one floor, though one imports the other."""
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (`.*`) \|$", page, re.MULTILINE)
+    shown = {int(floor): set(re.findall(r"`(\w+)(?:/|\.py)`", names)) for floor, names in rows}
+    assert shown == dict(enumerate(FLOORS))
 
 
 def test_the_product_knows_nothing_of_the_lab():
