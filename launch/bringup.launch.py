@@ -52,10 +52,10 @@ ARGUMENTS = (
     ("dry_run", "", "true: publish commands under ~/preview/ alone, nothing moves"),
     ("sim", "false", "Start a simulated robot too: true (MetaWorld) or aloha"),
     ("task", "drawer-close", "Task of the simulated robot"),
-    ("record", "", "Directory to record a bag for replay into; true picks a name"),
+    ("record", "", "Directory of a bag to record for replay; true picks a name"),
     ("record_compression", "none", "Of the recorded bag: none, png or jpeg (images), zstd (all)"),
     ("as_recorded", "", "Bag whose cameras, instruction and pruning are used unless given"),
-    ("recorded_node", "", "Full name of the node that was recorded; empty where there is one"),
+    ("recorded_node", "", "Full name of the node that was recorded; empty if there is one"),
 )  # fmt: skip
 
 

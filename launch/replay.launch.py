@@ -33,7 +33,7 @@ SHARE = FindPackageShare(PACKAGE)
 
 ARGUMENTS = (
     ("bag", None, "rosbag2 directory or file to play"),
-    ("rate", "1.0", "Speed of playback; slower than 1 gives a slow model time for every frame"),
+    ("rate", "1.0", "Speed of playback; below 1, a slow model has time for every frame"),
     ("loop", "false", "Play again and again; every jump of the clock back resets the node"),
 )
 """Next to these, every argument of bringup.launch.py is taken: checkpoint, recorded_node, ..."""

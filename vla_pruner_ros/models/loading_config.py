@@ -33,9 +33,7 @@ class LoadingConfig:
         "Model family; auto recognises it from the checkpoint's files.",
         when="configure",
     )
-    device: str = setting(
-        AUTO, "Torch device; auto takes cuda where there is one.", when="configure"
-    )
+    device: str = setting(AUTO, "Torch device; auto takes cuda if there is one.", when="configure")
     dtype: str = setting(
         AUTO,
         "auto is bfloat16 on cuda and float32 on cpu.",
@@ -44,19 +42,18 @@ class LoadingConfig:
     )
     unnorm_key: str = setting(
         "",
-        "Data set in the checkpoint's statistics whose action range is used; may stay empty where "
-        "there is only one.",
+        "Data set in the checkpoint's statistics whose action range is used; empty: the only one.",
         when="configure",
     )
     tokenizer: str = setting(
         "",
-        "Folder or hf:owner/name of the tokenizer; may stay empty: the checkpoint's own, or the "
-        "one that it names.",
+        "Folder or hf:owner/name of the tokenizer; empty: the checkpoint's own, or the one that it "
+        "names.",
         when="configure",
     )
     base_checkpoint: str = setting(
         "",
-        "Base model of a LoRA adapter, named as checkpoint is; may stay empty: the one that "
+        "Base model of a LoRA adapter, named as checkpoint is; empty: the one that "
         "adapter_config.json names.",
         when="configure",
     )

@@ -54,7 +54,7 @@ class PlayerSettings:
         when="start",
     )
     recorded_node: str = setting(
-        "", "Full name of the recorded node; empty where there is one.", when="start"
+        "", "Full name of the recorded node; empty if there is one.", when="start"
     )
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class RecorderSettings:
         "", "Directory of the bag; empty: bags/vla_pruner_<date and time>.", when="start"
     )
     node: str = setting(
-        "vla_pruner", "Name of the vla_pruner node whose answers are recorded.", when="start"
+        "vla_pruner", "Name of the vla_pruner node whose outputs are recorded.", when="start"
     )
     image_topics: tuple[str, ...] = setting(
         (),
@@ -75,7 +75,7 @@ class RecorderSettings:
     compress: bool = setting(False, "Compress the bag with zstd.", when="start")
     record_tf: bool = setting(False, "Record /tf and /tf_static, too.", when="start")
     record_overlay: bool = setting(
-        False, "Record the node's overlay, too; asking for it costs the node time.", when="start"
+        False, "Record the node's overlay, too; computing it costs the node time.", when="start"
     )
     max_file_mb: int = setting(
         0,

@@ -116,15 +116,15 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--instruction",
         default="",
-        help="instead of what was recorded; with --instruction-topic, until the first one there",
+        help="instead of the recorded one; with --instruction-topic, until one arrives there",
     )
     group.add_argument("--node", default="", help="which recorded node, if there are several")
     group.add_argument(
         "--params",
         type=Path,
         metavar="FILE",
-        help="parameters of the recorded node as the recording began (ros2 param dump), where they "
-        "are not in the bag",
+        help="parameters of the recorded node as the recording began (ros2 param dump), if the bag "
+        "lacks them",
     )
 
 

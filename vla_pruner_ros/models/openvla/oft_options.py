@@ -38,7 +38,7 @@ class Options:
     )
     image_path: str | None = setting(
         None,
-        "Way of an image to the model. camera: resize; libero: rotate by 180 degrees and pass "
+        "How images are prepared. camera: resize; libero: rotate by 180 degrees and pass "
         "through JPEG first, as LIBERO's training data; libero_upright: JPEG alone. auto: camera.",
         choices=IMAGE_PATHS,
     )

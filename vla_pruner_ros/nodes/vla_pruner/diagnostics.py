@@ -26,7 +26,7 @@ _WARNING_COUNTS = {
 PROGRESS_PATIENCE = 2.0
 """Seconds without an inference, above its usual time, after which the node is not well."""
 MOMENTARY = ("late",)
-"""Causes that hold until the next inference; the others are asked for anew."""
+"""Causes that hold until the next inference; the others are judged at each report."""
 
 
 class Reported(Host, Protocol):
@@ -46,7 +46,7 @@ class Reporter:
         self.clear()
 
     def clear(self) -> None:
-        """The counts start anew."""
+        """Start the counts again at 0."""
         self._counts_reported: dict[str, int] = {}
 
     def report(self) -> None:
