@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from functools import partial
@@ -99,6 +100,19 @@ def test_motion_stops_though_every_thread_of_the_executor_is_busy():
             b.until(lambda: not b.node.motion.moving, "a stop")
         finally:
             proceed.set()
+
+
+def test_a_garbage_collection_stops_no_thread_of_a_configured_node():
+    """A full one took 0.25 s of processor time, in which no thread ran."""
+    with bench(ControlledPolicy()) as b:
+        gc.unfreeze()  # the bench's own
+        assert b.change_state(Transition.TRANSITION_CONFIGURE)
+        assert gc.get_freeze_count() > 100_000
+        begun = time.thread_time()
+        gc.collect()
+        assert time.thread_time() - begun < 0.05
+        assert b.change_state(Transition.TRANSITION_CLEANUP)
+        assert gc.get_freeze_count() == 0
 
 
 def namesakes(b) -> int:

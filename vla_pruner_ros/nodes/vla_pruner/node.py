@@ -24,7 +24,11 @@ from vla_pruner_ros.models.execution.device_memory import free_device_memory
 from vla_pruner_ros.models.policy import VlaPolicy
 from vla_pruner_ros.nodes.overrides import parameter_files, unread_qos, unread_settings
 from vla_pruner_ros.nodes.parameter_specs import RefusesOldNames
-from vla_pruner_ros.nodes.process.host_memory import return_free_memory
+from vla_pruner_ros.nodes.process.host_memory import (
+    leave_out_of_collections,
+    return_free_memory,
+    take_into_collections,
+)
 from vla_pruner_ros.nodes.process.log import Log, forwarded_logging
 from vla_pruner_ros.nodes.spin import run_node
 from vla_pruner_ros.nodes.vla_pruner.diagnostics import Reporter
@@ -165,6 +169,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             self.runner.build(policy, profile)
             for sentence in unread_qos(self):
                 self.log.warning(sentence)
+            leave_out_of_collections()
         except BaseException as error:  # whatever a checkpoint brings, panics of Rust included
             self._undo_configure(error)
             return FAILURE
@@ -318,6 +323,7 @@ class VlaPrunerNode(RefusesOldNames, LifecycleNode):
             self._warn_of_hanging()
         self.parameters.thaw()
         self.lifecycle = "unconfigured"
+        take_into_collections()
         free_device_memory()
         return_free_memory()
 
