@@ -30,7 +30,7 @@ NODE = "/vla_pruner"
 class MemoryPolicy:
     """A deterministic policy whose actions depend on image, instruction, state, budget and memory.
 
-    It remembers the mean colours of the last frames as a pruned VLA remembers action attention, so
+    It remembers the mean colours of the last frames as a pruned VLA remembers action attention. So
     a wrong frame, a missed reset or another order of frames changes its actions. As there, only a
     pruned step looks at the memory, and what it leaves depends on what it saw there.
     """

@@ -41,7 +41,7 @@ FORBIDDEN = {
 
 ANY_FORBIDDEN = re.compile(rf"\b({'|'.join(FORBIDDEN)})\b", re.IGNORECASE)
 
-LONGEST = 35
+LONGEST = 30
 """Words of a sentence; aim at 25."""
 
 CODE = re.compile(r"```.*?```|~~~.*?~~~|`[^`\n]*`", re.DOTALL)

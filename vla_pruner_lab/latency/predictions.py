@@ -84,9 +84,10 @@ PREDICTED_PRECISIONS = ("bfloat16", "int8", "int4")
 SHOWN = {"vision": ("vision", "projector"), "prefill": ("prefill",), "decode": ("decode", "head")}
 HEADER = ("family", "weights", "GB", "keep", "ms", "× keep 1", "per second", *SHOWN)
 NOTE = """\
-**Prediction, not measurement**: each layer takes the longer of its FLOPs and its bytes (weights,
-keys and values) at the rates named, one after another, with no launch overhead, no preprocessing
-and the tokens chosen for free. Real times lie above; ratios between rows hold better than times.
+**Prediction, not measurement.** Each layer takes the longer of two times: that of its FLOPs, and
+that of its bytes (weights, keys and values), at the rates named. Layers run one after another.
+Launches, preprocessing and the choice of tokens cost nothing. Real times lie above; ratios between
+rows hold better than times.
 16-bit stands for bfloat16 and float16 alike; int8 and int4 are weight-only in the decoder, with
 16-bit arithmetic. Per stage: milliseconds and what binds most of it. GB: weights alone; what does
 not fit into the memory is marked. fp8: the decoder's weights and products in 8 bits at twice the

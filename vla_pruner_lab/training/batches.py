@@ -1,7 +1,7 @@
 """Batches of demonstration frames for training.
 
-A batch is a function of the seed and the step alone, so that a resumed run sees what an
-uninterrupted one would have seen, with any number of loading processes.
+A batch is a function of the seed and the step alone, with any number of loading processes. So a
+resumed run sees what an uninterrupted one would have seen.
 """
 
 from __future__ import annotations

@@ -20,8 +20,8 @@ SMALLEST_CONTRAST = 50.0
 class ImageStore:
     """Store of decoded images; store[i]: uint8 [cameras, side, side, 3] of frame i.
 
-    Kept in files (0.15 MB an image), so that decoding and scaling (3 ms) are paid once, by the
-    first process of the run that needs a frame, and not again by a resumed run.
+    They are kept in files (0.15 MB an image), because decoding and scaling takes 3 ms. The first
+    process of the run that needs a frame does it once, also for a resumed run.
     """
 
     def __init__(

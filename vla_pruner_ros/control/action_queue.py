@@ -40,7 +40,7 @@ class ActionQueue:
     """Queue of chunks played at a fixed period; a new chunk replaces the rest of the old one.
 
     Latency compensation: action i of a chunk is meant for [t + i p, t + (i + 1) p) after the image
-    at time t, so actions whose interval has passed are skipped when the chunk arrives. The last one
+    at time t. When the chunk arrives, actions whose interval has passed are skipped. The last one
     is always kept: otherwise a policy with one action per image would never move.
     Not thread safe; the node holds its gate around every call.
     """

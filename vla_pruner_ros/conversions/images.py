@@ -2,7 +2,7 @@
 
 Nothing here imports rclpy. A message is anything with the fields of sensor_msgs/Image
 (`encoding`, `height`, `width`, `step`, `is_bigendian`, `data`) or of sensor_msgs/CompressedImage
-(`format`, `data`), so the messages of rclpy and of the rosbags package are both taken.
+(`format`, `data`). So both the messages of rclpy and those of the rosbags package are taken.
 
 The common encodings are converted here, in numpy, so that the pixels are the same on the robot and
 at the desk; cv_bridge converts only encodings unknown here, if it is installed.

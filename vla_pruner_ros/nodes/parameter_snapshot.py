@@ -17,11 +17,11 @@ can be ready before the way back from it is, and a node may end during the call.
 
 
 class ParameterSnapshot:
-    """Asks another node for all its parameters, once it can be reached, until it answers.
+    """Request of all parameters of another node, repeated until it answers.
 
-    /parameter_events carries changes only. An event that names every value, handed to the recorder
-    before them, lets a bag be replayed under the parameters in force even if the recording began
-    long after the node.
+    /parameter_events carries changes only. So the recorder gets an event that names every value
+    before them. A bag can then be replayed under the parameters in force, even if the recording
+    began long after the node.
     """
 
     def __init__(

@@ -21,12 +21,15 @@ INTERNAL_ERROR, TRY_AGAIN_LATER = 1011, 1013
 
 
 class Openpi:
-    """Talks openpi to one client after another's connection.
+    """Protocol of openpi on one client's connection.
 
-    Beyond openpi, a request may hold `pruning` (settings, kept until changed), `reset` (true
-    clears the history), `request` (a number that the reply repeats) and `as_trained` (true asks
-    for actions in the checkpoint's own numbers). openpi has no reset: the
-    history is also cleared on a new connection, another prompt or a gap.
+    Beyond openpi, a request may hold:
+        pruning: settings, kept until changed.
+        reset: true clears the history.
+        request: a number that the reply repeats.
+        as_trained: true returns actions in the checkpoint's own numbers.
+
+    openpi has no reset: the history is also cleared on a new connection, another prompt or a gap.
     """
 
     name = "openpi"

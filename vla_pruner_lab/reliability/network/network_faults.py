@@ -138,13 +138,13 @@ def section(found: dict[int, dict[str, Found]], command: str) -> str:
     text = f"""\
 {HEADING}
 
-The node as a process, its policy on a server over loopback that turns faulty while the arm moves,
-{rounds} times for {LASTS:g} s with each number of actions an answer. `remote_timeout` is
-{TIMEOUT:g} s and actions come at 10 Hz. Stop after: from the fault's beginning to the last message
-that moves the arm, median and largest. Actions that are there are played to their end if the server
-does not answer; an answer that is refused stops motion at once. Held: how often so many inferences
-in a row failed that the node waited for `~/reset`, which the test called. The last column is the
-median.
+The node runs as a process, and its policy on a server over loopback. The server turns faulty while
+the arm moves, {rounds} times for {LASTS:g} s with each number of actions an answer.
+`remote_timeout` is {TIMEOUT:g} s and actions come at 10 Hz.
+Stop after: from the fault's beginning to the last message that moves the arm, median and largest.
+If the server does not answer, the actions in the queue are played to their end. An answer that is
+refused stops motion at once. Held: how often so many inferences in a row failed that the node
+waited for `~/reset`, which the test called. The last column is the median.
 
     {command}
 

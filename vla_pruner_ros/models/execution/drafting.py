@@ -1,10 +1,10 @@
 """Guesses of the coming action's tokens from the last ones, and which of them held.
 
 From one control step to the next an arm hardly changes what it does. So the tokens of the last
-action are run behind the prompt, all in one pass, and the model's own greedy choice at each place
-is compared with what was guessed there. A guess counts only if it is that choice, so the tokens are
-those of plain greedy decoding (speculative decoding, arXiv 2211.17192, with a draft that costs
-nothing). This file knows no model: tokens in, tokens out.
+action are run behind the prompt, all in one pass. The model's own greedy choice at each place is
+compared with the guess there. A guess counts only if it is that choice, so the tokens are those of
+plain greedy decoding (speculative decoding, arXiv 2211.17192, with a draft that costs nothing).
+This file knows no model: tokens in, tokens out.
 """
 
 from __future__ import annotations

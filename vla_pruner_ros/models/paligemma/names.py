@@ -1,8 +1,8 @@
 """Names of the tensors of pi0 and pi0.5, in the files of LeRobot, openpi and transformers.
 
 All three use one scheme and differ in prefixes. The language model's output layer (lm_head) is the
-embedding's twin: files that hold the output layer alone are read from it, files that hold both are
-read from the embedding, because training in LeRobot 0.6 moves them apart and runs the embedding.
+embedding's twin. If a file holds the output layer alone, it is read from there. If it holds both,
+the embedding is read, because training in LeRobot 0.6 moves them apart and runs the embedding.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ class StopSignal:
     for ever for a lock that this thread's own wait() holds.
 
     wait() looks every SIGNAL_PERIOD. Python runs handlers on the main thread alone, but Linux may
-    hand a signal to any thread, such as the first one that goes on after the process was stopped
-    (Ctrl-Z, a debugger). Nothing else would wake the main thread then.
+    deliver a signal to any thread. After the process was stopped (Ctrl-Z, a debugger), that is the
+    first one that resumes. Nothing else would wake the main thread then.
     """
 
     def __init__(self) -> None:

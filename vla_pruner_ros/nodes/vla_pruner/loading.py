@@ -149,8 +149,8 @@ def try_policy(policy: VlaPolicy, instruction: str) -> tuple[bool, int]:
     Returns:
         Whether the two actions differ, and how many numbers an action has.
 
-    The first calls of a process are slow, and a model that ignores its image (a known silent
-    failure of OpenVLA under some transformers versions) shows here, before an arm follows it.
+    The first calls of a process are slow: they are made here. A model that ignores its image is
+    found before an arm follows it. OpenVLA is known to do so under some transformers versions.
     """
     instruction = instruction or TRIAL_INSTRUCTION
     black, white = trial_actions(policy, instruction)

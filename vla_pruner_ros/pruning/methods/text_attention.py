@@ -14,8 +14,9 @@ class TextAttention(PruningMethod):
     The attention is that of layer 0's own queries and keys on the embeddings. Tokens that go on
     keep their original positions: packed ones are known to ruin the policy (arXiv 2610.08133).
 
-    The code of VLA-ADP takes the plain products of queries and keys, without rotation and softmax,
-    gives the scene camera 0.4 of the budget and the gripper camera 0.6, and packs positions.
+    The code of VLA-ADP differs: it takes the plain products of queries and keys, without rotation
+    and softmax, and packs positions. It gives 0.4 of the budget to the scene camera and 0.6 to the
+    gripper camera.
     """
 
     name = "text_attention"
