@@ -79,8 +79,9 @@ def test_a_checkpoint_that_is_none_is_red_with_the_loader_s_sentence(tmp_path):
     [
         ("metaworld", "", False, GREEN, "metaworld"),
         ("", "openvla_oft_small", False, GREEN, "named by the checkpoint"),
-        ("", "", False, RED, "will not configure"),
-        ("", "", True, YELLOW, "preview"),
+        ("", "", False, YELLOW, "neither checkpoint nor robot profile is named"),
+        ("", "/nowhere", False, RED, "will not configure"),
+        ("", "/nowhere", True, YELLOW, "preview"),
         ("nobody", "", False, RED, "neither a file nor a bundled profile"),
     ],
 )

@@ -123,7 +123,13 @@ def _robot(robot: str, checkpoint: str, dry_run: bool) -> Iterator[Finding]:
     named = robot or _named_by(checkpoint)
     if not named:
         remedy = f"set robot to a file or one of {', '.join(bundled_profiles())}"
-        if dry_run:
+        if not checkpoint:
+            yield yellow(
+                ROBOT,
+                "neither checkpoint nor robot profile is named",
+                "give --params, --checkpoint or --robot",
+            )
+        elif dry_run:
             yield yellow(ROBOT, "no robot profile; dry_run publishes a preview only", remedy)
         else:
             yield red(ROBOT, "no robot profile: the node will not configure", remedy)
