@@ -57,6 +57,17 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """The choice of tokens in torch's own operations, without what only a CPU can afford."""
+    from vla_pruner_ros.pruning import diversity, token_selection
+
+    monkeypatch.setattr(diversity, "_greedy_numpy", diversity.greedy_torch)
+    monkeypatch.setattr(diversity, "_extend_on_cpu", diversity.extend_on_device)
+    monkeypatch.setattr(diversity, "_check", lambda features, k, candidates: None)
+    monkeypatch.setattr(token_selection, "slots_on_cpu", token_selection.slots_on_device)
+
+
 REALTIME = (
     "nodes",
     "sim/test_realtime",

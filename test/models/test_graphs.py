@@ -25,7 +25,6 @@ from vla_pruner_ros.models.execution.graphed_steps import GraphedSteps
 from vla_pruner_ros.models.execution.timing import StageClock
 from vla_pruner_ros.models.loading import load_policy
 from vla_pruner_ros.models.untrained import write_untrained_checkpoint
-from vla_pruner_ros.pruning import diversity
 from vla_pruner_ros.pruning.config import METHOD_NAMES, PruningConfig
 
 FAMILIES = ("openvla", "openvla_oft", "pi0", "pi05", "smolvla")
@@ -66,14 +65,6 @@ def record_on_tape(body) -> CapturedGraph:
     with torch.no_grad(), tape:
         result = body()
     return CapturedGraph(result, tape.replay, bytes=1)
-
-
-@pytest.fixture
-def as_on_a_gpu(monkeypatch):
-    """The greedy filter in torch's own operations, without the checks that a CPU can afford."""
-    monkeypatch.setattr(diversity, "_greedy_numpy", diversity.greedy_torch)
-    monkeypatch.setattr(diversity, "_extend_on_cpu", diversity.extend_on_device)
-    monkeypatch.setattr(diversity, "_check", lambda features, k, candidates: None)
 
 
 @pytest.fixture(scope="module")

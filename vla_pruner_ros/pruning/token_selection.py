@@ -46,18 +46,26 @@ def keep_best(scores: Tensor, keep: int) -> Tensor:
 
 
 def filter_candidates(features: Tensor, candidates: Tensor, keep: int, at_most: int) -> Tensor:
-    """The keep most diverse tokens of a mask [M] with keep..at_most set: sorted int64 [keep].
-
-    On a GPU the candidates are moved to the front of an array of fixed length, whatever their
-    number; on a CPU their number may be looked at.
-    """
-    if candidates.device.type == "cpu":
-        slots = candidates.nonzero()[:, 0]
-        order = max_min_diversity(features.index_select(0, slots), keep)
-        return slots[order].sort().values
-    slots = torch.sort(~candidates, stable=True).indices[: min(at_most, candidates.shape[0])]
-    order = max_min_diversity(features.index_select(0, slots), keep, candidates[slots])
+    """The keep most diverse tokens of a mask [M] with keep..at_most set: sorted int64 [keep]."""
+    find = slots_on_cpu if candidates.device.type == "cpu" else slots_on_device
+    slots, is_candidate = find(candidates, at_most)
+    order = max_min_diversity(features.index_select(0, slots), keep, is_candidate)
     return slots[order].sort().values
+
+
+def slots_on_cpu(candidates: Tensor, at_most: int) -> tuple[Tensor, Tensor | None]:
+    """Return the candidates of a mask [M]: int64 of their number, which a CPU may look at.
+
+    The second is None: there are no others. at_most is that of slots_on_device.
+    """
+    return candidates.nonzero()[:, 0], None
+
+
+def slots_on_device(candidates: Tensor, at_most: int) -> tuple[Tensor, Tensor | None]:
+    """Move the candidates of a mask [M] to the front of an array of fixed length, whatever their
+    number: int64 [min(at_most, M)], and bool of that shape, which of them are candidates."""
+    slots = torch.sort(~candidates, stable=True).indices[: min(at_most, candidates.shape[0])]
+    return slots, candidates[slots]
 
 
 def combine_then_filter(
