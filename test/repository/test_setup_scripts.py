@@ -158,3 +158,36 @@ def test_the_environment_leaves_out_libraries_of_another_ros(tmp_path):
             text=True,
         )
         assert done.stdout == f"{tmp_path}/{own}:{tmp_path}/cuda/lib", shell
+
+
+LOST = """[gw1] node down: Not properly terminated
+worker 'gw1' crashed while running 'test/a.py::test_a[x]'
+FAILED test/a.py::test_a[x] - worker 'gw1' crashed while running ..."""
+BAD = "FAILED test/b.py::test_b - assert False"
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "times"),
+    [(LOST, 0, 2), (f"{LOST}\n{BAD}", 1, 1), (BAD, 1, 1)],
+    ids=["an interpreter was lost", "a test failed as well", "a test failed"],
+)
+def test_ci_repeats_no_run_in_which_a_test_failed(tmp_path, said, code, times):
+    """A test that failed next to a lost interpreter was run again, and passing then counted."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
+    (tmp_path / "said").write_text(said + "\n")
+    make = tmp_path / "make"
+    make.write_text(
+        f"#!{BASH}\n[ $1 = test ] || exit 0\necho run >> runs\n"
+        "[ $(wc -l < runs) = 1 ] || exit 0\ncat said\nexit 2\n"
+    )
+    make.chmod(0o755)
+    done = subprocess.run(
+        [BASH, ".ci/run"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, (tmp_path / "runs").read_text().count("run")) == (code, times)
